@@ -5,5 +5,9 @@
 //! report.
 
 pub mod device;
+pub mod load;
 pub mod plan;
+pub mod recorder;
+pub mod ring;
+pub mod session;
 pub mod timeline;

@@ -1,8 +1,12 @@
 //! The device classes: which engine build, defaults and limits apply.
 
+mod placement;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use placement::*;
 
 /// The kind of accelerator that the engine runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]

@@ -1,0 +1,32 @@
+//! Compiles the ring twice: into the crate through cxx, and into the shared library that the sidecar loads.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FLAGS: [&str; 4] = ["-std=c++20", "-Wall", "-Wextra", "-fvisibility=hidden"];
+
+fn main() {
+    println!("cargo::rerun-if-changed=ffi");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let mut linked = cxx_build::bridge("src/ring/ffi.rs");
+    linked.files(["ffi/ring.cc", "ffi/ring_cxx.cc"]).include("ffi").opt_level(2);
+    FLAGS.iter().for_each(|flag| {
+        linked.flag(flag);
+    });
+    linked.compile("bench_ring_cxx");
+    shared_library(&out.join("libbench_ring.so"));
+}
+
+/// The same ring with the Python module, always optimised: a debug build of the harness measures the same engine.
+fn shared_library(to: &Path) {
+    let mut build = cc::Build::new();
+    build.cpp(true).opt_level(2).pic(true).include("ffi").warnings(false);
+    FLAGS.iter().for_each(|flag| {
+        build.flag(flag);
+    });
+    let mut command: Command = build.get_compiler().to_command();
+    command.args(["-shared", "-o"]).arg(to).args(["ffi/ring.cc", "ffi/python_module.cc"]);
+    let status = command.status().unwrap_or_else(|err| panic!("cannot run the C++ compiler: {err}"));
+    assert!(status.success(), "the C++ compiler could not build {}", to.display());
+}

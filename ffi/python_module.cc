@@ -1,0 +1,229 @@
+// The extension module `bench_ring`: the ring and the tap for the sidecar, one call per engine step.
+//
+// It walks the engine's own lists in C++, since inside a running engine, with cold caches, every call through a
+// foreign-function layer and every Python-level loop costs microseconds.
+#include <errno.h>
+#include <sys/prctl.h>
+
+#include "python_abi.h"
+#include "ring.hpp"
+
+namespace {
+
+constexpr const char* kCapsule = "bench_ring.Ring";
+constexpr std::uint32_t kSlots = BENCH_TOKENS_PER_RECORD;
+
+bench_ring* ring_of(PyObject* capsule) {
+  return static_cast<bench_ring*>(PyCapsule_GetPointer(capsule, kCapsule));
+}
+
+bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
+  if (given == wanted) return true;
+  PyErr_Format(PyExc_ValueError, "%s takes %zd arguments, %zd given", name, wanted, given);
+  return false;
+}
+
+void destroy(PyObject* capsule) { bench_ring_close(ring_of(capsule)); }
+
+// attach(fd, wake_fd, stream, is_producer) -> ring
+PyObject* attach(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("attach", n, 4)) return nullptr;
+  long values[4];
+  for (int i = 0; i < 4; ++i) {
+    values[i] = PyLong_AsLong(args[i]);
+    if (values[i] == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  }
+  bench_ring* ring = nullptr;
+  const int status = bench_ring_attach(static_cast<int>(values[0]), static_cast<int>(values[1]),
+                                       static_cast<std::uint32_t>(values[2]), static_cast<int>(values[3]), &ring);
+  if (status != BENCH_RING_OK) return PyErr_Format(PyExc_ValueError, "%s", bench_ring_message(status));
+  return PyCapsule_New(ring, kCapsule, destroy);
+}
+
+// The handle that a request id starts with: its decimal digits. vLLM may append "-" and a random part.
+std::uint32_t handle_of(PyObject* id) {
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(id, &size);
+  if (text == nullptr) {
+    PyErr_Clear();
+    return BENCH_UNKNOWN_COUNT;
+  }
+  std::uint64_t handle = 0;
+  Py_ssize_t digits = 0;
+  while (digits < size && digits < 10 && text[digits] >= '0' && text[digits] <= '9') {
+    handle = handle * 10 + static_cast<std::uint64_t>(text[digits] - '0');
+    ++digits;
+  }
+  const bool ends = digits == size || text[digits] == '-';
+  return digits > 0 && ends && handle < BENCH_UNKNOWN_COUNT ? static_cast<std::uint32_t>(handle) : BENCH_UNKNOWN_COUNT;
+}
+
+// Tokens in one row of sampled_token_ids; a row is a list, or whatever has a length.
+Py_ssize_t tokens_in(PyObject* row) {
+  const Py_ssize_t size = PyList_Size(row);
+  if (size >= 0) return size;
+  PyErr_Clear();
+  return PyObject_Size(row);
+}
+
+// Writes the token events of one step into the ring's next slots; returns how many records that took, or -1 with a
+// Python error set. The caller has made sure of room for a record per kSlots requests.
+long fill(bench_ring* ring, PyObject* req_ids, PyObject* sampled, Py_ssize_t requests, std::uint64_t emitted_ns) {
+  std::uint32_t events = 0;
+  bench_tokens_record* record = nullptr;
+  for (Py_ssize_t i = 0; i < requests; ++i) {
+    const Py_ssize_t tokens = tokens_in(PyList_GetItem(sampled, i));
+    if (tokens < 0) return -1;
+    if (tokens == 0) continue;  // a prompt that is not through yet
+    const std::uint32_t at = events++ % kSlots;
+    if (at == 0) {
+      record = reinterpret_cast<bench_tokens_record*>(ring->producer.slot(events / kSlots));
+      record->kind = BENCH_KIND_TOKENS;
+      record->flags = 0;
+      record->step = ring->step;
+      record->emitted_ns = emitted_ns;
+    }
+    record->request[at] = handle_of(PyList_GetItem(req_ids, i));
+    record->tokens[at] = static_cast<std::uint16_t>(tokens < 0xFFFF ? tokens : 0xFFFF);
+    record->count = static_cast<std::uint8_t>(at + 1);
+  }
+  ring->tap_token_events = events;
+  return (events + kSlots - 1) / kSlots;
+}
+
+// tap(ring, entered_ns, req_ids, sampled_token_ids) -> None
+// Stamps first, then pushes one event per row that has tokens, and publishes them together.
+PyObject* tap(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  const std::uint64_t emitted_ns = bench::clock_ns();
+  if (!has_arguments("tap", n, 4)) return nullptr;
+  bench_ring* ring = ring_of(args[0]);
+  if (ring == nullptr) return nullptr;
+  const Py_ssize_t requests = PyList_Size(args[2]);
+  const Py_ssize_t rows = PyList_Size(args[3]);
+  if (requests < 0 || rows < 0) return nullptr;
+  // A step without sampling gives ids and no rows.
+  const Py_ssize_t pairs = rows == 0 ? 0 : requests;
+  if (rows != pairs) return PyErr_Format(PyExc_ValueError, "%zd request ids, %zd rows of tokens", requests, rows);
+  const auto most = static_cast<std::uint32_t>((pairs + kSlots - 1) / kSlots);
+  ring->tap_token_events = 0;
+  if (!ring->producer.has_room(most)) {
+    ring->producer.drop(most);
+  } else {
+    for (std::uint32_t i = 0; i < most; ++i) __builtin_prefetch(ring->producer.slot(i), 1);
+    const long records = fill(ring, args[2], args[3], pairs, emitted_ns);
+    if (records < 0) return nullptr;
+    if (records > 0) ring->producer.publish(static_cast<std::uint32_t>(records));
+  }
+  ++ring->step;
+  ring->tapped_ns = emitted_ns;
+  ring->tap_push_ns = static_cast<std::uint32_t>(bench::clock_ns() - PyLong_AsUnsignedLongLong(args[1]));
+  return Py_BuildValue("");
+}
+
+// tapped(ring) -> (steps tapped in this run, tap_push_ns, token events of the last tap)
+PyObject* tapped(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("tapped", n, 1)) return nullptr;
+  const bench_ring* ring = ring_of(args[0]);
+  if (ring == nullptr) return nullptr;
+  return Py_BuildValue("(III)", ring->step, ring->tap_push_ns, ring->tap_token_events);
+}
+
+// begin(ring) -> None: the next tap is step 0 of a new run.
+PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("begin", n, 1)) return nullptr;
+  bench_ring* ring = ring_of(args[0]);
+  if (ring == nullptr) return nullptr;
+  ring->step = 0;
+  return Py_BuildValue("");
+}
+
+// push(ring, bytes) -> number of records pushed, 0 if they found no room. `bytes` is a whole number of records.
+PyObject* push(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("push", n, 2)) return nullptr;
+  bench_ring* ring = ring_of(args[0]);
+  char* bytes = nullptr;
+  Py_ssize_t size = 0;
+  if (ring == nullptr || PyBytes_AsStringAndSize(args[1], &bytes, &size) != 0) return nullptr;
+  if (size % BENCH_RECORD_SIZE != 0) {
+    return PyErr_Format(PyExc_ValueError, "%zd bytes are not whole records", size);
+  }
+  const auto records = static_cast<std::uint32_t>(size / BENCH_RECORD_SIZE);
+  const auto pushed = bench_ring_push(ring, reinterpret_cast<const bench_record*>(bytes), records);
+  return PyLong_FromUnsignedLongLong(pushed);
+}
+
+// pop(ring) -> bytes: what is there, at most 64 records.
+PyObject* pop(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("pop", n, 1)) return nullptr;
+  bench_ring* ring = ring_of(args[0]);
+  if (ring == nullptr) return nullptr;
+  bench_record records[64];
+  std::uint32_t got = 0;
+  std::uint64_t received_ns = 0;
+  const int status = bench_ring_pop(ring, records, 64, &got, &received_ns);
+  if (status != BENCH_RING_OK) return PyErr_Format(PyExc_ValueError, "%s", bench_ring_message(status));
+  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(records), got * BENCH_RECORD_SIZE);
+}
+
+// wait(ring, timeout_ms) -> None: sleeps, without the interpreter's lock, until a record is there.
+PyObject* wait(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("wait", n, 2)) return nullptr;
+  bench_ring* ring = ring_of(args[0]);
+  const long timeout_ms = PyLong_AsLong(args[1]);
+  if (ring == nullptr || PyErr_Occurred() != nullptr) return nullptr;
+  PyThreadState* state = PyEval_SaveThread();
+  const int status = bench_ring_wait(ring, static_cast<std::uint32_t>(timeout_ms));
+  PyEval_RestoreThread(state);
+  if (status != BENCH_RING_OK) return PyErr_SetFromErrno(PyExc_OSError);
+  return Py_BuildValue("");
+}
+
+// describe(ring) -> (capacity, locked)
+PyObject* describe(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("describe", n, 1)) return nullptr;
+  const bench_ring* ring = ring_of(args[0]);
+  if (ring == nullptr) return nullptr;
+  return Py_BuildValue("(Ii)", bench_ring_capacity(ring), bench_ring_is_locked(ring));
+}
+
+// abi_version() -> int
+PyObject* abi_version(PyObject*, PyObject* const*, Py_ssize_t n) {
+  if (!has_arguments("abi_version", n, 0)) return nullptr;
+  return PyLong_FromUnsignedLongLong(bench_ring_abi_version());
+}
+
+// die_with_parent(signal) -> None: the kernel sends `signal` to this process when the thread that forked it ends.
+PyObject* die_with_parent(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("die_with_parent", n, 1)) return nullptr;
+  const long signal = PyLong_AsLong(args[0]);
+  if (signal == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  if (prctl(PR_SET_PDEATHSIG, static_cast<unsigned long>(signal)) != 0) return PyErr_SetFromErrno(PyExc_OSError);
+  return Py_BuildValue("");
+}
+
+PyMethodDef method(const char* name, PyCFunctionFast function, const char* doc) {
+  return PyMethodDef{name, reinterpret_cast<void*>(function), kMethodFastcall, doc};
+}
+
+PyMethodDef methods[] = {
+    method("attach", attach, "attach(fd, wake_fd, stream, is_producer) -> ring"),
+    method("tap", tap, "tap(ring, entered_ns, req_ids, sampled_token_ids)"),
+    method("tapped", tapped, "tapped(ring) -> (steps, tap_push_ns, token_events)"),
+    method("begin", begin, "begin(ring): the next tap is step 0"),
+    method("push", push, "push(ring, records) -> number pushed"),
+    method("pop", pop, "pop(ring) -> records"),
+    method("wait", wait, "wait(ring, timeout_ms)"),
+    method("describe", describe, "describe(ring) -> (capacity, locked)"),
+    method("abi_version", abi_version, "abi_version() -> int"),
+    method("die_with_parent", die_with_parent, "die_with_parent(signal)"),
+    PyMethodDef{nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef definition = {{{1, nullptr}, nullptr, 0, nullptr}, "bench_ring", "The ring and the tap of bench.", -1,
+                          methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit_bench_ring(void) {
+  return PyModule_Create2(&definition, kAbiVersion);
+}

@@ -1,0 +1,240 @@
+// Implementation of the ring and of its C ABI.
+#include "ring.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <new>
+
+namespace bench {
+
+std::uint64_t clock_ns() noexcept {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+namespace {
+
+bool is_capacity(std::uint32_t capacity) noexcept {
+  return capacity >= 2 && capacity <= BENCH_MAX_CAPACITY && (capacity & (capacity - 1)) == 0;
+}
+
+// Refuses memory that its owner could still shrink: touching it would then kill this process.
+int check_sealed(int fd) noexcept {
+  const int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0) return BENCH_RING_BAD_SEAL;
+  constexpr int kNeeded = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  return (seals & kNeeded) == kNeeded ? BENCH_RING_OK : BENCH_RING_BAD_SEAL;
+}
+
+int check_header(const Header& header, std::uint32_t stream, std::size_t bytes) noexcept {
+  if (header.magic != BENCH_RING_MAGIC) return BENCH_RING_BAD_MAGIC;
+  if (header.abi_version != BENCH_ABI_VERSION) return BENCH_RING_BAD_ABI;
+  if (header.record_size != BENCH_RECORD_SIZE || header.stream != stream) return BENCH_RING_BAD_LAYOUT;
+  if (!is_capacity(header.capacity) || bench_ring_bytes(header.capacity) != bytes) return BENCH_RING_BAD_LAYOUT;
+  const std::uint64_t head = header.head.load(std::memory_order_acquire);  // partner: Producer::publish
+  const std::uint64_t tail = header.tail.load(std::memory_order_acquire);  // partner: Consumer::pop
+  return head - tail <= header.capacity ? BENCH_RING_OK : BENCH_RING_BAD_INDEX;
+}
+
+}  // namespace
+
+int Mapping::open(int fd, std::uint32_t stream, Mapping* out) noexcept {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return BENCH_RING_SYSTEM_ERROR;
+  const auto bytes = static_cast<std::size_t>(info.st_size);
+  if (bytes < kHeaderBytes + 2 * BENCH_RECORD_SIZE) return BENCH_RING_BAD_MEMORY;
+  if (const int status = check_sealed(fd); status != BENCH_RING_OK) return status;
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+  if (memory == MAP_FAILED) return BENCH_RING_BAD_MEMORY;
+  out->header = static_cast<Header*>(memory);
+  out->bytes_ = bytes;
+  if (const int status = check_header(*out->header, stream, bytes); status != BENCH_RING_OK) return status;
+  out->records = reinterpret_cast<bench_record*>(static_cast<char*>(memory) + kHeaderBytes);
+  out->mask = out->header->capacity - 1;
+  out->locked = mlock(memory, bytes) == 0;
+  return BENCH_RING_OK;
+}
+
+Mapping::~Mapping() {
+  if (header != nullptr) munmap(header, bytes_);
+}
+
+Producer::Producer(Mapping* mapping, int wake_fd) noexcept
+    : mapping_(mapping), wake_fd_(wake_fd), head_(0), cached_tail_(0) {
+  if (mapping->header == nullptr) return;
+  head_ = mapping->header->head.load(std::memory_order_relaxed);         // written by this side only
+  cached_tail_ = mapping->header->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
+}
+
+bool Producer::has_room(std::uint32_t n) noexcept {
+  const std::uint64_t capacity = mapping_->mask + 1;
+  if (capacity - (head_ - cached_tail_) >= n) return true;
+  cached_tail_ = mapping_->header->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
+  const std::uint64_t used = head_ - cached_tail_;
+  return used <= capacity && capacity - used >= n;  // a consumer ahead of us is broken: no room, counted
+}
+
+void Producer::publish(std::uint32_t n) noexcept {
+  head_ += n;
+  mapping_->header->head.store(head_, std::memory_order_release);  // partner: Consumer::pop
+  if (wake_fd_ < 0) return;
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: Consumer::wait
+  auto& waiting = mapping_->header->waiting;
+  if (waiting.load(std::memory_order_relaxed) != 0 && waiting.exchange(0, std::memory_order_relaxed) != 0) {
+    const std::uint64_t one = 1;
+    // An eventfd write can only fail when the counter is full, and then the consumer is awake already.
+    [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
+  }
+}
+
+void Producer::drop(std::uint32_t n) noexcept {
+  auto& dropped = mapping_->header->dropped;  // written by this side only, so load and store need not be one
+  dropped.store(dropped.load(std::memory_order_relaxed) + n, std::memory_order_release);  // partner: ring_dropped
+}
+
+std::uint32_t Producer::push(const bench_record* records, std::uint32_t n) noexcept {
+  const std::uint64_t emitted_ns = clock_ns();
+  if (!has_room(n)) {
+    drop(n);
+    return 0;
+  }
+  for (std::uint32_t i = 0; i < n; ++i) {
+    bench_record* to = slot(i);
+    *to = records[i];
+    to->words[1] = emitted_ns;
+  }
+  publish(n);
+  return n;
+}
+
+Consumer::Consumer(Mapping* mapping, int wake_fd) noexcept
+    : mapping_(mapping), wake_fd_(wake_fd), tail_(0), seen_head_(0), seen_at_ns_(0) {
+  if (mapping->header == nullptr) return;
+  tail_ = mapping->header->tail.load(std::memory_order_relaxed);  // written by this side only
+  seen_head_ = tail_;
+}
+
+int Consumer::pop(bench_record* out, std::uint32_t max, std::uint32_t* n, std::uint64_t* received_ns) noexcept {
+  *n = 0;
+  if (seen_head_ == tail_) {
+    const std::uint64_t head = mapping_->header->head.load(std::memory_order_acquire);  // partner: Producer::publish
+    if (head == tail_) return BENCH_RING_OK;
+    seen_at_ns_ = clock_ns();
+    if (head - tail_ > mapping_->mask + 1) return BENCH_RING_BAD_INDEX;
+    seen_head_ = head;
+  }
+  const std::uint64_t there = seen_head_ - tail_;
+  const std::uint32_t take = there < max ? static_cast<std::uint32_t>(there) : max;
+  for (std::uint32_t i = 0; i < take; ++i) out[i] = mapping_->records[(tail_ + i) & mapping_->mask];
+  tail_ += take;
+  mapping_->header->tail.store(tail_, std::memory_order_release);  // partner: Producer::has_room
+  *n = take;
+  *received_ns = seen_at_ns_;
+  return BENCH_RING_OK;
+}
+
+int Consumer::wait(std::uint32_t timeout_ms) noexcept {
+  if (wake_fd_ < 0) return BENCH_RING_SYSTEM_ERROR;
+  auto& header = *mapping_->header;
+  header.waiting.store(1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: Producer::publish
+  if (header.head.load(std::memory_order_acquire) == tail_) {  // partner: Producer::publish
+    pollfd wanted{wake_fd_, POLLIN, 0};
+    const int ready = poll(&wanted, 1, static_cast<int>(timeout_ms));
+    if (ready < 0 && errno != EINTR) return BENCH_RING_SYSTEM_ERROR;
+  }
+  header.waiting.store(0, std::memory_order_relaxed);
+  std::uint64_t count;
+  // Empties the eventfd, which is non-blocking; nothing to read is the usual case.
+  [[maybe_unused]] const ssize_t got = read(wake_fd_, &count, sizeof count);
+  return BENCH_RING_OK;
+}
+
+}  // namespace bench
+
+extern "C" {
+
+uint32_t bench_ring_abi_version(void) { return BENCH_ABI_VERSION; }
+
+size_t bench_ring_bytes(uint32_t capacity) {
+  return bench::kHeaderBytes + static_cast<size_t>(capacity) * BENCH_RECORD_SIZE;
+}
+
+uint64_t bench_ring_clock_ns(void) { return bench::clock_ns(); }
+
+const char* bench_ring_message(int status) {
+  switch (status) {
+    case BENCH_RING_OK: return "no error";
+    case BENCH_RING_BAD_MEMORY: return "the shared memory is too small or cannot be mapped";
+    case BENCH_RING_BAD_MAGIC: return "the shared memory does not hold a ring";
+    case BENCH_RING_BAD_ABI: return "the ring was made by another version of bench";
+    case BENCH_RING_BAD_LAYOUT: return "the ring has another record size, capacity or stream than expected";
+    case BENCH_RING_BAD_INDEX: return "the ring's index is impossible: the other process is broken";
+    case BENCH_RING_BAD_SEAL: return "the shared memory is not sealed against resizing";
+    case BENCH_RING_SYSTEM_ERROR: return "a system call on the ring failed";
+    default: return "unknown status";
+  }
+}
+
+int bench_ring_format(int fd, uint32_t stream, uint32_t capacity) {
+  if (!bench::is_capacity(capacity)) return BENCH_RING_BAD_LAYOUT;
+  struct stat info;
+  if (fstat(fd, &info) != 0) return BENCH_RING_SYSTEM_ERROR;
+  if (static_cast<size_t>(info.st_size) != bench_ring_bytes(capacity)) return BENCH_RING_BAD_MEMORY;
+  void* memory = mmap(nullptr, bench::kHeaderBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return BENCH_RING_BAD_MEMORY;
+  auto* header = new (memory) bench::Header{};
+  header->magic = BENCH_RING_MAGIC;
+  header->abi_version = BENCH_ABI_VERSION;
+  header->record_size = BENCH_RECORD_SIZE;
+  header->capacity = capacity;
+  header->stream = stream;
+  munmap(memory, bench::kHeaderBytes);
+  return BENCH_RING_OK;
+}
+
+int bench_ring_attach(int fd, int wake_fd, uint32_t stream, int is_producer, struct bench_ring** out) {
+  auto* ring = new (std::nothrow) bench_ring;
+  if (ring == nullptr) return BENCH_RING_BAD_MEMORY;
+  if (const int status = bench::Mapping::open(fd, stream, &ring->mapping); status != BENCH_RING_OK) {
+    delete ring;
+    return status;
+  }
+  ring->is_producer = is_producer != 0;
+  ring->producer = bench::Producer(&ring->mapping, wake_fd);
+  ring->consumer = bench::Consumer(&ring->mapping, wake_fd);
+  *out = ring;
+  return BENCH_RING_OK;
+}
+
+void bench_ring_close(struct bench_ring* ring) { delete ring; }
+
+int bench_ring_is_locked(const struct bench_ring* ring) { return ring->mapping.locked ? 1 : 0; }
+
+uint32_t bench_ring_capacity(const struct bench_ring* ring) {
+  return static_cast<uint32_t>(ring->mapping.mask + 1);
+}
+
+uint64_t bench_ring_dropped(const struct bench_ring* ring) {
+  return ring->mapping.header->dropped.load(std::memory_order_acquire);  // partner: Producer::drop
+}
+
+uint32_t bench_ring_push(struct bench_ring* ring, const struct bench_record* records, uint32_t n) {
+  return ring->producer.push(records, n);
+}
+
+int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n,
+                   uint64_t* received_ns) {
+  return ring->consumer.pop(out, max, n, received_ns);
+}
+
+int bench_ring_wait(struct bench_ring* ring, uint32_t timeout_ms) { return ring->consumer.wait(timeout_ms); }
+}

@@ -1,0 +1,110 @@
+// The ring: one single-producer single-consumer queue in shared memory, for both processes.
+//
+// Memory: one page of header, then `capacity` records. The producer's index and the consumer's index count records
+// since the ring was made and never wrap in practice (2^64 records); a slot is index % capacity.
+//
+// Orderings, each with its partner:
+//   producer: head.store(release)   <->  consumer: head.load(acquire)   records are whole before they are seen
+//   consumer: tail.store(release)   <->  producer: tail.load(acquire)   records are read before they are overwritten
+//   producer: fence(seq_cst) after head.store  <->  consumer: fence(seq_cst) after waiting.store
+//             either the producer sees the consumer waiting, or the consumer sees the new head: no wake-up is lost
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "bench_ring.h"
+
+namespace bench {
+
+inline constexpr std::size_t kHeaderBytes = 4096;
+inline constexpr std::size_t kSeparation = 128;  // two lines: the adjacent-line prefetcher moves lines in pairs
+
+// What stands at the start of the shared memory.
+struct Header {
+  std::uint64_t magic;
+  std::uint32_t abi_version;
+  std::uint32_t record_size;
+  std::uint32_t capacity;
+  std::uint32_t stream;
+  alignas(kSeparation) std::atomic<std::uint64_t> head;     // written by the producer
+  std::atomic<std::uint64_t> dropped;                       // written by the producer
+  alignas(kSeparation) std::atomic<std::uint64_t> tail;     // written by the consumer
+  alignas(kSeparation) std::atomic<std::uint32_t> waiting;  // consumer: 1 before it sleeps; producer: 0 as it wakes
+};
+static_assert(sizeof(Header) <= kHeaderBytes);
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
+
+std::uint64_t clock_ns() noexcept;
+
+// A mapped ring; owns the mapping. Used through Producer or Consumer, never through both.
+class Mapping {
+ public:
+  // Maps and checks; on failure the status says why and the mapping is empty.
+  static int open(int fd, std::uint32_t stream, Mapping* out) noexcept;
+  Mapping() = default;
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping();
+
+  Header* header = nullptr;
+  bench_record* records = nullptr;
+  std::uint64_t mask = 0;
+  bool locked = false;
+
+ private:
+  std::size_t bytes_ = 0;
+};
+
+// Writes records. One thread at a time.
+class Producer {
+ public:
+  Producer(Mapping* mapping, int wake_fd) noexcept;
+
+  // Room for `n` more records? Looks at the consumer's index only when the last one seen leaves too little.
+  bool has_room(std::uint32_t n) noexcept;
+  // The slot of the `i`-th record after the published ones. Only after has_room(i + 1).
+  bench_record* slot(std::uint32_t i) noexcept { return &mapping_->records[(head_ + i) & mapping_->mask]; }
+  // Makes the next `n` slots visible together, and wakes a sleeping consumer.
+  void publish(std::uint32_t n) noexcept;
+  // Counts `n` records that found no room.
+  void drop(std::uint32_t n) noexcept;
+  std::uint32_t push(const bench_record* records, std::uint32_t n) noexcept;
+
+ private:
+  Mapping* mapping_;
+  int wake_fd_;
+  std::uint64_t head_;         // next index to write
+  std::uint64_t cached_tail_;  // the consumer's index as last seen
+};
+
+// Reads records. One thread at a time.
+class Consumer {
+ public:
+  Consumer(Mapping* mapping, int wake_fd) noexcept;
+
+  int pop(bench_record* out, std::uint32_t max, std::uint32_t* n, std::uint64_t* received_ns) noexcept;
+  int wait(std::uint32_t timeout_ms) noexcept;
+
+ private:
+  Mapping* mapping_;
+  int wake_fd_;
+  std::uint64_t tail_;         // next index to read
+  std::uint64_t seen_head_;    // the producer's index as last seen
+  std::uint64_t seen_at_ns_;   // when that was
+};
+
+}  // namespace bench
+
+struct bench_ring {
+  bench::Mapping mapping;
+  bench::Producer producer{&mapping, -1};
+  bench::Consumer consumer{&mapping, -1};
+  bool is_producer = false;
+  // State of the tap, which is the event ring's producer.
+  std::uint32_t step = 0;              // steps tapped in this run
+  std::uint32_t tap_push_ns = 0;       // how long the last tap took
+  std::uint64_t tapped_ns = 0;         // when the last tap was entered
+  std::uint32_t tap_token_events = 0;  // token events of the last tap
+};

@@ -1,0 +1,21 @@
+"""`python -m bench_sidecar --socket PATH --ring-library PATH`: the sidecar of one device class."""
+
+import argparse
+import signal
+import sys
+
+from . import server
+
+
+def main() -> int:
+    """Runs the fork server; the harness, not the terminal, says when to stop."""
+    parser = argparse.ArgumentParser(prog="bench_sidecar", description=__doc__)
+    parser.add_argument("--socket", required=True, help="where to listen for the harness")
+    parser.add_argument("--ring-library", required=True, help="path of libbench_ring.so")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group
+    return server.main(options.socket, options.ring_library)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,522 @@
+"""vLLM, and nothing else: the only file that imports it.
+
+It builds an `LLMEngine` with a tap in its executor, and offers what the driver needs of it: stage, submit, step, drain,
+reset. Names that differ between vLLM versions are looked up before they are relied on; `self_test` says what was found.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NoReturn
+
+import vllm
+from vllm import EngineArgs, SamplingParams
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.engine.llm_engine import LLMEngine
+from vllm.v1.executor import Executor
+
+from . import protocol
+
+# The version that everything below was read off and tested with.
+KNOWN_VERSION = "0.32.0"
+# Imported by the first engine anyway; done once in the fork server, each engine process has them for nothing.
+LAZY_MODULES = (
+    "vllm.v1.engine.core",
+    "vllm.v1.core.sched.scheduler",
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.model_loader.dummy_loader",
+)
+MAX_DRAIN_STEPS = 10_000
+
+Message = dict[str, Any]
+
+
+class EngineError(RuntimeError):
+    """The engine cannot do what is asked; the message is for the user."""
+
+
+class _ArgumentError(Exception):
+    pass
+
+
+class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are not followed
+    """vLLM's own parser, raising instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _ArgumentError(message)
+
+
+@dataclass(slots=True)
+class Finish:
+    """How a request ended, in the engine's words. Times are CLOCK_MONOTONIC nanoseconds."""
+
+    handle: int
+    reason: int
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    queued_ns: int
+    scheduled_ns: int
+    first_token_ns: int
+    last_token_ns: int
+    preemptions: int
+
+
+@dataclass(slots=True)
+class StepStats:
+    """What one engine step did."""
+
+    finished: list[Finish]
+    prefill_requests: int = 0
+    prefill_tokens: int = 0
+    decode_requests: int = 0
+    decode_tokens: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_cache_usage: float = 0.0
+    preemptions: int = 0
+
+
+@dataclass(slots=True)
+class _Staged:
+    """A request that is ready to be handed to the engine, and what is known of it since."""
+
+    handle: int
+    core_request: Any  # EngineCoreRequest
+    request: Any  # Request
+    cached_tokens: int = protocol.UNKNOWN_COUNT
+    queued_ns: int = protocol.ABSENT_NS
+    scheduled_ns: int = protocol.ABSENT_NS
+    first_token_ns: int = protocol.ABSENT_NS
+    submitted: bool = False
+
+
+class Tap:
+    """Where token ids are seen first. `push` is called with (entered_ns, req_ids, sampled_token_ids) in every step."""
+
+    def __init__(self) -> None:
+        self.push: Callable[[int, list[str], list[list[int]]], None] = _no_push
+        self.scheduled: Any = None  # the SchedulerOutput of the step that runs
+
+
+def _no_push(_entered_ns: int, _req_ids: list[str], _sampled: list[list[int]]) -> None:
+    """Before a ring is attached nothing is pushed."""
+
+
+def tapped(base: type[Any], tap: Tap) -> type[Any]:
+    """The executor class `base` with the tap in `sample_tokens`, where token ids first reach the host."""
+    now = time.monotonic_ns
+
+    class TappedExecutor(base):
+        def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
+            tap.scheduled = scheduler_output
+            return super().execute_model(scheduler_output, non_block)
+
+        def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
+            output = super().sample_tokens(grammar_output, non_block)
+            if isinstance(output, Future):
+                return _tap_result(output, tap)
+            tap.push(now(), output.req_ids, output.sampled_token_ids)
+            return output
+
+    TappedExecutor.__name__ = f"Tapped{base.__name__}"
+    return TappedExecutor
+
+
+def _tap_result(future: "Future[Any]", tap: Tap) -> "Future[Any]":
+    """Under async scheduling the tokens come out of the future: tap its first result."""
+    result = future.result
+    seen = False
+
+    def tapped_result(timeout: float | None = None) -> Any:
+        nonlocal seen
+        output = result(timeout)
+        if not seen:
+            seen = True
+            tap.push(time.monotonic_ns(), output.req_ids, output.sampled_token_ids)
+        return output
+
+    future.result = tapped_result  # type: ignore[method-assign]
+    return future
+
+
+def preload() -> None:
+    """Imports what an engine process will need. A module that this version does not have is left to the engine."""
+    for name in LAZY_MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError as err:
+            print(f"bench: {name} was not preloaded: {err}", file=sys.stderr)
+
+
+def vllm_version() -> str:
+    """vLLM's own version, without a local part (`+cpu`)."""
+    return str(vllm.__version__).split("+")[0]
+
+
+def parse_arguments(argv: Sequence[str]) -> EngineArgs:
+    """`argv` through vLLM's own parser. EngineError with its message, in which an unknown flag is named."""
+    parser = _Parser(prog="vllm", add_help=False)
+    EngineArgs.add_cli_args(parser)
+    try:
+        options, unknown = parser.parse_known_args(list(argv))
+    except (_ArgumentError, argparse.ArgumentTypeError, ValueError, TypeError) as err:
+        raise EngineError(str(err)) from err
+    if unknown:
+        raise EngineError("vLLM does not know " + ", ".join(map(repr, unknown)) + _nearest(parser, unknown[0]))
+    return EngineArgs.from_cli_args(options)
+
+
+def _nearest(parser: argparse.ArgumentParser, flag: str) -> str:
+    import difflib
+
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(flag.split("=")[0], known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def check_arguments(argv: Sequence[str]) -> Message | None:
+    """None if vLLM's parser takes `argv`, else what it says."""
+    try:
+        parse_arguments(argv)
+    except EngineError as err:
+        return {"message": str(err)}
+    return None
+
+
+class Engine:
+    """One loaded engine. Everything is called from one thread."""
+
+    def __init__(self, argv: Sequence[str], step_api: str) -> None:
+        self.warnings: list[str] = []
+        self.tap = Tap()
+        arguments = parse_arguments(argv)
+        config = arguments.create_engine_config()
+        self._assert_untouched_device()
+        executor = Executor.get_class(config)
+        self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
+        self.config = config
+        self.executor_name = executor.__name__
+        self.core = self.llm.engine_core.engine_core
+        self.scheduler = self.core.scheduler
+        self._limits = _live_limits(self.scheduler)
+        self._built = {name: getattr(self.scheduler, attribute) for name, attribute in self._limits.items()}
+        self._staged: dict[int, _Staged] = {}
+        self._outputs: Any = None
+        self._use_llm_step = step_api == "llm_engine"
+        if self._use_llm_step:
+            self._keep_core_outputs()
+
+    # ---- what it is ----
+
+    def facts(self) -> Message:
+        """What the report says of this engine."""
+        import torch
+
+        cache, scheduler, model = self.config.cache_config, self.config.scheduler_config, self.config.model_config
+        caching = bool(cache.enable_prefix_caching)
+        return {
+            "vllm_version": vllm_version(),
+            "prefix_block_size": int(cache.block_size) if caching else None,
+            "max_model_len": int(model.max_model_len),
+            "vocab_size": int(model.get_vocab_size()),
+            "num_kv_blocks": int(cache.num_gpu_blocks) if cache.num_gpu_blocks else None,
+            "async_scheduling": bool(scheduler.async_scheduling),
+            "prefix_caching": caching,
+            "max_num_seqs": int(self._built["max_num_seqs"]),
+            "max_num_batched_tokens": int(self._built["max_num_batched_tokens"]),
+            "other": {
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "executor": self.executor_name,
+                "torch_version": torch.__version__,
+                "torch_threads": torch.get_num_threads(),
+                "engine_cores": sorted(os.sched_getaffinity(0)),
+                "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+                "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+                "enforce_eager": bool(model.enforce_eager),
+                "chunked_prefill": bool(scheduler.enable_chunked_prefill),
+                "sampling": "greedy, ignore_eos",
+            },
+        }
+
+    def self_test(self) -> list[str]:
+        """Generates two tokens and checks what the rest of this file relies on; returns what was checked.
+
+        EngineError names what is missing.
+        """
+        needed = {
+            "EngineCore.step_fn": (self.core, "step_fn"),
+            "EngineCore.post_step": (self.core, "post_step"),
+            "EngineCore.preprocess_add_request": (self.core, "preprocess_add_request"),
+            "EngineCore.reset_prefix_cache": (self.core, "reset_prefix_cache"),
+            "Scheduler.has_requests": (self.scheduler, "has_requests"),
+            "Scheduler.finish_requests": (self.scheduler, "finish_requests"),
+            "InputProcessor.process_inputs": (self.llm.input_processor, "process_inputs"),
+        }
+        missing = [name for name, (owner, attribute) in needed.items() if not hasattr(owner, attribute)]
+        if missing:
+            raise EngineError(f"vLLM {vllm_version()} lacks what bench relies on: {', '.join(missing)}")
+        checked = [*needed, *(f"Scheduler.{attribute}" for attribute in self._limits.values())]
+        self._generate_two()
+        checked.append("two tokens through the tap, equal to the engine's outputs")
+        if vllm_version() != KNOWN_VERSION:
+            self.warnings.append(
+                f"vLLM {vllm_version()} is not the version this sidecar was tested with ({KNOWN_VERSION}); "
+                f"checked at load: {', '.join(checked)}"
+            )
+        return checked
+
+    def _generate_two(self) -> None:
+        seen: list[int] = []
+        given: list[int] = []
+        self.tap.push = lambda _ns, _ids, sampled: seen.extend(token for row in sampled for token in row)
+        self.stage(0, [1, 2, 3], 2, salt="self-test")
+        self.submit(0)
+        finished = None
+        for _ in range(64):
+            stats = self.step()
+            given.extend(token for output in self._core_outputs() for token in output.new_token_ids)
+            if stats.finished:
+                finished = stats.finished[0]
+                break
+        self.tap.push = _no_push
+        self.drain()
+        self.reset()
+        if finished is None or finished.output_tokens != 2 or seen[:2] != given or len(given) != 2:
+            raise EngineError(
+                f"the self-test asked for 2 tokens; the engine gave {len(given)}, the tap saw {len(seen)}: "
+                f"this vLLM ({vllm_version()}) cannot be measured"
+            )
+        if finished.queued_ns == protocol.ABSENT_NS or finished.scheduled_ns == protocol.ABSENT_NS:
+            self.warnings.append("the engine gives no QUEUED and SCHEDULED stamps: queue and prefill times are null")
+
+    # ---- requests ----
+
+    def stage(self, handle: int, prompt: list[int], output_tokens: int, salt: str) -> None:
+        """Builds vLLM's request objects, so that a submit inside the window is a handle. EngineError if vLLM refuses."""
+        params = SamplingParams(temperature=0.0, max_tokens=output_tokens, ignore_eos=True, detokenize=False)
+        try:
+            core_request = self.llm.input_processor.process_inputs(
+                f"{handle}-{salt}",
+                {"type": "token", "prompt_token_ids": prompt},
+                params,
+                supported_tasks=self.llm.get_supported_tasks(),
+            )
+            core_request.cache_salt = salt
+            core_request.external_req_id = core_request.request_id
+            request, _wave = self.core.preprocess_add_request(core_request)
+        except Exception as err:  # vLLM's validation errors share no base class
+            raise EngineError(f"vLLM refuses request {handle}: {err}") from err
+        if request.max_tokens != output_tokens:
+            raise EngineError(f"vLLM would give request {handle} at most {request.max_tokens} of {output_tokens} tokens")
+        self._staged[handle] = _Staged(handle, core_request, request)
+
+    def unstage(self) -> None:
+        """Forgets all staged requests of the run before."""
+        self._staged.clear()
+
+    def submit(self, handle: int) -> bool:
+        """Hands a staged request to the engine; False if there is no such request or it was submitted before."""
+        staged = self._staged.get(handle)
+        if staged is None or staged.submitted:
+            return False
+        staged.submitted = True
+        if self._use_llm_step:
+            self.llm.output_processor.add_request(staged.core_request, None, None, 0)
+        self.core.add_request(staged.request)
+        return True
+
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self.scheduler.has_requests() or self.core.batch_queue)
+
+    def is_failed(self) -> bool:
+        """Whether a worker process has died."""
+        return bool(getattr(self.core.model_executor, "is_failed", False))
+
+    # ---- stepping ----
+
+    def step(self) -> StepStats:
+        """One engine step. Whatever vLLM raises comes through; the engine is dead then."""
+        self.tap.scheduled = None
+        if self._use_llm_step:
+            self.llm.step()
+        else:
+            outputs, executed = self.core.step_fn()
+            self.core.post_step(executed)
+            self._outputs = outputs.get(0) if outputs else None
+        stats = StepStats(self._collect_finished())
+        self._describe_batch(stats)
+        return stats
+
+    def _keep_core_outputs(self) -> None:
+        """`LLMEngine.step` hides the core's outputs: keep them as they pass."""
+        client = self.llm.engine_core
+        get_output = client.get_output
+
+        def keep() -> Any:
+            self._outputs = get_output()
+            return self._outputs
+
+        client.get_output = keep
+
+    def _core_outputs(self) -> list[Any]:
+        return self._outputs.outputs if self._outputs is not None else []
+
+    def _collect_finished(self) -> list[Finish]:
+        """Takes the engine's stamps from the outputs of the step, and what ended in it."""
+        finished: list[Finish] = []
+        for output in self._core_outputs():
+            if output.events is None and output.prefill_stats is None and output.finish_reason is None:
+                continue
+            staged = self._staged.get(_handle_of(output.request_id))
+            if staged is None:
+                continue
+            for event in output.events or ():
+                _keep_first_stamp(staged, event)
+            if output.prefill_stats is not None:
+                staged.cached_tokens = output.prefill_stats.num_cached_tokens
+                staged.first_token_ns = _ns(self._outputs.timestamp)
+            if output.finish_reason is not None:
+                finished.append(_finish(staged, _reason(output.finish_reason), _ns(self._outputs.timestamp)))
+        return finished
+
+    def _describe_batch(self, stats: StepStats) -> None:
+        """Batch composition from the scheduler's own output, queue lengths and cache use from its statistics."""
+        scheduled = self.tap.scheduled
+        if scheduled is not None:
+            _count_batch(stats, scheduled)
+            stats.preemptions = len(getattr(scheduled, "preempted_req_ids", None) or ())
+        made = self._outputs.scheduler_stats if self._outputs is not None else None
+        if made is not None:
+            stats.running = made.num_running_reqs
+            stats.waiting = made.num_waiting_reqs + getattr(made, "num_skipped_waiting_reqs", 0)
+            stats.kv_cache_usage = made.kv_cache_usage
+
+    # ---- between runs ----
+
+    def lower_limits(self, limits: dict[str, int | None]) -> None:
+        """Sets the scheduler's live limits; those not given are as built. EngineError above what was built."""
+        for name, attribute in self._limits.items():
+            built = self._built[name]
+            value = limits.get(name)
+            if value is not None and value > built:
+                raise EngineError(f"{name} {value} is above the {built} that the engine was built with")
+            setattr(self.scheduler, attribute, built if value is None else value)
+
+    def drain(self) -> list[Finish]:
+        """Aborts what is unfinished and steps until nothing is left; returns the aborted ones."""
+        open_requests = [s for s in self._staged.values() if s.submitted and not s.request.is_finished()]
+        if open_requests:
+            ids = [staged.request.request_id for staged in open_requests]
+            if self._use_llm_step:
+                self.llm.output_processor.abort_requests(ids, internal=True)
+            self.core.abort_requests(ids)
+        for _ in range(MAX_DRAIN_STEPS):
+            if not self.has_work():
+                break
+            self.step()
+        else:
+            raise EngineError(f"the engine still has work {MAX_DRAIN_STEPS} steps after everything was aborted")
+        return [_finish(staged, ABORT, time.monotonic_ns()) for staged in open_requests]
+
+    def reset(self) -> bool:
+        """Empties the prefix cache and the multimodal caches; False if the engine would not."""
+        if not self.core.batch_queue:
+            self.core.step_fn()  # a synchronous engine lets go of finished requests one step later
+        done = bool(self.core.reset_prefix_cache())
+        self.llm.reset_mm_cache()
+        return done
+
+    def _assert_untouched_device(self) -> None:
+        """A forked process cannot use a CUDA context of its parent: the import must not have made one."""
+        import torch
+
+        if torch.cuda.is_initialized():
+            raise EngineError("CUDA was initialised before the engine process was forked: it cannot be used here")
+
+
+STOP, LENGTH, ABORT, ERROR, OTHER = 1, 2, 3, 4, 5
+_REASONS = {"stop": STOP, "length": LENGTH, "abort": ABORT, "error": ERROR}
+
+
+def _reason(finish_reason: Any) -> int:
+    return _REASONS.get(str(finish_reason), OTHER)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _handle_of(request_id: str) -> int:
+    return int(request_id.partition("-")[0])
+
+
+def _keep_first_stamp(staged: _Staged, event: Any) -> None:
+    name = event.type.name
+    if name == "QUEUED":
+        staged.queued_ns = _ns(event.timestamp)
+    elif name == "SCHEDULED" and staged.scheduled_ns == protocol.ABSENT_NS:
+        staged.scheduled_ns = _ns(event.timestamp)
+
+
+def _finish(staged: _Staged, reason: int, last_token_ns: int) -> Finish:
+    request = staged.request
+    return Finish(
+        handle=staged.handle,
+        reason=reason,
+        prompt_tokens=request.num_prompt_tokens,
+        output_tokens=request.num_output_tokens,
+        cached_tokens=staged.cached_tokens,
+        queued_ns=staged.queued_ns,
+        scheduled_ns=staged.scheduled_ns,
+        first_token_ns=staged.first_token_ns,
+        last_token_ns=last_token_ns if request.num_output_tokens else protocol.ABSENT_NS,
+        preemptions=request.num_preemptions,
+    )
+
+
+def _count_batch(stats: StepStats, scheduled: Any) -> None:
+    """Splits a step's tokens into prefill and decode: a request is in prefill while it has no output token."""
+    tokens: dict[str, int] = scheduled.num_scheduled_tokens
+    prefill = [request.req_id for request in scheduled.scheduled_new_reqs]
+    cached = scheduled.scheduled_cached_reqs
+    if 0 in cached.num_output_tokens:
+        prefill += [name for name, made in zip(cached.req_ids, cached.num_output_tokens, strict=True) if made == 0]
+    stats.prefill_requests = len(prefill)
+    stats.prefill_tokens = sum(tokens.get(name, 0) for name in prefill)
+    stats.decode_requests = len(tokens) - len(prefill)
+    stats.decode_tokens = scheduled.total_num_scheduled_tokens - stats.prefill_tokens
+
+
+def _live_limits(scheduler: Any) -> dict[str, str]:
+    """Our name of each live limit, and the scheduler's attribute of this version. EngineError if there is none."""
+    found = {}
+    for name, candidates in {
+        "max_num_seqs": ("max_num_active_reqs", "max_num_running_reqs"),
+        "max_num_batched_tokens": ("max_num_scheduled_tokens",),
+    }.items():
+        attribute = next((each for each in candidates if hasattr(scheduler, each)), None)
+        if attribute is None:
+            raise EngineError(f"this vLLM's scheduler has none of {', '.join(candidates)}")
+        found[name] = attribute
+    return found
+
+
+def library_tap(library: ModuleType, ring: Any) -> Callable[[int, list[str], list[list[int]]], None]:
+    """A tap that pushes into `ring`."""
+    push = library.tap
+
+    def tap(entered_ns: int, req_ids: list[str], sampled: list[list[int]]) -> None:
+        push(ring, entered_ns, req_ids, sampled)
+
+    return tap

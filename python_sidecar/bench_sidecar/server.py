@@ -1,0 +1,151 @@
+"""The fork server: imports vLLM once, and forks an engine process for every load."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from types import ModuleType
+
+from . import __version__, control, protocol
+from .control import Channel, Message
+from .ring import load_library
+
+
+class ForkServer:
+    """Serves one harness until it asks for the end or goes away. No engine process outlives it."""
+
+    def __init__(self, channel: Channel, listener: socket.socket, library: ModuleType) -> None:
+        self.channel = channel
+        self.listener = listener
+        self.library = library
+        self.children: set[int] = set()
+        self.vllm_version = ""
+        self.import_s = 0.0
+
+    def serve(self) -> None:
+        """Imports vLLM, says hello, and answers until the harness closes its end."""
+        started = time.monotonic()
+        from . import engine
+
+        engine.preload()
+        self.vllm_version = engine.vllm_version()
+        self.import_s = time.monotonic() - started
+        self.channel.send({"event": "hello", **self.hello()})
+        wake = self._wake_on_child()
+        while True:
+            ready, _, _ = select.select([self.channel.connection, wake], [], [])
+            if wake in ready:
+                wake.recv(4096)
+                self._reap()
+            if self.channel.connection in ready:
+                received = self.channel.receive()
+                if received is None or not self._answer(*received):
+                    return
+
+    def hello(self) -> Message:
+        """What the harness has to know before it relies on this process."""
+        return {
+            "abi_version": protocol.ABI_VERSION,
+            "sidecar_version": __version__,
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "vllm_version": self.vllm_version,
+            "import_s": self.import_s,
+        }
+
+    def stop_engines(self) -> None:
+        """Kills what is left of the engine processes, and waits for them."""
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in self.children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self.children.clear()
+
+    def _answer(self, message: Message, fds: list[int]) -> bool:
+        """Carries out one message; False when it was the last."""
+        operation = message.get("op")
+        if operation == "shutdown":
+            return False
+        if operation == "check":
+            from . import engine
+
+            self.channel.send({"event": "reply", "to": "check", "error": engine.check_arguments(message["argv"])})
+        elif operation == "load":
+            self._load(message, fds)
+        else:
+            self.channel.send({"event": "reply", "to": str(operation), "error": {"message": f"unknown operation {operation!r}"}})
+        return True
+
+    def _load(self, message: Message, fds: list[int]) -> None:
+        """Forks an engine process that owns `fds`: its channel, two rings, two wake-ups."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_engine(message, fds, parent)
+        for fd in fds:
+            os.close(fd)
+        self.children.add(pid)
+        self.channel.send({"event": "reply", "to": "load", "pid": pid})
+
+    def _become_engine(self, message: Message, fds: list[int], parent: int) -> None:
+        """In the child: never returns."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.library.die_with_parent(signal.SIGKILL)
+            if os.getppid() != parent:  # the server went away before the line above took effect
+                os._exit(1)
+            self.channel.connection.close()
+            self.listener.close()
+            from .driver import run_engine_process
+
+            status = run_engine_process(message, fds, self.library)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _wake_on_child(self) -> socket.socket:
+        """A socket that becomes readable when a child has ended."""
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._writer = writer
+        return reader
+
+    def _reap(self) -> None:
+        for pid in list(self.children):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done == 0:
+                continue
+            self.children.discard(pid)
+            code = os.waitstatus_to_exitcode(status)
+            died = {"event": "exited", "pid": pid, "code": max(code, 0), "signal": max(-code, 0)}
+            self.channel.send(died)
+
+
+def main(socket_path: str, library_path: str) -> int:
+    """Listens, serves one harness, and leaves nothing behind."""
+    library = load_library(library_path)
+    listener = control.listen(socket_path)
+    channel = control.accept(listener)
+    server = ForkServer(channel, listener, library)
+    try:
+        server.serve()
+    except (BrokenPipeError, ConnectionResetError):
+        return 0  # the harness is gone; it has its own way of saying why
+    finally:
+        server.stop_engines()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(socket_path)
+    return 0

@@ -1,0 +1,308 @@
+//! One loaded engine: stage requests, open a window, read what comes back.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::channel::Channel;
+use super::sidecar::{ErrorText, no_answer};
+use super::{SessionError, Sidecar, Window};
+use crate::plan::{Drive, Limits};
+use crate::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
+use crate::ring::{RingError, RingMemory, sealed_memory};
+use crate::timeline::EngineFacts;
+
+/// Records that the event ring holds: over a hundred steps of a batch of 4,096.
+const EVENT_CAPACITY: u32 = 1 << 16;
+/// Requests that can be submitted before the engine looks.
+pub const REQUEST_CAPACITY: u32 = 1 << 15;
+/// How long a load may take: hundreds of gigabytes from a network disk.
+const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+/// How long staging, beginning and resetting may take.
+const REPLY_LIMIT: Duration = Duration::from_secs(300);
+
+/// The memory of an engine's two rings and what wakes their readers.
+pub(super) struct Rings {
+    events: RingMemory,
+    requests: RingMemory,
+    request_wake: EventFd,
+    event_wake: Option<EventFd>,
+}
+
+impl Rings {
+    pub(super) fn create(recorder_sleeps: bool) -> Result<Rings, SessionError> {
+        let wake = || {
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+                .map_err(|source| RingError::System { what: "eventfd", source })
+        };
+        Ok(Rings {
+            events: RingMemory::create(EVENT_STREAM, EVENT_CAPACITY)?,
+            requests: RingMemory::create(REQUEST_STREAM, REQUEST_CAPACITY)?,
+            request_wake: wake()?,
+            event_wake: if recorder_sleeps { Some(wake()?) } else { None },
+        })
+    }
+
+    /// In the order in which the engine process takes them.
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.events.as_fd(), self.requests.as_fd(), self.request_wake.as_fd()];
+        fds.extend(self.event_wake.as_ref().map(AsFd::as_fd));
+        fds
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum FromEngine {
+    Ready {
+        facts: EngineFacts,
+        warnings: Vec<String>,
+        load_s: f64,
+    },
+    Failed {
+        stage: String,
+        kind: String,
+        message: String,
+    },
+    Ended(Ended),
+    Reply {
+        #[serde(default)]
+        error: Option<ErrorText>,
+        #[serde(default)]
+        reset: Option<bool>,
+    },
+}
+
+/// What the engine process says of a run that it has carried out.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ended {
+    /// Steps in which the model ran.
+    pub steps: u64,
+    /// Nanoseconds spent inside the engine's step function, all phases together.
+    pub stepping_ns: u64,
+    /// Handles that it refused: not staged, or submitted twice.
+    pub refused: Vec<u32>,
+}
+
+/// A request to be staged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestSpec {
+    /// Token ids of the prompt.
+    pub prompt: Vec<u32>,
+    /// Output tokens, delivered exactly unless the engine fails.
+    pub output_tokens: u32,
+}
+
+/// A loaded engine in a process of its own.
+pub struct Engine {
+    channel: Channel,
+    pid: u32,
+    facts: EngineFacts,
+    warnings: Vec<String>,
+    load_s: f64,
+    window: Option<Window>,
+    log: std::path::PathBuf,
+    _rings: Rings,
+}
+
+impl Engine {
+    pub(super) async fn wait_until_ready(
+        mut channel: Channel,
+        pid: u32,
+        rings: Rings,
+        sidecar: &mut Sidecar,
+    ) -> Result<Engine, SessionError> {
+        let first = match timeout(LOAD_LIMIT, channel.receive()).await {
+            Err(_) => return Err(no_answer("the load of an engine", LOAD_LIMIT, sidecar.log())),
+            Ok(received) => received?,
+        };
+        let log = sidecar.log().to_owned();
+        match first {
+            Some(FromEngine::Ready { facts, warnings, load_s }) => {
+                let window = Window {
+                    events: rings.events.consumer(rings.event_wake.as_ref().map(AsFd::as_fd))?,
+                    requests: rings.requests.producer(Some(rings.request_wake.as_fd()))?,
+                };
+                Ok(Engine { channel, pid, facts, warnings, load_s, window: Some(window), log, _rings: rings })
+            }
+            Some(FromEngine::Failed { stage, kind, message }) => {
+                let hint = hint(&message);
+                Err(SessionError::EngineFailed { stage, kind, message, hint, log })
+            }
+            Some(other) => Err(SessionError::Protocol(format!("{other:?} instead of a ready engine"))),
+            None => Err(sidecar.why_gone(pid).await),
+        }
+    }
+
+    /// What the engine says of itself.
+    pub fn facts(&self) -> &EngineFacts {
+        &self.facts
+    }
+
+    /// What was noticed at load.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Seconds from the fork to a tested engine.
+    pub fn load_s(&self) -> f64 {
+        self.load_s
+    }
+
+    /// Process id of the engine process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Empties the prefix cache; false if the engine would not.
+    pub async fn reset(&mut self) -> Result<bool, SessionError> {
+        let reply = self.ask("a reset", &serde_json::json!({"op": "reset"}), &[]).await?;
+        reply.ok_or_else(|| SessionError::Protocol("a reset without its result".to_owned()))
+    }
+
+    /// Builds vLLM's request objects, in order: the handle of a request is its index. `salt` keeps the prefix cache
+    /// of one run from answering another. `Refused` says which request vLLM does not take, and why.
+    pub async fn stage(&mut self, requests: &[RequestSpec], salt: &str) -> Result<(), SessionError> {
+        self.check_requests(requests)?;
+        let memory = prompts_memory(requests)?;
+        let message = serde_json::json!({
+            "op": "stage",
+            "salt": salt,
+            "prompt_tokens": requests.iter().map(|request| request.prompt.len()).collect::<Vec<_>>(),
+            "output_tokens": requests.iter().map(|request| request.output_tokens).collect::<Vec<_>>(),
+        });
+        self.ask("the staging of requests", &message, &[memory.as_fd()]).await.map(drop)
+    }
+
+    /// Opens a run with the scheduler's limits lowered to `limits`, and lends out the rings. From here until the end
+    /// record the engine looks only at its request ring. The rings go back with [`Engine::ended`].
+    pub async fn begin(&mut self, limits: Limits, drive: Drive) -> Result<Window, SessionError> {
+        let message = serde_json::json!({"op": "begin", "limits": limits, "drive": drive});
+        self.ask("the begin of a run", &message, &[]).await?;
+        self.window.take().ok_or_else(|| SessionError::Protocol("a run begun inside another".to_owned()))
+    }
+
+    /// Takes the rings back, and waits for what the engine says of the run, unless `said` already holds it.
+    pub async fn ended(
+        &mut self,
+        window: Window,
+        said: Option<Ended>,
+        sidecar: &mut Sidecar,
+    ) -> Result<Ended, SessionError> {
+        self.window = Some(window);
+        if let Some(said) = said {
+            return Ok(said);
+        }
+        match timeout(REPLY_LIMIT, self.next_sign(sidecar)).await {
+            Ok(Ok(ended)) => Ok(ended),
+            Ok(Err(err)) => Err(err),
+            Err(_) => Err(no_answer("the end of a run", REPLY_LIMIT, &self.log)),
+        }
+    }
+
+    /// The engine's word on a run that goes on: its end, or its failure. Cancelling it loses nothing.
+    pub async fn next_sign(&mut self, sidecar: &mut Sidecar) -> Result<Ended, SessionError> {
+        match self.channel.receive().await? {
+            Some(FromEngine::Ended(ended)) => Ok(ended),
+            Some(FromEngine::Failed { stage, kind, message }) => {
+                let hint = hint(&message);
+                Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })
+            }
+            Some(other) => Err(SessionError::Protocol(format!("{other:?} during a run"))),
+            None => Err(sidecar.why_gone(self.pid).await),
+        }
+    }
+
+    /// Ends the engine process.
+    pub async fn shutdown(mut self) {
+        // A process that is gone already cannot be told; that is what was wanted.
+        let _ = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
+        let _ = timeout(Duration::from_secs(10), self.channel.receive::<FromEngine>()).await;
+    }
+
+    /// What vLLM would clamp, or trip over inside a step, is refused here.
+    fn check_requests(&self, requests: &[RequestSpec]) -> Result<(), SessionError> {
+        let (max_model_len, vocab_size) = (self.facts.max_model_len, self.facts.vocab_size);
+        if requests.len() > REQUEST_CAPACITY as usize {
+            let given = requests.len();
+            return Err(SessionError::Refused(format!("{given} requests in one run; at most {REQUEST_CAPACITY} fit")));
+        }
+        for (handle, request) in requests.iter().enumerate() {
+            let (prompt, output) = (request.prompt.len() as u64, u64::from(request.output_tokens));
+            if prompt == 0 || output == 0 {
+                return Err(SessionError::Refused(format!(
+                    "request {handle} has {prompt} prompt and {output} output tokens; both must be at least 1"
+                )));
+            }
+            if prompt + output > u64::from(max_model_len) {
+                return Err(SessionError::Refused(format!(
+                    "request {handle} asks for {prompt} prompt and {output} output tokens, together more than the engine's max_model_len {max_model_len}; vLLM would cut the output short"
+                )));
+            }
+            if let Some(token) = request.prompt.iter().find(|token| **token >= vocab_size) {
+                return Err(SessionError::Refused(format!(
+                    "request {handle} has token id {token}, outside the vocabulary of {vocab_size} ids (0 to {})",
+                    vocab_size - 1
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &mut self,
+        what: &str,
+        message: &serde_json::Value,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Option<bool>, SessionError> {
+        // A failed send means a dead peer, and the read below says how it died.
+        let _ = self.channel.send(message, fds).await;
+        match timeout(REPLY_LIMIT, self.channel.receive()).await {
+            Err(_) => Err(no_answer(what, REPLY_LIMIT, &self.log)),
+            Ok(received) => match received? {
+                Some(FromEngine::Reply { error: Some(error), .. }) => Err(SessionError::Refused(error.message)),
+                Some(FromEngine::Reply { reset, .. }) => Ok(reset),
+                Some(FromEngine::Failed { stage, kind, message }) => {
+                    let hint = hint(&message);
+                    Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })
+                }
+                Some(other) => Err(SessionError::Protocol(format!("{other:?} instead of a reply to {what}"))),
+                None => Err(SessionError::EngineDied {
+                    how: format!("is gone (during {what})"),
+                    log: self.log.clone(),
+                    tail: super::log_tail(&self.log),
+                }),
+            },
+        }
+    }
+}
+
+/// The prompts one after the other, as 32-bit token ids in sealed memory.
+fn prompts_memory(requests: &[RequestSpec]) -> Result<OwnedFd, SessionError> {
+    let tokens: Vec<u32> = requests.iter().flat_map(|request| request.prompt.iter().copied()).collect();
+    let bytes: &[u8] = bytemuck::cast_slice(&tokens);
+    let fd = sealed_memory("bench-prompts", bytes.len().max(4), |fd| {
+        let mut written = 0;
+        while written < bytes.len() {
+            written += nix::sys::uio::pwrite(fd, &bytes[written..], written as i64)
+                .map_err(|source| RingError::System { what: "writing the prompts", source })?;
+        }
+        Ok(())
+    })?;
+    Ok(fd)
+}
+
+/// What to do about a failure that has a known cause.
+fn hint(message: &str) -> String {
+    let advice = if message.contains("KV cache") && message.contains("max") {
+        "give the KV cache more room (--kv-cache-memory-bytes) or lower --max-model-len"
+    } else if message.contains("Available memory") {
+        "free memory, or give --kv-cache-memory-bytes in args"
+    } else {
+        return String::new();
+    };
+    format!("\n  what to do: {advice}")
+}

@@ -1,0 +1,113 @@
+//! What can go wrong between the harness and the sidecar.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::recorder::RecorderError;
+use crate::ring::RingError;
+
+/// A session with a sidecar or an engine has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The interpreter could not be started.
+    #[error("cannot start {python}: {source}; give a Python with vLLM by --python PATH", python = python.display())]
+    Start {
+        /// The interpreter.
+        python: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sidecar's process ended, or never came up.
+    #[error("the sidecar {how}; its last words are in {log}{tail}", log = log.display())]
+    SidecarDied {
+        /// How it ended: an exit status or a signal.
+        how: String,
+        /// Its output.
+        log: PathBuf,
+        /// The last lines of its output, each after a newline; empty if there are none.
+        tail: String,
+    },
+    /// The engine's process ended.
+    #[error("the engine process {how}; the sidecar's output is in {log}{tail}", log = log.display())]
+    EngineDied {
+        /// How it ended: an exit status or a signal.
+        how: String,
+        /// The sidecar's output.
+        log: PathBuf,
+        /// The last lines of it, each after a newline; empty if there are none.
+        tail: String,
+    },
+    /// The engine could not be loaded, or failed while it ran.
+    #[error("the engine failed during its {stage}: {kind}: {message}{hint}\n  the sidecar's output is in {log}", log = log.display())]
+    EngineFailed {
+        /// `load`, `self-test` or `run`.
+        stage: String,
+        /// Kind of the Python exception.
+        kind: String,
+        /// Its message.
+        message: String,
+        /// What to do next, if that is known.
+        hint: String,
+        /// The sidecar's output.
+        log: PathBuf,
+    },
+    /// The sidecar refused an operation.
+    #[error("{0}")]
+    Refused(String),
+    /// An answer did not come.
+    #[error("no answer to {what} within {} s; the sidecar's output is in {log}", limit.as_secs(), log = log.display())]
+    Timeout {
+        /// What was asked.
+        what: String,
+        /// The limit that was waited for.
+        limit: Duration,
+        /// The sidecar's output.
+        log: PathBuf,
+    },
+    /// The engine went silent in the middle of a run.
+    #[error("the engine has given no sign for {} s in the middle of a run", silent_for.as_secs())]
+    Silent {
+        /// How long.
+        silent_for: Duration,
+    },
+    /// The peer does not speak this protocol.
+    #[error("the sidecar sent what this version does not understand: {0}")]
+    Protocol(String),
+    /// The sidecar has another ABI.
+    #[error("the sidecar has ABI version {found}, this program {expected}: they are of different versions")]
+    Abi {
+        /// The sidecar's.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// The recorder stopped early.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    /// A ring could not be made.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// Anything else of the operating system.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl SessionError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> SessionError {
+        let what = what.into();
+        move |source| SessionError::Io { what, source }
+    }
+
+    /// Whether the engine is gone, so that no further run on it can succeed.
+    pub fn is_fatal_to_engine(&self) -> bool {
+        !matches!(self, SessionError::Refused(_))
+    }
+}

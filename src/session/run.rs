@@ -1,0 +1,262 @@
+//! One run on a loaded engine: reset -> stage -> prime -> warm up -> measure -> drain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Ended, Engine, RunRequests, SessionError, Sidecar, Window};
+use crate::device::{Placement, pin_current_thread};
+use crate::load::ClosedLoop;
+use crate::plan::{Drive, Load, Point};
+use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
+use crate::timeline::Phase;
+
+/// How long an engine with work may give no sign. A step of the largest prefill on the slowest device takes less.
+const SILENT_LIMIT: Duration = Duration::from_secs(120);
+/// How often progress is drawn and the engine's silence looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// Steps to have room for, beyond those that follow from the lengths.
+const SPARE_STEPS: usize = 4096;
+
+/// What was recorded of one run, complete or not.
+pub struct RunRecording {
+    /// All events.
+    pub tape: Tape,
+    /// Why the run ended early, if it did.
+    pub failure: Option<SessionError>,
+    /// What the engine process said at the end.
+    pub ended: Option<Ended>,
+    /// Whether the prefix cache was emptied before the run.
+    pub cache_reset: bool,
+    /// Step of the wall clock against CLOCK_MONOTONIC over the run, in nanoseconds.
+    pub clock_step_ns: i64,
+    /// What was noticed on the way.
+    pub warnings: Vec<String>,
+}
+
+/// How the user may stop a run.
+pub trait Interrupts {
+    /// Returns when the user wants to leave now, without finishing the run.
+    fn leave_now(&mut self) -> impl Future<Output = ()>;
+}
+
+/// Where the progress of a run goes.
+pub trait Progress {
+    /// Called a few times a second with the totals so far.
+    fn tick(&mut self, totals: &LiveTotals);
+}
+
+/// Carries out repeat `repeat` of `point`. An error here means that the run never began; a run that broke off comes
+/// back with its failure and what was recorded until then.
+pub async fn execute(
+    sidecar: &mut Sidecar,
+    engine: &mut Engine,
+    placement: &Placement,
+    point: &Point,
+    repeat: u32,
+    progress: &mut impl Progress,
+    interrupts: &mut impl Interrupts,
+) -> Result<RunRecording, SessionError> {
+    let cache_reset = engine.reset().await?;
+    let requests = RunRequests::generate(point, repeat, engine.facts().vocab_size);
+    engine.stage(&requests.specs, &salt(point, repeat)).await?;
+    let tape =
+        Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));
+    let offset_before = wall_clock_offset_ns();
+    let window = engine.begin(point.limits, point.drive).await?;
+    let options = RecorderOptions {
+        wait: placement.wait_strategy,
+        stepped: point.drive == Drive::Stepped,
+        async_scheduling: engine.facts().async_scheduling,
+    };
+    let thread = RecorderThread::start(window, tape, options, phases(&requests, point.load), placement.recorder_core);
+    let watched = watch(thread, sidecar, engine, progress, interrupts).await;
+    let mut ended = watched.ended;
+    let mut failure = watched.failure;
+    if let Some(window) = watched.window.filter(|_| failure.is_none()) {
+        match engine.ended(window, ended.take(), sidecar).await {
+            Ok(said) => ended = Some(said),
+            Err(err) => failure = Some(err),
+        }
+    }
+    Ok(RunRecording {
+        tape: watched.tape,
+        failure,
+        ended,
+        cache_reset,
+        clock_step_ns: wall_clock_offset_ns() - offset_before,
+        warnings: watched.warnings,
+    })
+}
+
+/// Unique for each run of an engine, so that no run is answered from another's prefix cache.
+fn salt(point: &Point, repeat: u32) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{}|{}|{repeat}|{}", point.name, point.point, crate::ring::clock_ns()));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn phases(requests: &RunRequests, load: Load) -> Vec<PhasePlan> {
+    let Load::Closed { concurrency } = load;
+    let mut first = 0;
+    let mut phases = Vec::new();
+    for (phase, count) in requests.counts {
+        phases.push(PhasePlan { phase, load: ClosedLoop::new(first, count, concurrency), count });
+        first += count;
+    }
+    phases
+}
+
+/// Steps that the run can take: each wave of a full batch decodes its longest request, and prefill takes a step for
+/// each budget of tokens; doubled for preemptions. Never more than one step for each token computed.
+fn step_capacity(requests: &RunRequests, engine: &Engine) -> usize {
+    let facts = engine.facts();
+    let prompt_tokens: usize = requests.specs.iter().map(|spec| spec.prompt.len()).sum();
+    let prefill_steps = prompt_tokens / (facts.max_num_batched_tokens as usize).max(1) + requests.specs.len();
+    let bound = 2 * (requests.max_token_events() + prefill_steps);
+    bound.min(requests.max_token_events() + prompt_tokens) + SPARE_STEPS
+}
+
+/// Wall clock minus CLOCK_MONOTONIC: it changes when somebody sets the clock.
+fn wall_clock_offset_ns() -> i64 {
+    let ns = |clock| clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec());
+    ns(ClockId::CLOCK_REALTIME) - ns(ClockId::CLOCK_MONOTONIC)
+}
+
+type RecorderOutcome = (Recorder, Result<(), RecorderError>);
+
+/// The recorder on its pinned thread.
+struct RecorderThread {
+    done: oneshot::Receiver<RecorderOutcome>,
+    live: Arc<Live>,
+    stop: Arc<AtomicBool>,
+    pinning: Option<String>,
+}
+
+impl RecorderThread {
+    fn start(
+        window: Window,
+        tape: Tape,
+        options: RecorderOptions,
+        mut phases: Vec<PhasePlan>,
+        core: Option<usize>,
+    ) -> RecorderThread {
+        let (send, done) = oneshot::channel();
+        let live = Arc::new(Live::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut recorder =
+            Recorder::new(window.events, window.requests, tape, options, Arc::clone(&live), Arc::clone(&stop));
+        let (tell_pinning, pinning) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let failed = core.and_then(|core| pin_current_thread(&[core]).err().map(|err| (core, err)));
+            // The other side waits for this word, so that pinning is over before anything is measured.
+            let _ = tell_pinning
+                .send(failed.map(|(core, err)| format!("the recorder could not be pinned to core {core}: {err}")));
+            let result = recorder.run(&mut phases);
+            let _ = send.send((recorder, result)); // nobody listens only if the session itself is gone
+        });
+        RecorderThread { done, live, stop, pinning: pinning.recv().unwrap_or_default() }
+    }
+}
+
+struct Watched {
+    tape: Tape,
+    window: Option<Window>,
+    failure: Option<SessionError>,
+    ended: Option<Ended>,
+    warnings: Vec<String>,
+}
+
+/// Waits for the recorder, and stops it when the engine fails or falls silent, or when the user wants to leave.
+async fn watch(
+    mut thread: RecorderThread,
+    sidecar: &mut Sidecar,
+    engine: &mut Engine,
+    progress: &mut impl Progress,
+    interrupts: &mut impl Interrupts,
+) -> Watched {
+    let mut failure = None;
+    let mut ended = None;
+    let mut silence = Silence::new();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            outcome = &mut thread.done => break outcome,
+            sign = engine.next_sign(sidecar), if ended.is_none() && failure.is_none() => match sign {
+                Ok(said) => ended = Some(said),
+                Err(err) => failure = Some(err),
+            },
+            () = interrupts.leave_now(), if failure.is_none() => failure = Some(SessionError::Interrupted),
+            _ = ticks.tick() => {
+                let totals = thread.live.totals();
+                progress.tick(&totals);
+                if failure.is_none() {
+                    failure = silence.look(&totals);
+                }
+            }
+        }
+        if failure.is_some() {
+            thread.stop.store(true, Ordering::Relaxed); // partner: the recorder's load between two batches
+        }
+    };
+    let warnings = thread.pinning.into_iter().collect();
+    match outcome {
+        Ok((recorder, result)) => {
+            let (events, requests, tape) = recorder.into_parts();
+            let failure = failure.or_else(|| result.err().map(SessionError::from));
+            Watched { tape, window: Some(Window { events, requests }), failure, ended, warnings }
+        }
+        Err(_) => {
+            let lost = SessionError::Protocol("the recorder's thread is gone".to_owned());
+            let tape = Tape::with_capacity(Vec::new(), 0, 0);
+            Watched { tape, window: None, failure: Some(failure.unwrap_or(lost)), ended, warnings }
+        }
+    }
+}
+
+/// Notices an engine that gives no sign.
+struct Silence {
+    batches: u64,
+    since: Instant,
+}
+
+impl Silence {
+    fn new() -> Silence {
+        Silence { batches: 0, since: Instant::now() }
+    }
+
+    fn look(&mut self, totals: &LiveTotals) -> Option<SessionError> {
+        if totals.batches != self.batches {
+            *self = Silence { batches: totals.batches, since: Instant::now() };
+        }
+        let silent_for = self.since.elapsed();
+        (silent_for > SILENT_LIMIT).then_some(SessionError::Silent { silent_for })
+    }
+}
+
+/// A [`Progress`] that shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn tick(&mut self, _: &LiveTotals) {}
+}
+
+/// [`Interrupts`] that never come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoInterrupts;
+
+impl Interrupts for NoInterrupts {
+    fn leave_now(&mut self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+}
+
+// Phases follow each other in the order in which their requests are staged.
+const _: () = assert!((Phase::Prime as u8) < Phase::Warmup as u8 && (Phase::Warmup as u8) < Phase::Measure as u8);

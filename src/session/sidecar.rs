@@ -1,0 +1,291 @@
+//! The sidecar process: started once, it imports vLLM and forks an engine process for every load.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::channel::Channel;
+use super::engine::{Engine, Rings};
+use super::{SessionError, log_tail};
+use crate::device::{Placement, WaitStrategy};
+use crate::plan::StepApi;
+use crate::ring;
+
+/// How long a sidecar may take to listen: starting Python, nothing imported yet.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long importing vLLM may take, on a cold disk too.
+const HELLO_LIMIT: Duration = Duration::from_secs(600);
+/// How long a small question may take.
+const REPLY_LIMIT: Duration = Duration::from_secs(120);
+/// How long a process may take to leave when it is asked to, before it is killed.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the fork server may take to say how an engine process ended.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a sidecar is started with.
+#[derive(Clone, Debug)]
+pub struct SidecarOptions {
+    /// An interpreter that can import vLLM.
+    pub python: PathBuf,
+    /// Folder that holds the package `bench_sidecar`.
+    pub package: PathBuf,
+    /// `libbench_ring.so` of this build.
+    pub ring_library: PathBuf,
+    /// Where the threads of the measurement run.
+    pub placement: Placement,
+    /// Where the sidecar's output goes.
+    pub log: PathBuf,
+    /// Added to the sidecar's environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// What an engine is loaded with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSpec {
+    /// For vLLM's own parser: the model and everything that needs a reload.
+    pub argv: Vec<String>,
+    /// Which step function is called.
+    pub step_api: StepApi,
+}
+
+/// What a sidecar said of itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Hello {
+    /// ABI version of the ring that it has loaded.
+    pub abi_version: u32,
+    /// Version of the package.
+    pub sidecar_version: String,
+    /// Process id of the fork server.
+    pub pid: u32,
+    /// Version of Python.
+    pub python: String,
+    /// Version of vLLM.
+    pub vllm_version: String,
+    /// Seconds that importing vLLM took.
+    pub import_s: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum FromSidecar {
+    Hello(Hello),
+    Exited {
+        pid: u32,
+        code: i32,
+        signal: i32,
+    },
+    Reply {
+        #[serde(default)]
+        pid: Option<u32>,
+        #[serde(default)]
+        error: Option<ErrorText>,
+    },
+}
+
+/// An error as the sidecar words it.
+#[derive(Debug, Deserialize)]
+pub(super) struct ErrorText {
+    pub(super) message: String,
+}
+
+/// A running sidecar. Dropping it kills its process, and with that every engine process.
+#[derive(Debug)]
+pub struct Sidecar {
+    child: Child,
+    channel: Channel,
+    hello: Hello,
+    placement: Placement,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    /// Starts a sidecar and waits until vLLM is imported.
+    pub async fn start(options: &SidecarOptions) -> Result<Sidecar, SessionError> {
+        let folder = private_folder()?;
+        let socket = folder.path().join("control");
+        let log =
+            File::create(&options.log).map_err(SessionError::io(format!("cannot write {}", options.log.display())))?;
+        let mut child = command(options, &socket, log)
+            .spawn()
+            .map_err(|source| SessionError::Start { python: options.python.clone(), source })?;
+        let stream = connect(&socket, &mut child, &options.log).await?;
+        check_peer(&stream)?;
+        let mut channel = Channel::new(stream);
+        let hello = match timeout(HELLO_LIMIT, channel.receive()).await {
+            Ok(Ok(Some(FromSidecar::Hello(hello)))) => hello,
+            Ok(Ok(None)) => return Err(died(&mut child, &options.log).await),
+            Ok(Ok(Some(other))) => return Err(SessionError::Protocol(format!("{other:?} instead of a hello"))),
+            Ok(Err(err)) => return Err(err),
+            Err(_) => return Err(no_answer("starting the sidecar", HELLO_LIMIT, &options.log)),
+        };
+        if hello.abi_version != ring::abi_version() {
+            return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
+        }
+        let placement = options.placement.clone();
+        Ok(Sidecar { child, channel, hello, placement, log: options.log.clone(), _folder: folder })
+    }
+
+    /// What the sidecar said of itself.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Where the sidecar's output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Asks vLLM's own parser about `argv`, without loading anything. `Refused` says what it said.
+    pub async fn check(&mut self, argv: &[String]) -> Result<(), SessionError> {
+        let message = serde_json::json!({"op": "check", "argv": argv});
+        self.ask("the check of the engine's arguments", &message, &[]).await.map(drop)
+    }
+
+    /// Loads an engine in a process of its own. One at a time; the one before is to be shut down first.
+    pub async fn load(&mut self, spec: &EngineSpec) -> Result<Engine, SessionError> {
+        let (ours, theirs) = StdUnixStream::pair().map_err(SessionError::io("making a socket pair"))?;
+        let rings = Rings::create(self.placement.wait_strategy == WaitStrategy::SpinThenSleep)?;
+        let message = serde_json::json!({
+            "op": "load",
+            "argv": spec.argv,
+            "step_api": spec.step_api,
+            "cores": self.placement.engine_cores,
+        });
+        let mut fds = vec![theirs.as_fd()];
+        fds.extend(rings.descriptors());
+        let reply = self.ask("the load of an engine", &message, &fds).await?;
+        drop(fds);
+        drop(theirs); // the engine process has the only other end: its death closes the channel
+        let pid = reply.ok_or_else(|| SessionError::Protocol("a load without a process id".to_owned()))?;
+        let channel = Channel::from_std(ours).map_err(SessionError::io("using a socket pair"))?;
+        Engine::wait_until_ready(channel, pid, rings, self).await
+    }
+
+    /// Why the process `pid` of an engine, or the sidecar itself, is gone.
+    pub(super) async fn why_gone(&mut self, pid: u32) -> SessionError {
+        let deadline = Instant::now() + EXIT_LIMIT;
+        while let Ok(received) = tokio::time::timeout_at(deadline, self.channel.receive()).await {
+            match received {
+                Ok(Some(FromSidecar::Exited { pid: gone, code, signal })) if gone == pid => {
+                    let how = ending(code, signal);
+                    return SessionError::EngineDied { how, log: self.log.clone(), tail: log_tail(&self.log) };
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return died(&mut self.child, &self.log).await,
+            }
+        }
+        let how = "closed its channel without a word".to_owned();
+        SessionError::EngineDied { how, log: self.log.clone(), tail: log_tail(&self.log) }
+    }
+
+    /// Asks the sidecar to leave, and waits for it; kills it if it does not.
+    pub async fn shutdown(mut self) {
+        let asked = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
+        if asked.is_err() || timeout(SHUTDOWN_LIMIT, self.child.wait()).await.is_err() {
+            // It does not listen; killing it can only fail if it has just left.
+            let _ = self.child.kill().await;
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        what: &str,
+        message: &serde_json::Value,
+        fds: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<Option<u32>, SessionError> {
+        if self.channel.send(message, fds).await.is_err() {
+            return Err(died(&mut self.child, &self.log).await);
+        }
+        let deadline = Instant::now() + REPLY_LIMIT;
+        loop {
+            match tokio::time::timeout_at(deadline, self.channel.receive()).await {
+                Ok(Ok(Some(FromSidecar::Reply { error: Some(error), .. }))) => {
+                    return Err(SessionError::Refused(error.message));
+                }
+                Ok(Ok(Some(FromSidecar::Reply { pid, .. }))) => return Ok(pid),
+                Ok(Ok(Some(_))) => {} // an engine of before has ended
+                Ok(Ok(None)) => return Err(died(&mut self.child, &self.log).await),
+                Ok(Err(err)) => return Err(err),
+                Err(_) => return Err(no_answer(what, REPLY_LIMIT, &self.log)),
+            }
+        }
+    }
+}
+
+/// A folder for the socket that this user alone can enter.
+fn private_folder() -> Result<tempfile::TempDir, SessionError> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+    let base = base.unwrap_or_else(std::env::temp_dir);
+    let mut permissions = tempfile::Builder::new();
+    let builder = permissions.prefix("bench-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir_in(&base).map_err(SessionError::io(format!("cannot make a folder in {}", base.display())))
+}
+
+fn command(options: &SidecarOptions, socket: &Path, log: File) -> Command {
+    let mut command = Command::new(&options.python);
+    command.args(["-m", "bench_sidecar", "--socket"]).arg(socket);
+    command.arg("--ring-library").arg(&options.ring_library);
+    command.env("PYTHONPATH", &options.package);
+    command.env("PYTHONUNBUFFERED", "1").env("VLLM_ENABLE_V1_MULTIPROCESSING", "0").env("VLLM_NO_USAGE_STATS", "1");
+    command.envs(options.placement.openmp_environment());
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    let errors = log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
+    command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(errors);
+    command.kill_on_drop(true);
+    command
+}
+
+/// Connects as soon as the sidecar listens, or says why it never will.
+async fn connect(socket: &Path, child: &mut Child, log: &Path) -> Result<UnixStream, SessionError> {
+    let deadline = Instant::now() + CONNECT_LIMIT;
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return Ok(stream),
+            Err(_) if Instant::now() > deadline => return Err(no_answer("starting the sidecar", CONNECT_LIMIT, log)),
+            Err(_) => {}
+        }
+        match child.try_wait() {
+            Ok(Some(_)) => return Err(died(child, log).await),
+            _ => sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Refuses a peer of another user.
+fn check_peer(stream: &UnixStream) -> Result<(), SessionError> {
+    let peer = stream.peer_cred().map_err(SessionError::io("asking for the peer's user id"))?;
+    let own = nix::unistd::getuid().as_raw();
+    if peer.uid() != own {
+        return Err(SessionError::Protocol(format!("the socket's peer has user id {}, not {own}", peer.uid())));
+    }
+    Ok(())
+}
+
+async fn died(child: &mut Child, log: &Path) -> SessionError {
+    use std::os::unix::process::ExitStatusExt;
+    let how = match timeout(EXIT_LIMIT, child.wait()).await {
+        Ok(Ok(status)) => ending(status.code().unwrap_or(0), status.signal().unwrap_or(0)),
+        _ => "closed its channel without leaving".to_owned(),
+    };
+    SessionError::SidecarDied { how, log: log.to_owned(), tail: log_tail(log) }
+}
+
+pub(super) fn no_answer(what: &str, limit: Duration, log: &Path) -> SessionError {
+    SessionError::Timeout { what: what.to_owned(), limit, log: log.to_owned() }
+}
+
+fn ending(code: i32, signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(name) => format!("was killed by {name}"),
+        Err(_) => format!("ended with status {code}"),
+    }
+}
