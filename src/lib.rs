@@ -4,6 +4,10 @@
 //! Data flows one way: `cli` + [`config`] -> [`plan`] -> session -> ring -> recorder -> [`timeline`] -> metrics ->
 //! report.
 
+pub mod atomic_file;
 pub mod device;
+pub mod metrics;
 pub mod plan;
+pub mod statistics;
 pub mod timeline;
+pub mod verdict;
