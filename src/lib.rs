@@ -8,6 +8,8 @@ pub mod atomic_file;
 pub mod device;
 pub mod metrics;
 pub mod plan;
+pub mod plot;
+pub mod report;
 pub mod statistics;
 pub mod timeline;
 pub mod verdict;

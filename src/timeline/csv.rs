@@ -288,17 +288,14 @@ impl ImportedRun {
     }
 
     fn into_timeline(self, name: &str, order: u32) -> Timeline {
-        let measured = self.requests.iter().filter(|request| request.phase() == Phase::Measure);
-        let (count, input_len) = measured.fold((0, 0), |(count, longest), request| {
-            (count + 1, request.asked_prompt_tokens.max(longest))
-        });
-        let run = imported_run(name, order, count, input_len);
+        let measured = self.requests.iter().filter(|request| request.phase() == Phase::Measure).count();
+        let run = imported_run(name, order, measured as u32);
         Timeline { run, requests: self.requests, tokens: self.tokens, steps: Vec::new() }
     }
 }
 
 /// What is known of a run of which only the events are. A name that is not `name|point|repeat` stands for all of it.
-fn imported_run(name: &str, order: u32, num_prompts: u32, input_len: u32) -> RunRecord {
+fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
     let mut parts = name.rsplitn(3, '|');
     let (entry, point, repeat) = match (parts.next(), parts.next(), parts.next()) {
         (Some(repeat), Some(point), Some(entry)) if repeat.parse::<u32>().is_ok() => {
@@ -309,8 +306,8 @@ fn imported_run(name: &str, order: u32, num_prompts: u32, input_len: u32) -> Run
     let point = Point {
         name: entry.to_owned(),
         point: point.to_owned(),
-        input_len,
-        output_len: u32::MAX,
+        input_len: 0,
+        output_len: 0,
         prefix_len: 0,
         prefix_mode: PrefixMode::Inside,
         num_prompts,
