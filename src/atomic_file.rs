@@ -28,10 +28,8 @@ pub fn replace<E: From<io::Error>>(
         _ => Path::new("."),
     };
     // Results are for others to read too: the user's umask decides, not the private mode of temporary files.
-    let temporary = tempfile::Builder::new()
-        .prefix(".writing-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
+    let temporary =
+        tempfile::Builder::new().prefix(".writing-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
     let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
     write(&mut writer)?;
     writer.flush()?;

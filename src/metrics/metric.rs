@@ -114,11 +114,11 @@ impl Series {
         }
     }
 
-    /// Size of the samples' unit in seconds.
-    pub fn unit_s(self) -> f64 {
+    /// How many of the samples' unit make a second. To divide by it rounds once; to multiply by 1e-9 rounds twice.
+    pub fn units_per_s(self) -> f64 {
         match self {
-            Series::ItlPerToken => 1e-12,
-            _ => 1e-9,
+            Series::ItlPerToken => 1e12,
+            _ => 1e9,
         }
     }
 }
@@ -231,13 +231,13 @@ impl Spread {
         }
     }
 
-    fn scaled<T: Sample>(distribution: &Option<Distribution<T>>, unit_s: f64) -> Option<Spread> {
+    fn scaled<T: Sample>(distribution: &Option<Distribution<T>>, units_per_s: f64) -> Option<Spread> {
         distribution.as_ref().map(|samples| Spread {
             count: samples.count,
-            avg: samples.mean * unit_s,
-            p50: samples.p50.as_f64() * unit_s,
-            p90: samples.p90.as_f64() * unit_s,
-            p99: samples.p99.as_f64() * unit_s,
+            avg: samples.mean / units_per_s,
+            p50: samples.p50.as_f64() / units_per_s,
+            p90: samples.p90.as_f64() / units_per_s,
+            p99: samples.p99.as_f64() / units_per_s,
         })
     }
 }
@@ -255,7 +255,7 @@ impl RunMetrics {
             Series::Prefill => &self.prefill_ns,
             Series::Decode => &self.decode_ns,
             Series::Step => &self.step_ns,
-            Series::TimePerOutputToken => return Spread::scaled(&self.time_per_output_token_ns, series.unit_s()),
+            Series::TimePerOutputToken => return Spread::scaled(&self.time_per_output_token_ns, series.units_per_s()),
             Series::Tpot => {
                 return self.tpot.as_ref().map(|times| Spread {
                     count: times.count,
@@ -266,7 +266,7 @@ impl RunMetrics {
                 });
             }
         };
-        Spread::scaled(times, series.unit_s())
+        Spread::scaled(times, series.units_per_s())
     }
 }
 

@@ -1,8 +1,6 @@
 //! The samples of a run: every latency of its measured requests, taken from the timeline in one pass.
 
-use super::request::{
-    RequestTokens, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns,
-};
+use super::request::{RequestTokens, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns};
 use super::{Fraction, Series};
 use crate::timeline::{StepEvent, Timeline, known};
 

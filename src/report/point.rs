@@ -166,18 +166,18 @@ fn tick_scale(metric: Metric, valid: &[&RunEntry], values: &[f64]) -> f64 {
 /// Interval of a percentile, from all samples with the runs as clusters.
 fn of_percentile(series: Series, percentile: Percentile, samples: &[Samples]) -> Finding {
     let q = percentile.quantile();
-    let unit_s = series.unit_s();
+    let units_per_s = series.units_per_s();
     match series {
         Series::TimePerOutputToken => {
-            clustered(samples, |run| run.time_per_output_token_ns.as_slice(), q, |time| time * unit_s)
+            clustered(samples, |run| run.time_per_output_token_ns.as_slice(), q, |time| time / units_per_s)
         }
         // A high percentile of the times is a low rate: the interval of the times, turned over.
         Series::Tpot => {
-            let mut finding = clustered(samples, Samples::with_rate, q, |time| 1.0 / (time * unit_s));
+            let mut finding = clustered(samples, Samples::with_rate, q, |time| 1.0 / (time / units_per_s));
             finding.interval = finding.interval.map(|times| Interval { low: times.high, high: times.low });
             finding
         }
-        _ => clustered(samples, |run| run.times(series), q, |time| time * unit_s),
+        _ => clustered(samples, |run| run.times(series), q, |time| time / units_per_s),
     }
 }
 
@@ -190,10 +190,7 @@ fn clustered<'a, T: Sample + 'a>(
     let runs: Vec<&[T]> = samples.iter().map(&pick).collect();
     match woodruff(&runs, &pooled(samples, pick), q) {
         Ok(found) => Finding {
-            interval: Some(Interval {
-                low: found.interval.low.map(&show),
-                high: found.interval.high.map(&show),
-            }),
+            interval: Some(Interval { low: found.interval.low.map(&show), high: found.interval.high.map(&show) }),
             note: few_runs(runs.len()),
             withheld: false,
         },

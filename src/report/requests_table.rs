@@ -62,7 +62,7 @@ const COLUMNS: &[(&str, Values)] = &[
     ("ttft_service_s", Seconds(|row| Some(seconds(elapsed_ns(row.submitted()?, row.answered()?.first_received_ns))))),
     ("e2e_s", Seconds(|row| Some(seconds(elapsed_ns(row.scheduled()?, row.answered()?.last_received_ns))))),
     ("issue_delay_s", Seconds(|row| Some(seconds(elapsed_ns(row.scheduled()?, row.submitted()?))))),
-    ("time_per_output_token_s", Seconds(|row| Some(row.tokens.time_per_output_token_ns()?.as_f64() * 1e-9))),
+    ("time_per_output_token_s", Seconds(|row| Some(row.tokens.time_per_output_token_ns()?.as_f64() / 1e9))),
     ("queue_s", Seconds(|row| between(row.request.engine_queued_ns, row.request.engine_scheduled_ns))),
     ("prefill_s", Seconds(|row| between(row.request.engine_scheduled_ns, row.request.engine_first_token_ns))),
     ("decode_s", Seconds(|row| between(row.request.engine_first_token_ns, row.request.engine_last_token_ns))),
@@ -87,7 +87,7 @@ fn counted(tokens: u32) -> Option<u64> {
 }
 
 fn seconds(time_ns: i64) -> f64 {
-    time_ns as f64 * 1e-9
+    time_ns as f64 / 1e9
 }
 
 fn between(from_ns: u64, to_ns: u64) -> Option<f64> {

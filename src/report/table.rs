@@ -165,7 +165,11 @@ impl Rows {
 
 fn label(point: &PointEntry) -> String {
     let identity = &point.identity;
-    if identity.name == identity.point { identity.name.clone() } else { format!("{} {}", identity.name, identity.point) }
+    if identity.name == identity.point {
+        identity.name.clone()
+    } else {
+        format!("{} {}", identity.name, identity.point)
+    }
 }
 
 fn shown(point: &PointEntry, series: Series) -> [Option<f64>; 3] {
@@ -180,11 +184,7 @@ fn joined<const N: usize>(values: [Option<f64>; N]) -> String {
 /// `valid 5/5`; what is not valid is written large.
 fn verdict(point: &PointEntry) -> String {
     let runs = point.num_runs;
-    let others = [
-        (point.num_invalid, "INVALID"),
-        (point.num_failed_runs, "FAILED"),
-        (point.num_skipped, "SKIPPED"),
-    ];
+    let others = [(point.num_invalid, "INVALID"), (point.num_failed_runs, "FAILED"), (point.num_skipped, "SKIPPED")];
     let bad: Vec<String> =
         others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{name} {count}/{runs}")).collect();
     if bad.is_empty() { format!("valid {}/{runs}", point.num_valid) } else { bad.join(", ") }
@@ -217,7 +217,10 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
     for point in &report.points {
         for missed in point.slo.iter().filter(|objective| objective.met == Some(false)) {
             let (name, value) = (&missed.metric, number(missed.value));
-            lines.push(format!("objective missed: {} {name} is {value}, its bound {}", point.identity.point, missed.bound));
+            lines.push(format!(
+                "objective missed: {} {name} is {value}, its bound {}",
+                point.identity.point, missed.bound
+            ));
         }
     }
     lines

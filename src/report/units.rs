@@ -28,7 +28,7 @@ pub(super) fn time_unit(values_s: impl IntoIterator<Item = f64>) -> Unit {
 pub(super) fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
-        Some(value) if value == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(value) => {
             let digits_before = value.abs().log10().floor() as i32 + 1;
             format!("{value:.*}", (3 - digits_before).clamp(0, 6) as usize)

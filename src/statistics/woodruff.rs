@@ -72,9 +72,7 @@ pub fn woodruff<T: Sample>(runs: &[&[T]], pooled: &[T], q: f64) -> Result<Woodru
         .max(NORMAL_975 * (q * (1.0 - q) / n).sqrt());
     // An end is open where not a single sample lies beyond it.
     let end = |quantile: f64, share_beyond: f64| (share_beyond * n >= 1.0).then(|| sorted_quantile(pooled, quantile));
-    let interval = Interval {
-        low: end(q - half_width, q - half_width),
-        high: end(q + half_width, 1.0 - q - half_width),
-    };
+    let interval =
+        Interval { low: end(q - half_width, q - half_width), high: end(q + half_width, 1.0 - q - half_width) };
     Ok(Woodruff { estimate, counts, standard_error, half_width, interval })
 }

@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 
 use super::store::RUN_SCHEMA_VERSION;
-use super::{
-    Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known,
-};
+use super::{Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known};
 use crate::device::DeviceClass;
 use crate::metrics::scheduled_ns;
 use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode, Quantization, StepApi};
@@ -21,18 +19,8 @@ use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode
 pub const IMPORTED_ENGINE: &str = "imported";
 
 /// The columns, in the order in which they are written.
-pub const COLUMNS: [&str; 10] = [
-    "run",
-    "request",
-    "phase",
-    "kind",
-    "step",
-    "count",
-    "scheduled_ns",
-    "submitted_ns",
-    "emitted_ns",
-    "received_ns",
-];
+pub const COLUMNS: [&str; 10] =
+    ["run", "request", "phase", "kind", "step", "count", "scheduled_ns", "submitted_ns", "emitted_ns", "received_ns"];
 
 /// Columns that a file may lack.
 const OPTIONAL_COLUMNS: [&str; 2] = ["step", "emitted_ns"];
@@ -171,9 +159,10 @@ struct Columns([Option<usize>; COLUMNS.len()]);
 impl Columns {
     fn of(header: &StringRecord) -> Result<Columns, String> {
         let positions = COLUMNS.map(|name| header.iter().position(|column| column == name));
-        let missing = COLUMNS.iter().zip(positions).find(|(name, position)| {
-            position.is_none() && !OPTIONAL_COLUMNS.contains(*name)
-        });
+        let missing = COLUMNS
+            .iter()
+            .zip(positions)
+            .find(|(name, position)| position.is_none() && !OPTIONAL_COLUMNS.contains(*name));
         match missing {
             Some((name, _)) => Err(format!("no column `{name}`: the header needs {}", COLUMNS.join(","))),
             None => Ok(Columns(positions)),

@@ -133,9 +133,11 @@ pub fn read_run(folder: &Path) -> Result<Timeline, StoreError> {
     let mut stored = [0; CRC_BYTES as usize];
     file.read_exact(&mut stored).map_err(io)?;
     if u32::from_ne_bytes(stored) != crc.finalize() {
-        return Err(damaged("its checksum does not agree with its content: the file was changed or damaged; \
+        return Err(damaged(
+            "its checksum does not agree with its content: the file was changed or damaged; \
                             take the run from a backup or measure it again"
-            .to_owned()));
+                .to_owned(),
+        ));
     }
     if let Some(event) = tokens.iter().position(|event| event.request as usize >= requests.len()) {
         let problem = format!(
@@ -257,8 +259,10 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     let text = std::fs::read(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-    serde_json::from_slice(&text)
-        .map_err(|error| StoreError::Damaged { path: path.to_owned(), problem: format!("not what `bench` wrote: {error}") })
+    serde_json::from_slice(&text).map_err(|error| StoreError::Damaged {
+        path: path.to_owned(),
+        problem: format!("not what `bench` wrote: {error}"),
+    })
 }
 
 fn check_version(path: &Path, found: u32, known: u32) -> Result<(), StoreError> {

@@ -117,7 +117,8 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
     reasons.extend(issue_delay(metrics));
     reasons.extend(clock_step(run));
     if run.cache_reset == Some(false) {
-        reasons.push("the prefix cache could not be reset before the run: hits may come from the run before".to_owned());
+        reasons
+            .push("the prefix cache could not be reset before the run: hits may come from the run before".to_owned());
     }
     reasons.extend(too_few_samples(run, metrics));
     reasons
@@ -171,6 +172,9 @@ fn too_few_samples(run: &RunRecord, metrics: &RunMetrics) -> Vec<String> {
 fn uncached_prefix(run: &RunRecord) -> Option<String> {
     let off = run.engine_facts.as_ref().is_some_and(|facts| !facts.prefix_caching);
     (off && run.point.prefix_len > 0).then(|| {
-        format!("prefix caching is off: the {} shared prompt tokens are computed for each request", run.point.prefix_len)
+        format!(
+            "prefix caching is off: the {} shared prompt tokens are computed for each request",
+            run.point.prefix_len
+        )
     })
 }

@@ -28,8 +28,7 @@ pub(super) fn reasons(timeline: &Timeline) -> Vec<String> {
         }
     }
     let counters = &timeline.run.counters;
-    let accounted_for =
-        counters.discarded + counters.unexplained + counters.malformed + counters.recorder_overflow;
+    let accounted_for = counters.discarded + counters.unexplained + counters.malformed + counters.recorder_overflow;
     let mut lost = 0;
     for (step, (record, received)) in records.iter().zip(received).enumerate() {
         let Some(record) = record else {

@@ -44,7 +44,10 @@ fn one_request_of_one_token() {
             ("avg_step_s", 550e-9),
         ],
     );
-    assert_null(&metrics, &["avg_itl_s", "p99_itl_per_token_s", "avg_time_per_output_token_s", "p50_tpot_tokens_per_s"]);
+    assert_null(
+        &metrics,
+        &["avg_itl_s", "p99_itl_per_token_s", "avg_time_per_output_token_s", "p50_tpot_tokens_per_s"],
+    );
     assert_eq!(metrics.transport_ns.unwrap().max, TRANSPORT_NS as i64);
     assert_eq!(metrics.issue_delay_ns.unwrap().p50, 500);
 }
@@ -117,8 +120,7 @@ fn a_preempted_request_keeps_its_long_gap() {
 
 #[test]
 fn percentiles_of_few_and_many_samples() {
-    for (count, p50, p90, p99) in
-        [(1, 1, 1, 1), (2, 1, 2, 2), (99, 50, 90, 99), (100, 50, 90, 99), (101, 51, 91, 100)]
+    for (count, p50, p90, p99) in [(1, 1, 1, 1), (2, 1, 2, 2), (99, 50, 90, 99), (100, 50, 90, 99), (101, 51, 91, 100)]
     {
         // The TTFT of request i is i us, and its rate 1/i tokens per us.
         let requests: Vec<Request> = (1..=count)
@@ -139,7 +141,7 @@ fn only_the_measured_phase_counts() {
         Request::new(1_000, 1_000, 99, &[(1_600, 1), (4_000, 7)]).in_phase(Phase::Prime),
         Request::new(1_000, 1_000, 99, &[(1_700, 1), (7_500, 7)]).in_phase(Phase::Warmup),
     ];
-    let alone = RunMetrics::of_timeline(&timeline(&[measured.clone()]));
+    let alone = RunMetrics::of_timeline(&timeline(std::slice::from_ref(&measured)));
     let mixed = RunMetrics::of_timeline(&timeline(&[&others[..], &[measured]].concat()));
     for metric in Metric::all() {
         assert_eq!(metric.value(&alone), metric.value(&mixed), "{}", metric.name());

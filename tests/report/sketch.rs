@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bench::device::DeviceClass;
-use bench::plan::{
-    Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi,
-};
+use bench::plan::{Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
 use bench::timeline::{
     ABSENT, Clock, Counters, EngineFacts, FinishReason, Instrument, Outcome, Phase, RequestEvent, RunRecord,
     SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent, store::RUN_SCHEMA_VERSION,
