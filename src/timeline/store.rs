@@ -1,6 +1,6 @@
 //! Timelines on disk: one folder a run, `timeline.json` for the [`RunRecord`] and `timeline.bin` for the events.
 //!
-//! `timeline.bin` is a [`Header`], the requests, the token events, the step events, and the CRC-32 of all of that.
+//! `timeline.bin` is a header of fixed size, the requests, the token events, the step events, and the CRC-32 of all of that.
 //! Everything is in the byte order of the machine that wrote it; a machine of the other order refuses it.
 //! `timeline.json` is written last: a folder without it is a run that was never completely stored.
 

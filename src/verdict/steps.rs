@@ -28,7 +28,9 @@ pub(super) fn reasons(timeline: &Timeline) -> Vec<String> {
         }
     }
     let counters = &timeline.run.counters;
-    let accounted_for = counters.discarded + counters.unexplained + counters.malformed + counters.recorder_overflow;
+    // From a file these may be any numbers, so that their sum may not fit.
+    let explained = [counters.discarded, counters.unexplained, counters.malformed, counters.recorder_overflow];
+    let accounted_for = explained.into_iter().fold(0, u64::saturating_add);
     let mut lost = 0;
     for (step, (record, received)) in records.iter().zip(received).enumerate() {
         let Some(record) = record else {

@@ -127,11 +127,16 @@ fn what_is_wrong_is_named_with_its_line_and_column() {
 fn a_file_with_several_runs_is_a_report_of_several_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.csv");
-    let timelines: Vec<Timeline> = (0..3).map(|repeat| typical_run("a", repeat, 6)).collect();
+    let mut timelines: Vec<Timeline> = (0..3).map(|repeat| typical_run("a", repeat, 6)).collect();
     std::fs::write(&path, exported(&timelines)).unwrap();
     let report = from_csv(&path).unwrap();
     assert_eq!((report.runs.len(), report.points.len()), (3, 1));
     assert_eq!(report.points[0].num_valid, 3);
     assert_eq!(report.exit_status(), 0);
+    timelines[1].tokens.pop();
+    std::fs::write(&path, exported(&timelines)).unwrap();
+    let report = from_csv(&path).unwrap();
+    assert_eq!((report.points[0].num_valid, report.points[0].num_prompts), (2, 12));
+    assert_eq!(report.exit_status(), 1);
     assert!(from_csv(&folder.path().join("none.csv")).unwrap_err().to_string().contains("none.csv: No such file"));
 }

@@ -208,7 +208,8 @@ pub fn typical_run(label: &str, repeat: u32, requests: u32) -> Timeline {
     for index in 0..u64::from(requests) {
         let begin = 10_000_000 + index / 2 * 10_000_000;
         let first = begin + 2_000_000 + jitter + 1_000 * index;
-        let events = [(first, 1), (first + 1_000_000 + jitter, 1), (first + 2_100_000, 1), (first + 3_000_000, 1)];
+        let events =
+            [(first, 1), (first + 1_000_000 + jitter, 1), (first + 2_100_000, 1), (first + 3_000_000 + 500 * index, 1)];
         all.push(Request::new(begin, begin + 300 + 10 * index, 32, &events));
     }
     let mut timeline = timeline(&all);

@@ -15,6 +15,9 @@ const TOKEN_BYTES: usize = 20;
 const TOKENS: usize = 40;
 const HEADER_BYTES: usize = 56;
 
+/// What is done to the bytes of a file.
+type Change = fn(&mut Vec<u8>);
+
 fn stored() -> (TempDir, PathBuf, Timeline) {
     let results = tempfile::tempdir().unwrap();
     let timeline = typical_run("a", 0, 4);
@@ -62,7 +65,7 @@ fn a_run_without_its_record_was_never_stored() {
 
 #[test]
 fn damage_is_named() {
-    let cases: [(&str, fn(&mut Vec<u8>)); 8] = [
+    let cases: [(&str, Change); 8] = [
         ("checksum", |bytes| bytes[HEADER_BYTES + 3] ^= 1),
         ("checksum", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("cut off", |bytes| bytes.truncate(bytes.len() - 1)),
