@@ -1,13 +1,20 @@
 //! `bench` measures a vLLM engine from inside the machine: a persistent engine in a Python sidecar, shared-memory
 //! rings between it and this process, and every token stamped in nanoseconds of `CLOCK_MONOTONIC` on the Rust side.
 //!
-//! Data flows one way: `cli` + [`config`] -> [`plan`] -> session -> ring -> recorder -> [`timeline`] -> metrics ->
-//! report.
+//! Data flows one way: `cli` + [`config`] -> [`plan`] -> [`session`] -> [`ring`] -> [`recorder`] -> [`timeline`] ->
+//! [`metrics`] -> [`report`], [`plot`].
 
+pub mod atomic_file;
+pub mod config;
 pub mod device;
 pub mod load;
+pub mod metrics;
 pub mod plan;
+pub mod plot;
 pub mod recorder;
+pub mod report;
 pub mod ring;
 pub mod session;
+pub mod statistics;
 pub mod timeline;
+pub mod verdict;

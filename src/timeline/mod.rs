@@ -1,7 +1,11 @@
 //! The timeline of a run: all events as they were recorded. Everything reported is a pure function of it.
 
+pub mod csv;
 mod event;
 mod run;
+mod session;
+pub mod store;
 
 pub use event::*;
 pub use run::*;
+pub use session::*;

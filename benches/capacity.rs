@@ -1,0 +1,120 @@
+//! What ten million token events cost: memory per event at its peak, and seconds to fill, analyse, store and load.
+//!
+//! `cargo bench --bench capacity [-- EVENTS]`. Exits with 1 where a limit is not kept.
+
+use std::time::Instant;
+
+use bench::metrics::RunMetrics;
+use bench::timeline::store::{read_run, run_folder, write_run};
+use bench::timeline::{FinishReason, Phase, RequestEvent, StepEvent, Timeline, TokenEvent, csv};
+use bench::verdict::{Status, Verdict};
+
+/// Limits of the whole, for the default number of events.
+const EVENTS: u64 = 10_000_000;
+const LIMIT_BYTES_PER_EVENT: f64 = 64.0;
+const LIMIT_S: f64 = 5.0;
+
+/// Requests in flight, each with this many tokens: the batch of every step.
+const BATCH: u64 = 64;
+const TOKENS_PER_REQUEST: u64 = 1_000;
+const STEP_NS: u64 = 5_000_000;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Cargo itself gives `--bench`.
+    let asked = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let events = asked.map_or(Ok(EVENTS), |argument| argument.parse())?;
+    let before_bytes = peak_bytes()?;
+
+    let (mut timeline, fill_s) = timed(|| filled(events));
+    let ((metrics, verdict), analyse_s) = timed(|| {
+        let metrics = RunMetrics::of_timeline(&timeline);
+        let verdict = Verdict::of(&timeline, &metrics);
+        (metrics, verdict)
+    });
+    let bytes_per_event = (peak_bytes()? - before_bytes) as f64 / events as f64;
+    assert_eq!(verdict.status, Status::Valid, "{:?}", verdict.reasons);
+    let gaps = metrics.itl_ns.map_or(0, |gaps| gaps.count);
+
+    let folder = tempfile::tempdir()?;
+    timeline.run.point.point = "capacity".to_owned();
+    let (stored, store_s) = timed(|| write_run(folder.path(), &timeline));
+    stored?;
+    drop(timeline);
+    let (loaded, load_s) = timed(|| read_run(&run_folder(folder.path(), "capacity", 0)));
+    assert_eq!(loaded?.tokens.len() as u64, events);
+
+    println!("{events} token events, {gaps} gaps");
+    println!(
+        "{bytes_per_event:.1} bytes per event at the peak of recording and analysing (limit {LIMIT_BYTES_PER_EVENT})"
+    );
+    println!(
+        "fill {fill_s:.2} s, analyse {analyse_s:.2} s (limit of both {LIMIT_S} s), store {store_s:.2} s, load {load_s:.2} s"
+    );
+    if bytes_per_event > LIMIT_BYTES_PER_EVENT || fill_s + analyse_s > LIMIT_S {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// A sound run of which every step gives one token to each request of a batch, with uneven steps.
+fn filled(events: u64) -> Timeline {
+    let steps = events.div_ceil(BATCH);
+    // A name and a run to hang the events on; the events themselves replace those of the import.
+    let text = "run,request,phase,kind,count,scheduled_ns,submitted_ns,received_ns\nm,1,measure,submit,1,1,1,\n";
+    let imported = csv::read_from(std::path::Path::new("capacity"), text.as_bytes());
+    let mut timeline = imported.map(|mut runs| runs.swap_remove(0)).expect("a file of one event");
+    timeline.tokens = Vec::with_capacity(events as usize);
+    timeline.steps = Vec::with_capacity(steps as usize);
+    timeline.requests = Vec::new();
+    let mut now_ns = 1_000_000_000;
+    for step in 0..steps {
+        if step % TOKENS_PER_REQUEST == 0 {
+            let request = RequestEvent::planned(Phase::Measure, 128, u32::MAX, 0);
+            let submitted = RequestEvent { scheduled_ns: now_ns, submitted_ns: now_ns, ..request };
+            timeline.requests.extend(std::iter::repeat_n(submitted, BATCH as usize));
+        }
+        now_ns += STEP_NS + step * 7_919 % 400_000;
+        push_step(&mut timeline, step, now_ns, BATCH.min(events - step * BATCH));
+    }
+    timeline.run.point.num_prompts = timeline.requests.len() as u32;
+    timeline
+}
+
+fn push_step(timeline: &mut Timeline, step: u64, emitted_ns: u64, batch: u64) {
+    let first = (step / TOKENS_PER_REQUEST * BATCH) as u32;
+    for request in first..first + batch as u32 {
+        let received_ns = emitted_ns + 300 + (step * 31 + u64::from(request) * 17) % 2_000;
+        let event = TokenEvent { received_ns, emitted_ns, request, step: step as u32, count: 1, reserved: 0 };
+        timeline.tokens.push(event);
+        let state = &mut timeline.requests[request as usize];
+        state.finish_emitted_ns = emitted_ns;
+        state.finish_received_ns = received_ns;
+        state.finish_reason = FinishReason::Length as u8;
+        state.output_tokens = if state.output_tokens == u32::MAX { 1 } else { state.output_tokens + 1 };
+    }
+    timeline.steps.push(StepEvent {
+        started_ns: emitted_ns - STEP_NS,
+        ended_ns: emitted_ns + 20_000,
+        tapped_ns: emitted_ns,
+        step: step as u32,
+        decode_requests: batch as u32,
+        decode_tokens: batch as u32,
+        token_events: batch as u32,
+        tap_push_ns: 8_000,
+        ..bytemuck::Zeroable::zeroed()
+    });
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let begin = Instant::now();
+    let result = work();
+    (result, begin.elapsed().as_secs_f64())
+}
+
+/// Most memory that this process has held so far.
+fn peak_bytes() -> Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1024)
+}

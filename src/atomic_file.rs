@@ -1,0 +1,64 @@
+//! Replaces a file in one step: a reader sees the old content or the new one, never a torn file.
+
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// What a file survives once it has been replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of this process, however sudden. For files that can be rebuilt.
+    Process,
+    /// A loss of power as well: content and name are synced. For raw records.
+    PowerLoss,
+}
+
+/// Writes `path` through a temporary file in the same folder, which must exist.
+///
+/// # Errors
+/// Whatever `write` or the file system gives; `path` is then as it was, and the temporary file is gone.
+pub fn replace<E: From<io::Error>>(
+    path: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Results are for others to read too: the user's umask decides, not the private mode of temporary files.
+    let temporary =
+        tempfile::Builder::new().prefix(".writing-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
+    write(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    if durability == Durability::PowerLoss {
+        temporary.as_file().sync_all()?;
+    }
+    temporary.persist(path).map_err(|failed| failed.error)?;
+    if durability == Durability::PowerLoss {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        replace(&path, Durability::PowerLoss, |out| out.write_all(b"old")).unwrap();
+        let failed = replace(&path, Durability::Process, |out| {
+            out.write_all(b"new")?;
+            Err(io::Error::other("no room"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no room");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

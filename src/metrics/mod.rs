@@ -1,0 +1,29 @@
+//! Metrics: pure functions of a timeline. Nobody here reads a clock. `docs/metrics.md` has the definitions.
+//!
+//! [`Samples`] are the latencies themselves, [`RunMetrics`] what is kept of them in the timeline's own units, and
+//! [`Metric`] their names and values in a report.
+
+mod distribution;
+mod fraction;
+mod metric;
+mod percentile;
+mod request;
+mod run;
+mod samples;
+
+pub use distribution::{Distribution, Sample};
+pub use fraction::Fraction;
+pub use metric::{Metric, Series, Spread, Statistic, Total};
+pub use percentile::Percentile;
+pub use request::*;
+pub use run::{RunMetrics, pooled};
+pub use samples::{Samples, Share, Totals};
+
+use crate::timeline::Timeline;
+
+impl RunMetrics {
+    /// The metrics of one timeline.
+    pub fn of_timeline(timeline: &Timeline) -> RunMetrics {
+        RunMetrics::of(&[Samples::of(timeline)])
+    }
+}

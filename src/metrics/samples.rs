@@ -1,0 +1,297 @@
+//! The samples of a run: every latency of its measured requests, taken from the timeline in one pass.
+
+use super::request::{RequestTokens, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns};
+use super::{Fraction, Series};
+use crate::timeline::{StepEvent, Timeline, known};
+
+/// Picoseconds in a nanosecond: `itl_per_token` divides a gap, and keeps three more digits than the clock has.
+const PS_PER_NS: i64 = 1_000;
+
+/// All samples of one run's measured window, each vector ascending.
+///
+/// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// received(first token) - scheduled, by request.
+    pub ttft_ns: Vec<i64>,
+    /// received(first token) - submitted, by request.
+    pub ttft_service_ns: Vec<i64>,
+    /// received(last token) - scheduled, by request.
+    pub e2e_ns: Vec<i64>,
+    /// submitted - scheduled, by request.
+    pub issue_delay_ns: Vec<i64>,
+    /// Engine: QUEUED to SCHEDULED, by request.
+    pub queue_ns: Vec<i64>,
+    /// Engine: SCHEDULED to first token, by request.
+    pub prefill_ns: Vec<i64>,
+    /// Engine: first token to last token, by request.
+    pub decode_ns: Vec<i64>,
+    /// Gaps between successive token events of a request.
+    pub itl_ns: Vec<i64>,
+    /// The same gaps divided by the tokens that ended them, rounded down to a picosecond.
+    pub itl_per_token_ps: Vec<i64>,
+    /// Nanoseconds per token after the first, by request of more than one token.
+    pub time_per_output_token_ns: Vec<Fraction>,
+    /// received - emitted, by token event; empty unless all of them have both.
+    pub transport_ns: Vec<i64>,
+    /// Duration of the steps.
+    pub step_ns: Vec<i64>,
+    /// Batch size, and time of tap and push together, of the steps that ran a model; by batch size, then time.
+    pub tap_push: Vec<(u32, i64)>,
+    /// Sums over the run.
+    pub totals: Totals,
+}
+
+/// Sums over the measured window of one run, or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests submitted.
+    pub requests: u64,
+    /// Requests that gave a token.
+    pub answered: u64,
+    /// Requests that were asked for and did not finish, submitted or not.
+    pub failed: u64,
+    /// Prompt tokens of the requests that gave a token.
+    pub input_tokens: u64,
+    /// Their output tokens.
+    pub output_tokens: u64,
+    /// First submit to last token.
+    pub elapsed_ns: i64,
+    /// Engine steps; `None` where steps were not recorded.
+    pub steps: Option<u64>,
+    /// Preemptions in those steps.
+    pub preemptions: Option<u64>,
+    /// Cached and all prompt tokens by design; `None` if the engine's block size is not known.
+    pub cached_expected: Option<Share>,
+    /// Cached and all prompt tokens as the engine counted them; `None` unless it counted every request.
+    pub cached_measured: Option<Share>,
+}
+
+/// A part and its whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The part.
+    pub part: u64,
+    /// The whole.
+    pub whole: u64,
+}
+
+impl Share {
+    /// Part over whole; `None` for an empty whole.
+    pub fn ratio(self) -> Option<f64> {
+        (self.whole > 0).then(|| self.part as f64 / self.whole as f64)
+    }
+
+    fn plus(self, other: Share) -> Share {
+        Share { part: self.part + other.part, whole: self.whole + other.whole }
+    }
+}
+
+/// First submit and last token of the measured requests.
+#[derive(Clone, Copy)]
+struct Window {
+    first_submit_ns: u64,
+    last_token_ns: u64,
+}
+
+impl Samples {
+    /// Takes the samples of a run from its timeline.
+    pub fn of(timeline: &Timeline) -> Samples {
+        let mut samples = Samples::default();
+        let requests = samples.add_tokens(timeline);
+        let window = samples.add_requests(timeline, &requests);
+        samples.totals.failed = failed_requests(timeline);
+        samples.totals.cached_expected = cached_expected(timeline, &requests);
+        samples.totals.cached_measured = cached_measured(timeline, &requests);
+        if let Some(window) = window {
+            samples.totals.elapsed_ns = elapsed_ns(window.first_submit_ns, window.last_token_ns);
+            samples.add_steps(&timeline.steps, window);
+        }
+        samples.sort();
+        samples
+    }
+
+    /// The samples of a series in nanoseconds or picoseconds, ascending; empty for the series of fractions.
+    pub fn times(&self, series: Series) -> &[i64] {
+        match series {
+            Series::Ttft => &self.ttft_ns,
+            Series::TtftService => &self.ttft_service_ns,
+            Series::Itl => &self.itl_ns,
+            Series::ItlPerToken => &self.itl_per_token_ps,
+            Series::E2e => &self.e2e_ns,
+            Series::Queue => &self.queue_ns,
+            Series::Prefill => &self.prefill_ns,
+            Series::Decode => &self.decode_ns,
+            Series::Step => &self.step_ns,
+            Series::TimePerOutputToken | Series::Tpot => &[],
+        }
+    }
+
+    /// The times per output token that have a reciprocal: those above 0, ascending. All tokens of a request at one
+    /// instant are 0 s per token, and no rate.
+    pub fn with_rate(&self) -> &[Fraction] {
+        let first = self.time_per_output_token_ns.partition_point(|time| !time.is_positive());
+        &self.time_per_output_token_ns[first..]
+    }
+
+    /// Gaps and transport times of the measured requests' token events, and each request's own account.
+    fn add_tokens(&mut self, timeline: &Timeline) -> Vec<RequestTokens> {
+        let measured: Vec<bool> = timeline.requests.iter().map(is_measured).collect();
+        let mut requests = vec![RequestTokens::default(); timeline.requests.len()];
+        // At most one gap per event: reserved once, and only what is written takes memory.
+        self.itl_ns.reserve_exact(timeline.tokens.len());
+        self.itl_per_token_ps.reserve_exact(timeline.tokens.len());
+        self.transport_ns.reserve_exact(timeline.tokens.len());
+        let mut all_emitted = true;
+        for event in &timeline.tokens {
+            let index = event.request as usize;
+            if !measured.get(index).copied().unwrap_or(false) {
+                continue;
+            }
+            if let Some(gap_ns) = requests[index].add(event.received_ns, event.count) {
+                self.itl_ns.push(gap_ns);
+                let tokens = i64::from(event.count.max(1));
+                self.itl_per_token_ps.push(gap_ns.saturating_mul(PS_PER_NS).div_euclid(tokens));
+            }
+            match known(event.emitted_ns) {
+                Some(emitted_ns) => self.transport_ns.push(elapsed_ns(emitted_ns, event.received_ns)),
+                None => all_emitted = false,
+            }
+        }
+        if !all_emitted {
+            self.transport_ns = Vec::new();
+        }
+        requests
+    }
+
+    /// Latencies and sums by request; the window, if any request gave a token.
+    fn add_requests(&mut self, timeline: &Timeline, requests: &[RequestTokens]) -> Option<Window> {
+        let mut window: Option<Window> = None;
+        for (request, tokens) in timeline.requests.iter().zip(requests).filter(|(request, _)| is_measured(request)) {
+            self.totals.requests += 1;
+            if tokens.events == 0 {
+                continue;
+            }
+            self.totals.answered += 1;
+            self.totals.input_tokens += u64::from(request.asked_prompt_tokens);
+            self.totals.output_tokens += tokens.tokens;
+            let scheduled_ns = scheduled_ns(request);
+            self.ttft_ns.push(elapsed_ns(scheduled_ns, tokens.first_received_ns));
+            self.ttft_service_ns.push(elapsed_ns(request.submitted_ns, tokens.first_received_ns));
+            self.e2e_ns.push(elapsed_ns(scheduled_ns, tokens.last_received_ns));
+            self.issue_delay_ns.push(elapsed_ns(scheduled_ns, request.submitted_ns));
+            self.time_per_output_token_ns.extend(tokens.time_per_output_token_ns());
+            self.queue_ns.extend(known_elapsed_ns(request.engine_queued_ns, request.engine_scheduled_ns));
+            self.prefill_ns.extend(known_elapsed_ns(request.engine_scheduled_ns, request.engine_first_token_ns));
+            self.decode_ns.extend(known_elapsed_ns(request.engine_first_token_ns, request.engine_last_token_ns));
+            let so_far = window.get_or_insert(Window {
+                first_submit_ns: request.submitted_ns,
+                last_token_ns: tokens.last_received_ns,
+            });
+            so_far.first_submit_ns = so_far.first_submit_ns.min(request.submitted_ns);
+            so_far.last_token_ns = so_far.last_token_ns.max(tokens.last_received_ns);
+        }
+        window
+    }
+
+    /// Steps that began inside the window.
+    fn add_steps(&mut self, steps: &[StepEvent], window: Window) {
+        if steps.is_empty() {
+            return;
+        }
+        let mut count = 0;
+        let mut preemptions = 0;
+        for step in steps {
+            if step.started_ns < window.first_submit_ns || step.started_ns > window.last_token_ns {
+                continue;
+            }
+            count += 1;
+            preemptions += u64::from(step.preemptions);
+            self.step_ns.push(elapsed_ns(step.started_ns, step.ended_ns));
+            if known(step.tapped_ns).is_some() {
+                let batch = step.prefill_requests.saturating_add(step.decode_requests);
+                self.tap_push.push((batch, i64::from(step.tap_push_ns)));
+            }
+        }
+        self.totals.steps = Some(count);
+        self.totals.preemptions = Some(preemptions);
+    }
+
+    fn sort(&mut self) {
+        let times = [
+            &mut self.ttft_ns,
+            &mut self.ttft_service_ns,
+            &mut self.e2e_ns,
+            &mut self.issue_delay_ns,
+            &mut self.queue_ns,
+            &mut self.prefill_ns,
+            &mut self.decode_ns,
+            &mut self.itl_ns,
+            &mut self.itl_per_token_ps,
+            &mut self.transport_ns,
+            &mut self.step_ns,
+        ];
+        for samples in times {
+            samples.sort_unstable();
+        }
+        self.time_per_output_token_ns.sort_unstable();
+        self.tap_push.sort_unstable();
+    }
+}
+
+impl Totals {
+    /// Sums over several runs. What is not known of one of them is not known of all.
+    pub fn sum<'a>(runs: impl IntoIterator<Item = &'a Totals>) -> Totals {
+        runs.into_iter().copied().reduce(Totals::plus).unwrap_or_default()
+    }
+
+    fn plus(self, other: Totals) -> Totals {
+        fn both<T>(a: Option<T>, b: Option<T>, add: impl Fn(T, T) -> T) -> Option<T> {
+            Some(add(a?, b?))
+        }
+        Totals {
+            requests: self.requests + other.requests,
+            answered: self.answered + other.answered,
+            failed: self.failed + other.failed,
+            input_tokens: self.input_tokens + other.input_tokens,
+            output_tokens: self.output_tokens + other.output_tokens,
+            elapsed_ns: self.elapsed_ns.saturating_add(other.elapsed_ns),
+            steps: both(self.steps, other.steps, |a, b| a + b),
+            preemptions: both(self.preemptions, other.preemptions, |a, b| a + b),
+            cached_expected: both(self.cached_expected, other.cached_expected, Share::plus),
+            cached_measured: both(self.cached_measured, other.cached_measured, Share::plus),
+        }
+    }
+}
+
+fn failed_requests(timeline: &Timeline) -> u64 {
+    let asked = timeline.requests.iter().filter(|request| request.phase() == crate::timeline::Phase::Measure);
+    asked.filter(|request| !request.finished()).count() as u64
+}
+
+fn cached_expected(timeline: &Timeline, requests: &[RequestTokens]) -> Option<Share> {
+    let facts = timeline.run.engine_facts.as_ref()?;
+    let block_size = match (facts.prefix_caching, facts.prefix_block_size) {
+        (true, None) => return None,
+        (true, block_size) => block_size,
+        (false, _) => None,
+    };
+    let answered = timeline.requests.iter().zip(requests).filter(|(_, tokens)| tokens.events > 0);
+    Some(answered.fold(Share::default(), |sum, (request, _)| {
+        sum.plus(Share {
+            part: u64::from(expected_cached_tokens(request, block_size)),
+            whole: u64::from(request.asked_prompt_tokens),
+        })
+    }))
+}
+
+fn cached_measured(timeline: &Timeline, requests: &[RequestTokens]) -> Option<Share> {
+    let mut sum = Share::default();
+    for (request, _) in timeline.requests.iter().zip(requests).filter(|(_, tokens)| tokens.events > 0) {
+        if request.cached_tokens == u32::MAX || request.prompt_tokens == u32::MAX {
+            return None;
+        }
+        sum = sum.plus(Share { part: request.cached_tokens.into(), whole: request.prompt_tokens.into() });
+    }
+    Some(sum)
+}

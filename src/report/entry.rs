@@ -1,0 +1,191 @@
+//! One run in a report.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::Identity;
+use crate::metrics::{Distribution, Metric, RunMetrics, Samples};
+use crate::plan::Point;
+use crate::timeline::csv::IMPORTED_ENGINE;
+use crate::timeline::{Counters, EngineFacts, Timeline};
+use crate::verdict::{Objective, Status, Verdict};
+
+/// One run: identity, verdict and metrics. Null stands for what was not measured.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct RunEntry {
+    /// What was asked, and of what.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Which of the point's repeats, from 0.
+    pub repeat: u32,
+    /// The round that it ran in, from 0.
+    pub round: Option<u32>,
+    /// Position in the order of execution, from 0.
+    pub order: u32,
+    /// The verdict.
+    pub status: Status,
+    /// Why it is not valid.
+    pub reasons: Vec<String>,
+    /// What makes it less trustworthy.
+    pub warnings: Vec<String>,
+    /// Objectives, and whether this run keeps them.
+    pub slo: Vec<Objective>,
+    /// When it began, for people only.
+    pub began_at: Option<String>,
+    /// Seconds that loading the engine took; 0 when it was reused.
+    pub engine_load_s: Option<f64>,
+    /// Seconds since the run before that were not spent stepping.
+    pub turnaround_s: Option<f64>,
+    /// Requests submitted in the measured window.
+    pub num_prompts: u64,
+    /// Requests that were to be measured.
+    pub num_prompts_planned: u64,
+    /// Requests of them that did not finish; null for a run that never began.
+    pub num_failed: Option<u64>,
+    /// All metrics by name.
+    #[serde(flatten)]
+    pub values: MetricValues,
+    /// received - emitted.
+    pub transport_ns: Option<NsSpread>,
+    /// submitted - scheduled.
+    pub issue_delay_ns: Option<NsSpread>,
+    /// Tap and push inside the engine, by step.
+    pub tap_push_ns: Option<NsSpread>,
+    /// The same by batch size.
+    pub tap_push_by_batch: Vec<BatchSpread>,
+    /// Engine steps in the measured window.
+    pub steps: Option<u64>,
+    /// Preemptions in them.
+    pub preemptions: Option<u64>,
+    /// What the transport and the recorder counted.
+    pub counters: Option<Counters>,
+    /// Step of the wall clock over the run.
+    pub clock_step_ns: Option<i64>,
+    /// Whether the prefix cache was reset before the run.
+    pub cache_reset: Option<bool>,
+    /// What the engine said of itself.
+    pub engine_facts: Option<EngineFacts>,
+    /// The same metrics in the timeline's own units.
+    #[serde(skip)]
+    pub metrics: RunMetrics,
+    /// What was asked.
+    #[serde(skip)]
+    pub asked: Point,
+}
+
+/// Three numbers of a set of times, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NsSpread {
+    /// Median.
+    pub p50: i64,
+    /// 99th percentile.
+    pub p99: i64,
+    /// Largest.
+    pub max: i64,
+}
+
+/// Time of tap and push in the steps of one batch size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct BatchSpread {
+    /// Requests in the batch.
+    pub batch: u32,
+    /// Steps of that size.
+    pub steps: u64,
+    /// Median.
+    pub p50_ns: i64,
+    /// 99th percentile.
+    pub p99_ns: i64,
+    /// Largest.
+    pub max_ns: i64,
+}
+
+/// Values of metrics in the order of a report; serialized as a map.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricValues(pub Vec<(Metric, Option<f64>)>);
+
+impl MetricValues {
+    /// All metrics of a run.
+    pub fn of(metrics: &RunMetrics) -> MetricValues {
+        MetricValues(Metric::all().map(|metric| (metric, metric.value(metrics))).collect())
+    }
+
+    /// One of them.
+    pub fn get(&self, wanted: Metric) -> Option<f64> {
+        self.0.iter().find(|(metric, _)| *metric == wanted).and_then(|(_, value)| *value)
+    }
+}
+
+impl Serialize for MetricValues {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (metric, value) in &self.0 {
+            map.serialize_entry(&metric.name(), value)?;
+        }
+        map.end()
+    }
+}
+
+impl NsSpread {
+    /// Of a distribution in nanoseconds.
+    pub fn of(times: &Option<Distribution<i64>>) -> Option<NsSpread> {
+        times.as_ref().map(|times| NsSpread { p50: times.p50, p99: times.p99, max: times.max })
+    }
+}
+
+impl BatchSpread {
+    /// Of all batch sizes of a run.
+    pub fn of(metrics: &RunMetrics) -> Vec<BatchSpread> {
+        let by_batch = metrics.tap_push_by_batch.iter();
+        by_batch
+            .map(|(batch, times)| BatchSpread {
+                batch: *batch,
+                steps: times.count,
+                p50_ns: times.p50,
+                p99_ns: times.p99,
+                max_ns: times.max,
+            })
+            .collect()
+    }
+}
+
+impl RunEntry {
+    /// The metrics and the verdict of a timeline. A run that ended early has no metrics: part of a run is not the run.
+    pub fn of(timeline: &Timeline) -> RunEntry {
+        let run = &timeline.run;
+        let samples = Samples::of(timeline);
+        let totals = samples.totals;
+        let whole = RunMetrics::of(&[samples]);
+        let verdict = Verdict::of(timeline, &whole);
+        let counts = matches!(verdict.status, Status::Valid | Status::Invalid);
+        let metrics = if counts { whole } else { RunMetrics::of(&[]) };
+        let asked = run.engine != IMPORTED_ENGINE;
+        RunEntry {
+            identity: Identity::of(run),
+            repeat: run.repeat,
+            round: asked.then_some(run.round),
+            order: run.order,
+            status: verdict.status,
+            reasons: verdict.reasons,
+            warnings: verdict.warnings,
+            slo: Objective::of_run(&run.point.slo, &metrics),
+            began_at: asked.then(|| run.began_at.clone()),
+            engine_load_s: asked.then_some(run.engine_load_s),
+            turnaround_s: run.turnaround_s,
+            num_prompts: totals.requests,
+            num_prompts_planned: run.point.num_prompts.into(),
+            num_failed: (verdict.status != Status::Skipped).then_some(totals.failed),
+            values: MetricValues::of(&metrics),
+            transport_ns: NsSpread::of(&metrics.transport_ns),
+            issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
+            tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
+            tap_push_by_batch: BatchSpread::of(&metrics),
+            steps: metrics.totals.steps,
+            preemptions: metrics.totals.preemptions,
+            counters: asked.then_some(run.counters),
+            clock_step_ns: run.clock_step_ns,
+            cache_reset: run.cache_reset,
+            engine_facts: run.engine_facts.clone(),
+            metrics,
+            asked: run.point.clone(),
+        }
+    }
+}

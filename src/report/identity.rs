@@ -1,0 +1,92 @@
+//! What a run, or the runs of a point, were asked to measure, and on what.
+
+use serde::Serialize;
+
+use crate::device::DeviceClass;
+use crate::plan::{Drive, Limits, Load, PrefixMode, Quantization};
+use crate::timeline::RunRecord;
+use crate::timeline::csv::IMPORTED_ENGINE;
+
+/// The point and the engine. Of an imported timeline only the names are known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Identity {
+    /// Name of the configuration's entry.
+    pub name: String,
+    /// Label of the point.
+    pub point: String,
+    /// `vllm`, `scripted` or `imported`.
+    pub engine: String,
+    /// Version of vLLM, as the engine gave it.
+    pub engine_version: Option<String>,
+    /// Index of the epoch.
+    pub epoch: Option<u32>,
+    /// Device class.
+    pub device: Option<DeviceClass>,
+    /// Model name or folder.
+    pub model: Option<String>,
+    /// Quantization by meaning.
+    pub quantization: Option<Quantization>,
+    /// Tensor-parallel ranks.
+    pub tensor_parallel_size: Option<u32>,
+    /// Prompt tokens of a request.
+    pub input_len: Option<u32>,
+    /// Output tokens asked of a request.
+    pub output_len: Option<u32>,
+    /// Leading prompt tokens that all requests share.
+    pub prefix_len: Option<u32>,
+    /// How the configuration gave them.
+    pub prefix_mode: Option<PrefixMode>,
+    /// How requests arrive.
+    pub load: Option<Load>,
+    /// Who decides when the engine steps.
+    pub drive: Option<Drive>,
+    /// Scheduler limits lowered on the running engine.
+    pub limits: Option<Limits>,
+}
+
+impl Identity {
+    /// The identity of a run, which it shares with the other runs of its point.
+    pub fn of(run: &RunRecord) -> Identity {
+        let (point, key) = (&run.point, &run.engine_key);
+        let asked = run.engine != IMPORTED_ENGINE;
+        Identity {
+            name: point.name.clone(),
+            point: point.point.clone(),
+            engine: run.engine.clone(),
+            engine_version: run.engine_facts.as_ref().map(|facts| facts.vllm_version.clone()),
+            epoch: asked.then_some(run.epoch),
+            device: asked.then_some(key.device),
+            model: asked.then(|| key.model.clone()),
+            quantization: asked.then_some(key.quantization),
+            tensor_parallel_size: asked.then_some(key.tensor_parallel_size),
+            input_len: asked.then_some(point.input_len),
+            output_len: asked.then_some(point.output_len),
+            prefix_len: asked.then_some(point.prefix_len),
+            prefix_mode: asked.then_some(point.prefix_mode),
+            load: asked.then_some(point.load),
+            drive: asked.then_some(point.drive),
+            limits: asked.then_some(point.limits),
+        }
+    }
+
+    /// Engine, device and model in a line, with what tells the engine apart from the real thing.
+    pub fn engine_line(&self) -> String {
+        let engine = match (self.engine.as_str(), &self.engine_version) {
+            ("scripted", _) => "scripted (a schedule from a file, not vLLM)".to_owned(),
+            (IMPORTED_ENGINE, _) => "imported timeline (nothing is known of what ran)".to_owned(),
+            (engine, Some(version)) => format!("{engine} {version}"),
+            (engine, None) => engine.to_owned(),
+        };
+        let mut line = format!("engine: {engine}");
+        if let (Some(device), Some(model)) = (self.device, &self.model) {
+            line += &format!(" | device: {device} | model: {model}");
+        }
+        if let Some(quantization) = self.quantization.filter(|quantization| *quantization != Quantization::None) {
+            line += &format!(" | quantization: {}", format!("{quantization:?}").to_lowercase());
+        }
+        if let Some(size) = self.tensor_parallel_size.filter(|size| *size > 1) {
+            line += &format!(" | tensor parallel: {size}");
+        }
+        line
+    }
+}

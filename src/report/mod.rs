@@ -1,0 +1,20 @@
+//! Reports: what a person or a program reads of a command's runs. Everything here can be rebuilt from the stored runs.
+
+mod entry;
+mod error;
+mod html;
+mod identity;
+mod point;
+mod requests_table;
+mod results;
+mod summary;
+mod table;
+mod units;
+
+pub use entry::{BatchSpread, MetricValues, NsSpread, RunEntry};
+pub use error::ReportError;
+pub use identity::Identity;
+pub use point::{Note, PointEntry};
+pub use results::{Results, export_csv, from_csv, rebuild, write_all};
+pub use summary::{REPORT_SCHEMA, REPORT_SCHEMA_VERSION, Report};
+pub use table::{TableFormat, table};

@@ -1,0 +1,233 @@
+//! One point in a report: the metrics over its valid runs, each with its interval.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::entry::MetricValues;
+use super::{BatchSpread, Identity, NsSpread, RunEntry};
+use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
+use crate::plot::{CdfPoint, cdf};
+use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, woodruff};
+use crate::verdict::{Objective, Status, objectives};
+
+/// One point over its valid runs: percentiles over all their samples, means over all samples, rates over the sum of
+/// their windows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PointEntry {
+    /// What was asked, and of what.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Runs so far, whatever became of them.
+    pub num_runs: u64,
+    /// Runs that the numbers below are made of.
+    pub num_valid: u64,
+    /// Runs by what became of the others.
+    pub num_invalid: u64,
+    /// Runs that ended early.
+    pub num_failed_runs: u64,
+    /// Runs that never began.
+    pub num_skipped: u64,
+    /// What makes the numbers less trustworthy.
+    pub warnings: Vec<String>,
+    /// Objectives, and whether the point keeps them.
+    pub slo: Vec<Objective>,
+    /// Requests submitted in the measured windows.
+    pub num_prompts: u64,
+    /// All metrics by name.
+    #[serde(flatten)]
+    pub values: MetricValues,
+    /// The 95 % interval of each metric; null where there is none.
+    pub intervals: BTreeMap<String, Option<EntryInterval>>,
+    /// What has to be said of a metric or its interval.
+    pub notes: BTreeMap<String, Note>,
+    /// received - emitted.
+    pub transport_ns: Option<NsSpread>,
+    /// submitted - scheduled.
+    pub issue_delay_ns: Option<NsSpread>,
+    /// Tap and push inside the engine, by step.
+    pub tap_push_ns: Option<NsSpread>,
+    /// The same by batch size.
+    pub tap_push_by_batch: Vec<BatchSpread>,
+    /// Engine steps in the measured windows.
+    pub steps: Option<u64>,
+    /// Preemptions in them.
+    pub preemptions: Option<u64>,
+    /// Cumulative distribution of the ITL, for the charts.
+    #[serde(skip)]
+    pub itl_cdf: Vec<CdfPoint>,
+}
+
+/// An interval in a report; an open end is null.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EntryInterval {
+    /// Lower end, in the metric's unit.
+    pub low: Option<f64>,
+    /// Upper end, in the metric's unit.
+    pub high: Option<f64>,
+}
+
+/// What has to be said of a metric or of its interval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Note(pub String);
+
+impl Note {
+    fn few_runs() -> Note {
+        Note("few runs".to_owned())
+    }
+
+    fn one_run() -> Note {
+        Note("one run: no interval".to_owned())
+    }
+}
+
+/// An interval with its note, while a point is put together.
+#[derive(Default)]
+struct Finding {
+    interval: Option<Interval>,
+    note: Option<Note>,
+    /// Whether the value itself must not be shown.
+    withheld: bool,
+}
+
+impl PointEntry {
+    /// A point of its runs in the order of execution, of which there is at least one, and the samples of the valid ones
+    /// among them. `tick_s` is the clock's resolution in seconds.
+    pub fn of(runs: &[&RunEntry], samples: &[Samples], tick_s: f64) -> PointEntry {
+        let valid: Vec<&RunEntry> = runs.iter().copied().filter(|run| run.status == Status::Valid).collect();
+        let metrics = RunMetrics::of(samples);
+        let mut values = MetricValues::of(&metrics);
+        let mut intervals = BTreeMap::new();
+        let mut notes = BTreeMap::new();
+        for (metric, value) in &mut values.0 {
+            let finding = if value.is_some() { finding(*metric, &valid, samples, tick_s) } else { Finding::default() };
+            if finding.withheld {
+                *value = None;
+            }
+            let interval = finding.interval.map(|interval| EntryInterval { low: interval.low, high: interval.high });
+            intervals.insert(metric.name(), interval);
+            notes.extend(finding.note.map(|note| (metric.name(), note)));
+        }
+        let with_status = |status| runs.iter().filter(|run| run.status == status).count() as u64;
+        PointEntry {
+            identity: runs[0].identity.clone(),
+            num_runs: runs.len() as u64,
+            num_valid: with_status(Status::Valid),
+            num_invalid: with_status(Status::Invalid),
+            num_failed_runs: with_status(Status::Failed),
+            num_skipped: with_status(Status::Skipped),
+            warnings: warnings(&valid),
+            slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
+            num_prompts: metrics.totals.requests,
+            values,
+            intervals,
+            notes,
+            transport_ns: NsSpread::of(&metrics.transport_ns),
+            issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
+            tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
+            tap_push_by_batch: BatchSpread::of(&metrics),
+            steps: metrics.totals.steps,
+            preemptions: metrics.totals.preemptions,
+            itl_cdf: cdf(&pooled(samples, |run| run.itl_ns.as_slice())),
+        }
+    }
+}
+
+fn finding(metric: Metric, valid: &[&RunEntry], samples: &[Samples], tick_s: f64) -> Finding {
+    match metric {
+        // The sum of the windows and the design's share do not vary by chance.
+        Metric::Total(Total::Elapsed | Total::PrefixHitRateExpected) => Finding::default(),
+        Metric::Of(series, Statistic::Percentile(percentile)) => of_percentile(series, percentile, samples),
+        Metric::Of(..) | Metric::Total(_) => of_runs(metric, valid, tick_s),
+    }
+}
+
+/// Interval of a mean or a rate, from one value per run.
+fn of_runs(metric: Metric, valid: &[&RunEntry], tick_s: f64) -> Finding {
+    let values: Vec<f64> = valid.iter().filter_map(|run| run.values.get(metric)).collect();
+    let half_tick = 0.5 * tick_s * tick_scale(metric, valid, &values);
+    let Some(estimate) = log_interval(&values, half_tick) else {
+        return Finding { note: Some(Note("0 or less in a run: no interval".to_owned())), ..Finding::default() };
+    };
+    Finding { interval: estimate.interval, note: few_runs(values.len()), withheld: false }
+}
+
+/// How far a tick of the clock moves a metric, per second of the tick.
+fn tick_scale(metric: Metric, valid: &[&RunEntry], values: &[f64]) -> f64 {
+    let elapsed_s = valid.first().and_then(|run| run.values.get(Metric::Total(Total::Elapsed)));
+    match metric {
+        Metric::Total(Total::PrefixHitRateMeasured | Total::PrefixHitRateExpected) => 0.0,
+        metric if metric.higher_is_better() => values.first().zip(elapsed_s).map_or(0.0, |(rate, s)| rate / s),
+        _ => 1.0,
+    }
+}
+
+/// Interval of a percentile, from all samples with the runs as clusters.
+fn of_percentile(series: Series, percentile: Percentile, samples: &[Samples]) -> Finding {
+    let q = percentile.quantile();
+    let units_per_s = series.units_per_s();
+    match series {
+        Series::TimePerOutputToken => {
+            clustered(samples, |run| run.time_per_output_token_ns.as_slice(), q, |time| time / units_per_s)
+        }
+        // A high percentile of the times is a low rate: the interval of the times, turned over.
+        Series::Tpot => {
+            let mut finding = clustered(samples, Samples::with_rate, q, |time| 1.0 / (time / units_per_s));
+            finding.interval = finding.interval.map(|times| Interval { low: times.high, high: times.low });
+            finding
+        }
+        _ => clustered(samples, |run| run.times(series), q, |time| time / units_per_s),
+    }
+}
+
+fn clustered<'a, T: Sample + 'a>(
+    samples: &'a [Samples],
+    pick: impl Fn(&'a Samples) -> &'a [T],
+    q: f64,
+    show: impl Fn(f64) -> f64,
+) -> Finding {
+    let runs: Vec<&[T]> = samples.iter().map(&pick).collect();
+    match woodruff(&runs, &pooled(samples, pick), q) {
+        Ok(found) => Finding {
+            interval: Some(Interval { low: found.interval.low.map(&show), high: found.interval.high.map(&show) }),
+            note: few_runs(runs.len()),
+            withheld: false,
+        },
+        Err(WoodruffProblem::OneRun) => Finding { note: Some(Note::one_run()), ..Finding::default() },
+        Err(WoodruffProblem::TooFewSamples { samples, needed }) => {
+            let note = Note(format!("too few samples: {samples} of the {needed} that it takes"));
+            Finding { interval: None, note: Some(note), withheld: true }
+        }
+    }
+}
+
+fn few_runs(runs: usize) -> Option<Note> {
+    match runs {
+        0 | 1 => Some(Note::one_run()),
+        runs if runs < FEW_RUNS => Some(Note::few_runs()),
+        _ => None,
+    }
+}
+
+/// Warnings of the runs, each once, and drift over their order.
+fn warnings(valid: &[&RunEntry]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for warning in valid.iter().flat_map(|run| &run.warnings) {
+        if !all.contains(warning) {
+            all.push(warning.clone());
+        }
+    }
+    let watched = [
+        Metric::Of(Series::Ttft, Statistic::Average),
+        Metric::Of(Series::Itl, Statistic::Average),
+        Metric::Total(Total::OutputTokens),
+    ];
+    for metric in watched {
+        let values: Vec<f64> = valid.iter().filter_map(|run| run.values.get(metric)).collect();
+        if let Some(found) = drift(&values).filter(|found| found.flagged) {
+            all.push(format!("`{}` drifts over the order of the runs (z = {:.2})", metric.name(), found.z));
+        }
+    }
+    all
+}

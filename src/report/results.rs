@@ -1,0 +1,233 @@
+//! A results folder: written as runs end, and rebuilt from its stored runs.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::html::html;
+use super::requests_table::RequestsTable;
+use super::{PointEntry, Report, ReportError, RunEntry};
+use crate::atomic_file::{self, Durability};
+use crate::metrics::Samples;
+use crate::plot::{Curve, itl_cdf_svg};
+use crate::timeline::store::{self, StoreError};
+use crate::timeline::{SessionRecord, Timeline, csv};
+use crate::verdict::Status;
+
+const SUMMARY_FILE: &str = "summary_report.json";
+const REQUESTS_FILE: &str = "requests.parquet";
+const HTML_FILE: &str = "report.html";
+const CHART_FILE: &str = "itl_cdf.svg";
+const EVENTS_FILE: &str = "events.csv";
+
+/// The results of a command while it measures.
+///
+/// After each run the raw record and `summary_report.json` are on disk; the other files, which grow with every request,
+/// are written by [`Results::finish`]. Should the command die before, [`rebuild`] makes them.
+pub struct Results {
+    folder: PathBuf,
+    report: Report,
+}
+
+impl Results {
+    /// Opens a results folder, which is made if it is missing, so that an unwritable one is found before the first run.
+    ///
+    /// # Errors
+    /// [`ReportError`]; nothing has been measured yet.
+    pub fn create(folder: &Path, session: &SessionRecord) -> Result<Results, ReportError> {
+        store::write_session(folder, session)?;
+        let results = Results { folder: folder.to_owned(), report: Report::empty(Some(session)) };
+        write_summary(&results.folder, &results.report)?;
+        Ok(results)
+    }
+
+    /// Stores a run that has ended, however it did, and adds it to the report.
+    ///
+    /// # Errors
+    /// [`ReportError`]; the report and the files are as they were, or the run is stored and not yet in them.
+    pub fn add(&mut self, timeline: &Timeline) -> Result<&RunEntry, ReportError> {
+        store::write_run(&self.folder, timeline)?;
+        let entry = RunEntry::of(timeline);
+        let label = entry.identity.point.clone();
+        self.report.runs.push(entry);
+        self.update_point(&label)?;
+        write_summary(&self.folder, &self.report)?;
+        Ok(&self.report.runs[self.report.runs.len() - 1])
+    }
+
+    /// Writes all files, and gives the report.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub fn finish(self) -> Result<Report, ReportError> {
+        write_all(&self.folder, &self.report)?;
+        Ok(self.report)
+    }
+
+    /// The report so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    fn update_point(&mut self, label: &str) -> Result<(), ReportError> {
+        let runs: Vec<&RunEntry> = self.report.runs.iter().filter(|run| run.identity.point == label).collect();
+        let entry = stored_point(&self.folder, &runs, self.report.tick_s())?;
+        match self.report.points.iter_mut().find(|point| point.identity.point == label) {
+            Some(point) => *point = entry,
+            None => self.report.points.push(entry),
+        }
+        Ok(())
+    }
+}
+
+/// Makes every file of a results folder anew from its stored session and runs.
+///
+/// # Errors
+/// [`ReportError`]: the folder is not one of results, or a stored run is damaged.
+pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
+    let report = read(folder)?;
+    write_all(folder, &report)?;
+    Ok(report)
+}
+
+/// The report of a results folder, from its stored session and runs. One timeline is in memory at a time.
+fn read(folder: &Path) -> Result<Report, ReportError> {
+    let session = store::read_session(folder)?;
+    let mut report = Report::empty(Some(&session));
+    for run in store::stored_runs(folder)? {
+        report.runs.push(RunEntry::of(&store::read_run(&run)?));
+    }
+    report.runs.sort_by_key(|run| run.order);
+    let mut points = Vec::new();
+    for runs in by_point(&report.runs) {
+        points.push(stored_point(folder, &runs, report.tick_s())?);
+    }
+    report.points = points;
+    Ok(report)
+}
+
+/// The metrics and verdicts of the timelines in a CSV file that anyone gives.
+///
+/// # Errors
+/// [`ReportError::Csv`], which names the line and the column.
+pub fn from_csv(path: &Path) -> Result<Report, ReportError> {
+    let timelines = csv::read(path)?;
+    let mut report = Report::empty(None);
+    report.runs = timelines.iter().map(RunEntry::of).collect();
+    let mut points = Vec::new();
+    for runs in by_point(&report.runs) {
+        let valid = runs.iter().filter(|run| run.status == Status::Valid);
+        let samples: Vec<Samples> = valid.map(|run| Samples::of(&timelines[run.order as usize])).collect();
+        points.push(PointEntry::of(&runs, &samples, report.tick_s()));
+    }
+    report.points = points;
+    Ok(report)
+}
+
+/// Writes `events.csv` with every event of every stored run, and gives its path.
+///
+/// # Errors
+/// [`ReportError`].
+pub fn export_csv(folder: &Path) -> Result<PathBuf, ReportError> {
+    store::read_session(folder)?;
+    let path = folder.join(EVENTS_FILE);
+    let runs = store::stored_runs(folder)?;
+    replace(&path, |out| {
+        let mut out = ::csv::Writer::from_writer(out);
+        csv::write_header(&mut out).map_err(std::io::Error::other)?;
+        for run in &runs {
+            csv::write_events(&mut out, &store::read_run(run)?).map_err(std::io::Error::other)?;
+        }
+        Ok(out.flush()?)
+    })?;
+    Ok(path)
+}
+
+/// Writes all files of a report whose runs are stored in the folder.
+///
+/// # Errors
+/// [`ReportError`]; each file is as it was before or whole.
+pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
+    replace(&folder.join(REQUESTS_FILE), |out| {
+        let mut table = RequestsTable::begin(out)?;
+        for run in &report.runs {
+            let stored = store::run_folder(folder, &run.identity.point, run.repeat);
+            table.add(&store::read_run(&stored)?, run.status)?;
+        }
+        Ok(table.finish()?)
+    })?;
+    let curves: Vec<Curve<'_>> = report.points.iter().map(PointEntry::curve).collect();
+    write_text(&folder.join(CHART_FILE), &itl_cdf_svg(&curves)?)?;
+    write_text(&folder.join(HTML_FILE), &html(report)?)?;
+    write_summary(folder, report)
+}
+
+impl PointEntry {
+    /// Its ITL distribution, under its label.
+    pub(super) fn curve(&self) -> Curve<'_> {
+        Curve { label: &self.identity.point, points: &self.itl_cdf }
+    }
+}
+
+/// The runs of each point, points and runs in the order of execution. Imported runs of one label under two names are two
+/// points.
+fn by_point(runs: &[RunEntry]) -> Vec<Vec<&RunEntry>> {
+    let mut points: Vec<Vec<&RunEntry>> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for run in runs {
+        let place = *places.entry((&run.identity.name, &run.identity.point)).or_insert_with(|| {
+            points.push(Vec::new());
+            points.len() - 1
+        });
+        points[place].push(run);
+    }
+    points
+}
+
+fn stored_point(folder: &Path, runs: &[&RunEntry], tick_s: f64) -> Result<PointEntry, ReportError> {
+    let mut samples = Vec::new();
+    for run in runs.iter().filter(|run| run.status == Status::Valid) {
+        let stored = store::run_folder(folder, &run.identity.point, run.repeat);
+        samples.push(Samples::of(&store::read_run(&stored)?));
+    }
+    Ok(PointEntry::of(runs, &samples, tick_s))
+}
+
+fn write_summary(folder: &Path, report: &Report) -> Result<(), ReportError> {
+    replace(&folder.join(SUMMARY_FILE), |out| {
+        serde_json::to_writer_pretty(&mut *out, report).map_err(std::io::Error::from)?;
+        Ok(out.write_all(b"\n")?)
+    })
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), ReportError> {
+    replace(path, |out| Ok(out.write_all(text.as_bytes())?))
+}
+
+/// Why the content of a file could not be made or written, before the file's name is added.
+enum Failure {
+    Write(std::io::Error),
+    Store(StoreError),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Write(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::BufWriter<&std::fs::File>) -> Result<(), Failure>,
+) -> Result<(), ReportError> {
+    // What is written here can be rebuilt: it need not survive a loss of power.
+    atomic_file::replace(path, Durability::Process, write).map_err(|failure| match failure {
+        Failure::Write(source) => ReportError::Write { path: path.to_owned(), source },
+        Failure::Store(error) => ReportError::Store(error),
+    })
+}

@@ -1,0 +1,66 @@
+//! The whole report, `summary_report.json`.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{PointEntry, RunEntry};
+use crate::plan::Plan;
+use crate::timeline::{Instrument, SessionRecord};
+use crate::verdict::Status;
+
+/// Version of the layout of [`Report`]. `schemas/report-<version>.schema.json` describes it.
+pub const REPORT_SCHEMA_VERSION: u32 = 1;
+
+/// The JSON Schema of [`Report`].
+pub const REPORT_SCHEMA: &str = include_str!("../../schemas/report-1.schema.json");
+
+/// Everything that a command's runs gave.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Version of `bench` that measured.
+    pub bench_version: String,
+    /// When the command began, for people only; null for an imported timeline.
+    pub started_at: Option<String>,
+    /// What was measured with; null for an imported timeline.
+    pub instrument: Option<Instrument>,
+    /// Host, versions and settings; null for an imported timeline.
+    pub environment: Value,
+    /// What was asked; null for an imported timeline.
+    pub plan: Option<Plan>,
+    /// How percentiles were found.
+    pub percentiles: String,
+    /// All runs so far, in the order of execution.
+    pub runs: Vec<RunEntry>,
+    /// Their points, in the order in which they were first run.
+    pub points: Vec<PointEntry>,
+}
+
+impl Report {
+    /// A report without runs.
+    pub fn empty(session: Option<&SessionRecord>) -> Report {
+        let bench_version = session.map_or(env!("CARGO_PKG_VERSION"), |session| &session.bench_version);
+        Report {
+            schema_version: REPORT_SCHEMA_VERSION,
+            bench_version: bench_version.to_owned(),
+            started_at: session.map(|session| session.started_at.clone()),
+            instrument: session.map(|session| session.instrument.clone()),
+            environment: session.map_or(Value::Null, |session| session.environment.clone()),
+            plan: session.map(|session| session.plan.clone()),
+            percentiles: "exact: nearest rank over all samples of the timeline".to_owned(),
+            runs: Vec::new(),
+            points: Vec::new(),
+        }
+    }
+
+    /// The exit status that the runs call for: 0 if all are valid, 1 if one is invalid, failed or was skipped.
+    pub fn exit_status(&self) -> u8 {
+        u8::from(self.runs.iter().any(|run| run.status != Status::Valid))
+    }
+
+    /// The clock's resolution in seconds; that of the stamps for an imported timeline.
+    pub fn tick_s(&self) -> f64 {
+        self.instrument.as_ref().map_or(1.0, |instrument| instrument.clock.resolution_ns) * 1e-9
+    }
+}

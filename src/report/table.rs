@@ -1,0 +1,256 @@
+//! The table at the end of a command: a row per point.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
+
+use super::units::{number, time_unit};
+use super::{PointEntry, Report};
+use crate::metrics::{Metric, Series, Statistic, Total};
+use crate::verdict::Status;
+
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    /// For a terminal.
+    #[default]
+    Table,
+    /// A Markdown table.
+    Md,
+    /// A row per point, all metrics, in seconds and tokens per second.
+    Csv,
+    /// The whole report.
+    Json,
+}
+
+/// Headers, and a row of cells per point.
+pub(super) struct Rows {
+    pub headers: Vec<String>,
+    pub points: Vec<Vec<String>>,
+}
+
+/// The report in a format, ending in a line break. `colored` puts escape sequences into [`TableFormat::Table`] only.
+pub fn table(report: &Report, format: TableFormat, colored: bool) -> String {
+    match format {
+        TableFormat::Table => terminal(report, colored),
+        TableFormat::Md => markdown(report),
+        TableFormat::Csv => csv(report),
+        // A report holds strings, numbers and maps with text keys: nothing that JSON cannot.
+        TableFormat::Json => serde_json::to_string_pretty(report).map(|text| text + "\n").unwrap_or_default(),
+    }
+}
+
+fn terminal(report: &Report, colored: bool) -> String {
+    let rows = Rows::of(report);
+    let mut grid = Table::new();
+    let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+    grid.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
+    grid.set_header(&rows.headers);
+    for row in &rows.points {
+        grid.add_row(row);
+    }
+    for column in grid.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut out = engine_lines(report).join("\n");
+    let _ = writeln!(out, "\n{grid}");
+    let paint = |style: Style, text: &str| match colored {
+        true => format!("{style}{text}{style:#}"),
+        false => text.to_owned(),
+    };
+    let bad = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+    let doubtful = Style::new().fg_color(Some(AnsiColor::Yellow.into()));
+    for line in faults(report) {
+        let _ = writeln!(out, "{}", paint(bad, &line));
+    }
+    for line in warnings(report) {
+        let _ = writeln!(out, "{}", paint(doubtful, &line));
+    }
+    for line in footnotes(report) {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+fn markdown(report: &Report) -> String {
+    let rows = Rows::of(report);
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut out = engine_lines(report).join("  \n") + "\n\n" + &line(&rows.headers);
+    let rules: Vec<String> =
+        (0..rows.headers.len()).map(|column| if column == 0 { "---" } else { "---:" }.to_owned()).collect();
+    out += &line(&rules);
+    for row in &rows.points {
+        out += &line(row);
+    }
+    let remarks: Vec<String> = faults(report).into_iter().chain(warnings(report)).chain(footnotes(report)).collect();
+    if !remarks.is_empty() {
+        out.push('\n');
+    }
+    for remark in remarks {
+        let _ = writeln!(out, "- {remark}");
+    }
+    out
+}
+
+fn csv(report: &Report) -> String {
+    let mut out = ::csv::Writer::from_writer(Vec::new());
+    let metrics: Vec<String> = Metric::all().map(Metric::name).collect();
+    let names = ["name", "point", "engine", "device", "model", "runs", "valid"].map(str::to_owned);
+    let transport = ["transport_p50_ns", "transport_p99_ns", "transport_max_ns"].map(str::to_owned);
+    // Writing to memory fails only for rows of unequal lengths.
+    let _ = out.write_record(names.iter().chain(&metrics).chain(&transport));
+    for point in &report.points {
+        let identity = &point.identity;
+        let mut row = vec![
+            identity.name.clone(),
+            identity.point.clone(),
+            identity.engine.clone(),
+            identity.device.map_or_else(String::new, |device| device.to_string()),
+            identity.model.clone().unwrap_or_default(),
+            point.num_runs.to_string(),
+            point.num_valid.to_string(),
+        ];
+        row.extend(point.values.0.iter().map(|(_, value)| value.map_or_else(String::new, |value| value.to_string())));
+        let times = point.transport_ns.map(|times| [times.p50, times.p99, times.max]);
+        row.extend((0..3).map(|index| times.map_or_else(String::new, |times| times[index].to_string())));
+        let _ = out.write_record(row);
+    }
+    out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
+impl Rows {
+    /// The cells that a person reads.
+    pub fn of(report: &Report) -> Rows {
+        let mut headers = vec!["point".to_owned()];
+        let mut points: Vec<Vec<String>> = report.points.iter().map(|point| vec![label(point)]).collect();
+        let several = engine_lines(report).len() > 1;
+        let mut add = |header: String, cell: &dyn Fn(&PointEntry) -> String| {
+            headers.push(header);
+            for (row, point) in points.iter_mut().zip(&report.points) {
+                row.push(cell(point));
+            }
+        };
+        if several {
+            add("engine".to_owned(), &|point| point.identity.engine_line().replace("engine: ", ""));
+        }
+        for (title, series) in [("TTFT", Series::Ttft), ("ITL", Series::Itl)] {
+            let medians = report.points.iter().filter_map(|point| shown(point, series)[1]);
+            let unit = time_unit(medians);
+            add(format!("{title} {}\navg/p50/p99", unit.name), &|point| {
+                joined(shown(point, series).map(|value| value.map(|value| value / unit.size_s)))
+            });
+        }
+        add("TPOT tok/s\navg/p50/p99".to_owned(), &|point| joined(shown(point, Series::Tpot)));
+        add("output\ntok/s".to_owned(), &|point| number(point.values.get(Metric::Total(Total::OutputTokens))));
+        add("hit rate %\nasked/got".to_owned(), &|point| {
+            let rates = [Total::PrefixHitRateExpected, Total::PrefixHitRateMeasured];
+            joined(rates.map(|rate| point.values.get(Metric::Total(rate)).map(|share| share * 100.0)))
+        });
+        let transport_s = |ns: i64| ns as f64 * 1e-9;
+        let medians = report.points.iter().filter_map(|point| point.transport_ns).map(|times| transport_s(times.p50));
+        let unit = time_unit(medians);
+        let unit_name = if report.points.iter().any(|point| point.transport_ns.is_some()) { unit.name } else { "ns" };
+        add(format!("transport {unit_name}\np50/p99"), &|point| {
+            let times = point.transport_ns.map(|times| [times.p50, times.p99]);
+            joined([0, 1].map(|index| times.map(|times| transport_s(times[index]) / unit.size_s)))
+        });
+        add("verdict".to_owned(), &verdict);
+        Rows { headers, points }
+    }
+}
+
+fn label(point: &PointEntry) -> String {
+    let identity = &point.identity;
+    if identity.name == identity.point {
+        identity.name.clone()
+    } else {
+        format!("{} {}", identity.name, identity.point)
+    }
+}
+
+fn shown(point: &PointEntry, series: Series) -> [Option<f64>; 3] {
+    [Statistic::ALL[0], Statistic::ALL[1], Statistic::ALL[3]]
+        .map(|statistic| point.values.get(Metric::Of(series, statistic)))
+}
+
+fn joined<const N: usize>(values: [Option<f64>; N]) -> String {
+    values.map(number).join("/")
+}
+
+/// `valid 5/5`; what is not valid is written large.
+fn verdict(point: &PointEntry) -> String {
+    let runs = point.num_runs;
+    let others = [(point.num_invalid, "INVALID"), (point.num_failed_runs, "FAILED"), (point.num_skipped, "SKIPPED")];
+    let bad: Vec<String> =
+        others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{name} {count}/{runs}")).collect();
+    if bad.is_empty() { format!("valid {}/{runs}", point.num_valid) } else { bad.join(", ") }
+}
+
+/// A line per engine that took part, in the order of execution.
+pub(super) fn engine_lines(report: &Report) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for point in &report.points {
+        let line = point.identity.engine_line();
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    if lines.is_empty() {
+        lines.push("no run has ended yet".to_owned());
+    }
+    lines
+}
+
+/// A line per reason of a run that is not valid, and per objective that a point misses.
+pub(super) fn faults(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for run in report.runs.iter().filter(|run| run.status != Status::Valid) {
+        for reason in &run.reasons {
+            let (status, point) = (run.status.as_str().to_uppercase(), &run.identity.point);
+            lines.push(format!("{status} {point} repeat {}: {reason}", run.repeat));
+        }
+    }
+    for point in &report.points {
+        for missed in point.slo.iter().filter(|objective| objective.met == Some(false)) {
+            let (name, value) = (&missed.metric, number(missed.value));
+            lines.push(format!(
+                "objective missed: {} {name} is {value}, its bound {}",
+                point.identity.point, missed.bound
+            ));
+        }
+    }
+    lines
+}
+
+/// The warnings of all points, each once, with the points that share it.
+pub(super) fn warnings(report: &Report) -> Vec<String> {
+    let mut shared: Vec<(&String, Vec<&str>)> = Vec::new();
+    for point in &report.points {
+        for warning in &point.warnings {
+            match shared.iter_mut().find(|(known, _)| *known == warning) {
+                Some((_, points)) => points.push(&point.identity.point),
+                None => shared.push((warning, vec![&point.identity.point])),
+            }
+        }
+    }
+    let all = report.points.len();
+    let line = |(warning, points): (&String, Vec<&str>)| {
+        let place = if points.len() == all && all > 1 { "all points".to_owned() } else { points.join(", ") };
+        format!("warning: {place}: {warning}")
+    };
+    shared.into_iter().map(line).collect()
+}
+
+/// What the dashes in the table mean.
+pub(super) fn footnotes(report: &Report) -> Vec<String> {
+    let withheld = |point: &PointEntry| point.notes.values().any(|note| note.0.starts_with("too few samples"));
+    let mut lines = Vec::new();
+    if report.points.iter().any(withheld) {
+        lines.push("-: a percentile of too few samples is not shown (p99 takes 299 over a point's runs)".to_owned());
+    }
+    lines
+}

@@ -1,0 +1,30 @@
+//! Statistics over the runs of a point. The run is the statistical unit: steps within one are too alike to count as
+//! independent, and intervals over single samples miss the truth far more often than they claim.
+
+mod drift;
+mod log_interval;
+mod student_t;
+mod woodruff;
+
+pub use drift::{Drift, drift};
+pub use log_interval::{LogInterval, log_interval};
+pub use student_t::student_t_quantile;
+pub use woodruff::{Woodruff, WoodruffProblem, fewest_samples, sorted_quantile, woodruff};
+
+/// Upper quantile of the t distribution for a two-sided 95 % interval.
+pub const TWO_SIDED_95: f64 = 0.975;
+
+/// Fewer runs than this make an interval that is shown, marked, and decides nothing.
+pub const FEW_RUNS: usize = 5;
+
+/// An interval. An end that the samples leave open is `None`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Lower end.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Against vectors that were computed with another implementation.
+
+use serde_json::Value;
+
+use super::*;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../../tests/data/statistics_vectors.json")).unwrap()
+}
+
+/// Those of one function; a function without any would make its test pass for nothing.
+fn vectors_of(function: &str) -> Vec<Value> {
+    let all = vectors()["vectors"].as_array().unwrap().clone();
+    let found: Vec<Value> = all.into_iter().filter(|vector| vector["fn"] == function).collect();
+    assert!(!found.is_empty(), "no vector for {function}");
+    found
+}
+
+fn assert_close(got: f64, expected: &Value, what: &str) {
+    let expected = expected.as_f64().unwrap();
+    assert!((got - expected).abs() <= 1e-9 * expected.abs(), "{what}: {got}, expected {expected}");
+}
+
+fn numbers(values: &Value) -> Vec<f64> {
+    values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn t_quantiles() {
+    let mut compared = 0;
+    for (probability, by_degrees) in vectors()["t_quantiles"].as_object().unwrap() {
+        for (degrees, expected) in by_degrees.as_object().unwrap() {
+            let got = student_t_quantile(probability.parse().unwrap(), degrees.parse().unwrap());
+            let expected = expected.as_f64().unwrap();
+            assert!((got / expected - 1.0).abs() < 1e-10, "t({probability}, {degrees}) = {got}, expected {expected}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 45);
+}
+
+#[test]
+fn log_t() {
+    for vector in vectors_of("log_t") {
+        let (id, expected) = (vector["id"].as_str().unwrap(), &vector["expect"]);
+        let values = numbers(&vector["input"]["vals"]);
+        let got = log_interval(&values, 0.5).unwrap();
+        assert_close(got.estimate, &expected["est"], id);
+        match got.interval {
+            None => assert!(expected["lo"].is_null() && values.len() == 1),
+            Some(interval) => {
+                assert_close(interval.low.unwrap(), &expected["lo"], id);
+                assert_close(interval.high.unwrap(), &expected["hi"], id);
+                assert_close(got.sd_log.unwrap(), &expected["sd_log"], id);
+            }
+        }
+        assert_eq!(expected["status"] == "few-runs", (2..FEW_RUNS).contains(&values.len()), "{id}");
+    }
+}
+
+#[test]
+fn equal_runs_are_known_to_half_a_tick() {
+    let got = log_interval(&[7.0; 5], 0.25).unwrap();
+    assert_eq!(got.interval, Some(Interval { low: Some(6.75), high: Some(7.25) }));
+    assert_eq!(log_interval(&[7.0, 0.0], 0.25), None);
+    assert_eq!(log_interval(&[], 0.25), None);
+}
+
+#[test]
+fn woodruff_over_runs() {
+    for vector in vectors_of("woodruff") {
+        let (id, expected) = (vector["id"].as_str().unwrap(), &vector["expect"]);
+        let mut runs: Vec<Vec<i64>> = Vec::new();
+        for run in vector["input"]["runs"].as_array().unwrap() {
+            let mut samples: Vec<i64> = numbers(run).into_iter().map(|sample| sample as i64).collect();
+            samples.sort_unstable();
+            runs.push(samples);
+        }
+        let mut pooled: Vec<i64> = runs.concat();
+        pooled.sort_unstable();
+        let slices: Vec<&[i64]> = runs.iter().map(Vec::as_slice).collect();
+        match woodruff(&slices, &pooled, vector["input"]["q"].as_f64().unwrap()) {
+            Err(problem) => {
+                let needed = expected["need"].as_u64().unwrap();
+                assert_eq!(problem, WoodruffProblem::TooFewSamples { samples: pooled.len() as u64, needed });
+                assert_eq!(expected["status"], "too-few-samples");
+            }
+            Ok(got) => {
+                assert_close(got.estimate, &expected["est"], id);
+                assert_close(got.standard_error, &expected["se"], id);
+                assert_close(got.half_width, &expected["h"], id);
+                assert_close(got.interval.low.unwrap(), &expected["lo"], id);
+                assert_close(got.interval.high.unwrap(), &expected["hi"], id);
+                assert_eq!(serde_json::to_value(&got.counts).unwrap(), expected["counts"], "{id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_without_samples_beyond_it_is_open() {
+    let runs: Vec<Vec<i64>> = (0..5).map(|run| (0..60).map(|sample| sample * 5 + run).collect()).collect();
+    let mut pooled = runs.concat();
+    pooled.sort_unstable();
+    let slices: Vec<&[i64]> = runs.iter().map(Vec::as_slice).collect();
+    // 300 samples and a half-width of at least 1.1 %: nothing lies above the 99 % point by that much.
+    let p99 = woodruff(&slices, &pooled, 0.99).unwrap();
+    assert_eq!(p99.interval.high, None);
+    assert!(p99.interval.low.unwrap() < 297.0);
+    assert_eq!(woodruff(&slices[..1], &pooled, 0.99), Err(WoodruffProblem::OneRun));
+}
+
+#[test]
+fn fewest_samples_of_the_usual_percentiles() {
+    assert_eq!([0.5, 0.9, 0.99].map(fewest_samples), [5, 29, 299]);
+}
+
+#[test]
+fn drift_over_the_run_order() {
+    for vector in vectors_of("von_neumann") {
+        let got = drift(&numbers(&vector["input"]["vals"])).unwrap();
+        assert_close(got.ratio, &vector["expect"]["vn"], "ratio");
+        assert_close(got.z, &vector["expect"]["z"], "z");
+        assert_eq!(Value::from(got.flagged), vector["expect"]["drift"]);
+    }
+    let rising: Vec<f64> = (100..110).map(f64::from).collect();
+    assert!(drift(&rising).unwrap().flagged);
+    assert_eq!(drift(&rising[..FEW_RUNS - 1]), None);
+    assert_eq!(drift(&[3.0; 8]), None);
+}

@@ -1,0 +1,51 @@
+//! What one command measured with: the record from which, together with its runs, every report can be rebuilt.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+
+/// Version of the layout of [`SessionRecord`] that this version writes and reads.
+pub const SESSION_SCHEMA_VERSION: u32 = 1;
+
+/// One command's raw record, `runs/session.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// [`SESSION_SCHEMA_VERSION`] of the version that wrote it.
+    pub schema_version: u32,
+    /// Version of `bench` that measured.
+    pub bench_version: String,
+    /// What was asked.
+    pub plan: Plan,
+    /// Host, versions and settings, as they were found.
+    pub environment: serde_json::Value,
+    /// What was measured with.
+    pub instrument: Instrument,
+    /// When the command began, RFC 3339, for people only.
+    pub started_at: String,
+}
+
+/// The instrument: its clock, how it waits, where it runs, and its own error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instrument {
+    /// The clock that every stamp comes from.
+    pub clock: Clock,
+    /// How the recorder waits for records, in words.
+    pub wait_strategy: String,
+    /// The core that the recorder is pinned to; null without one of its own.
+    pub recorder_core: Option<u32>,
+    /// The cores that the engine is bound to; empty if it was left to the system.
+    pub engine_cores: Vec<u32>,
+    /// Measured error of the whole path; null if it was not measured.
+    pub error_budget: Option<serde_json::Value>,
+}
+
+/// A clock, as measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Its name: `CLOCK_MONOTONIC`.
+    pub name: String,
+    /// Smallest difference that it shows, in nanoseconds.
+    pub resolution_ns: f64,
+    /// What one reading costs, in nanoseconds.
+    pub read_ns: f64,
+}

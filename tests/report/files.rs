@@ -1,0 +1,187 @@
+//! A results folder: what each step leaves behind, and that it can be rebuilt.
+
+use std::fs;
+use std::path::Path;
+
+use bench::report::{REPORT_SCHEMA, Report, Results, export_csv, from_csv, rebuild};
+use bench::timeline::{Outcome, Timeline};
+use bench::verdict::Status;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::RowAccessor;
+use serde_json::Value;
+
+use super::sketch::{run_record, session, typical_run};
+
+/// Two points of five runs, of which one is invalid and one failed.
+fn measured(folder: &Path) -> Report {
+    let mut results = Results::create(folder, &session(&["a", "b"])).unwrap();
+    for (order, (label, repeat)) in (0..5).flat_map(|repeat| [("a", repeat), ("b", repeat)]).enumerate() {
+        let mut timeline = typical_run(label, repeat, 8);
+        timeline.run.order = order as u32;
+        timeline.run.point.slo.insert("p90_ttft_s".to_owned(), 0.001);
+        match (label, repeat) {
+            ("b", 1) => timeline.run.counters.ring_dropped = 3,
+            ("b", 2) => timeline.run.outcome = Outcome::Failed("the engine exited".to_owned()),
+            _ => (),
+        }
+        results.add(&timeline).unwrap();
+    }
+    results.finish().unwrap()
+}
+
+fn summary(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("summary_report.json")).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn assert_fits_schema(report: &Value) {
+    let validator = jsonschema::validator_for(&serde_json::from_str(REPORT_SCHEMA).unwrap()).unwrap();
+    let errors: Vec<String> =
+        validator.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn the_report_fits_its_schema_in_every_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    assert_fits_schema(&summary(folder.path()));
+    let mut skipped = Timeline { run: run_record("a", 0), requests: vec![], tokens: vec![], steps: vec![] };
+    skipped.run.outcome = Outcome::Skipped("no engine".to_owned());
+    skipped.run.engine_facts = None;
+    results.add(&skipped).unwrap();
+    assert_fits_schema(&summary(folder.path()));
+    let full = tempfile::tempdir().unwrap();
+    measured(full.path());
+    assert_fits_schema(&summary(full.path()));
+    let events = export_csv(full.path()).unwrap();
+    assert_fits_schema(&serde_json::to_value(from_csv(&events).unwrap()).unwrap());
+}
+
+#[test]
+fn the_schema_is_strict() {
+    let validator = jsonschema::validator_for(&serde_json::from_str(REPORT_SCHEMA).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    measured(folder.path());
+    let report = summary(folder.path());
+    let changes: [fn(&mut Value); 6] = [
+        |report| report["runs"][0]["extra"] = Value::from(1),
+        |report| report["points"][0]["avg_ttft_s"] = Value::from("fast"),
+        |report| report["runs"][0]["status"] = Value::from("good"),
+        |report| report["schema_version"] = Value::from(2),
+        |report| report["runs"][0]["reasons"] = serde_json::json!(["a valid run has none"]),
+        |report| {
+            report["points"][0].as_object_mut().unwrap().remove("p99_itl_s");
+        },
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut changed = report.clone();
+        change(&mut changed);
+        assert!(!validator.is_valid(&changed), "change {index} passes");
+    }
+}
+
+#[test]
+fn runs_and_points_say_what_became_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = measured(folder.path());
+    assert_eq!(report.exit_status(), 1);
+    let [a, b] = &report.points[..] else { panic!("{} points", report.points.len()) };
+    assert_eq!((a.num_runs, a.num_valid), (5, 5));
+    assert_eq!((b.num_runs, b.num_valid, b.num_invalid, b.num_failed_runs), (5, 3, 1, 1));
+    let summary = summary(folder.path());
+    let failed = summary["runs"].as_array().unwrap().iter().find(|run| run["status"] == "failed").unwrap();
+    assert_eq!(failed["reasons"], serde_json::json!(["the engine exited"]));
+    assert!(failed["avg_ttft_s"].is_null() && failed["transport_ns"].is_null() && failed["steps"].is_null());
+    let invalid = summary["runs"].as_array().unwrap().iter().find(|run| run["status"] == "invalid").unwrap();
+    assert!(invalid["avg_ttft_s"].is_f64(), "an invalid run keeps its numbers, with the reasons beside them");
+    assert_eq!(invalid["num_prompts"], 8);
+    assert_eq!(summary["runs"][0]["slo"][0]["met"], false);
+}
+
+#[test]
+fn points_pool_their_valid_runs_and_give_intervals() {
+    let folder = tempfile::tempdir().unwrap();
+    measured(folder.path());
+    let summary = summary(folder.path());
+    let (a, b) = (&summary["points"][0], &summary["points"][1]);
+    // Repeats 0 to 4 have their first tokens at 2 ms, plus 7 us times repeat mod 3, plus 1 us times the request.
+    let mean_jitter_us = (7.0 * (1.0 + 2.0 + 1.0)) / 5.0;
+    let avg_ttft_s = (2_000.0 + mean_jitter_us + 3.5) * 1e-6;
+    assert!((a["avg_ttft_s"].as_f64().unwrap() - avg_ttft_s).abs() < 1e-12, "{}", a["avg_ttft_s"]);
+    let interval = &a["intervals"]["avg_ttft_s"];
+    let (low, high) = (interval["low"].as_f64().unwrap(), interval["high"].as_f64().unwrap());
+    assert!(low < avg_ttft_s && avg_ttft_s < high && high - low < 20e-6, "{interval}");
+    assert!(a["notes"].get("avg_ttft_s").is_none());
+    assert_eq!(b["notes"]["avg_ttft_s"], "few runs");
+    assert!(b["intervals"]["avg_ttft_s"]["low"].is_f64());
+    // 40 requests do not show a p99; 120 gaps neither; their medians they do.
+    assert!(a["p99_ttft_s"].is_null() && a["intervals"]["p99_ttft_s"].is_null() && a["p99_itl_s"].is_null());
+    assert_eq!(a["notes"]["p99_itl_s"], "too few samples: 120 of the 299 that it takes");
+    let rate = &a["intervals"]["p50_tpot_tokens_per_s"];
+    let p50 = a["p50_tpot_tokens_per_s"].as_f64().unwrap();
+    let (low, high) = (rate["low"].as_f64().unwrap(), rate["high"].as_f64().unwrap());
+    assert!(low < high && low <= p50 && p50 <= high, "{rate} {p50}");
+    assert_eq!((&a["num_prompts"], &b["num_prompts"]), (&Value::from(5 * 8), &Value::from(3 * 8)));
+    assert!(summary["runs"][0]["p99_ttft_s"].is_f64());
+}
+
+#[test]
+fn everything_is_rebuilt_from_the_stored_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    measured(folder.path());
+    let files = ["summary_report.json", "requests.parquet", "report.html", "itl_cdf.svg"];
+    let before = files.map(|name| fs::read(folder.path().join(name)).unwrap());
+    for name in files {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    rebuild(folder.path()).unwrap();
+    for (name, before) in files.iter().zip(before) {
+        assert!(fs::read(folder.path().join(name)).unwrap() == before, "{name} differs");
+    }
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["itl_cdf.svg", "report.html", "requests.parquet", "runs", "summary_report.json"]);
+}
+
+#[test]
+fn a_command_that_dies_keeps_its_finished_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    results.add(&typical_run("a", 0, 4)).unwrap();
+    drop(results);
+    // It died while it stored the next one.
+    let torn = folder.path().join("runs/a-1");
+    fs::create_dir(&torn).unwrap();
+    fs::write(torn.join("timeline.bin"), "half").unwrap();
+    assert_eq!(summary(folder.path())["runs"].as_array().unwrap().len(), 1);
+    let report = rebuild(folder.path()).unwrap();
+    assert_eq!((report.runs.len(), report.runs[0].status), (1, Status::Valid));
+}
+
+#[test]
+fn requests_are_a_row_each() {
+    let folder = tempfile::tempdir().unwrap();
+    measured(folder.path());
+    let reader = SerializedFileReader::new(fs::File::open(folder.path().join("requests.parquet")).unwrap()).unwrap();
+    let names: Vec<String> =
+        reader.metadata().file_metadata().schema_descr().columns().iter().map(|c| c.name().to_owned()).collect();
+    let at = |name: &str| names.iter().position(|column| column == name).unwrap();
+    let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 10 * 9);
+    let row = &rows[1];
+    assert_eq!(row.get_string(at("point")).unwrap(), "a");
+    assert_eq!(row.get_string(at("phase")).unwrap(), "measure");
+    assert_eq!(row.get_long(at("output_tokens")).unwrap(), 4);
+    assert!((row.get_double(at("ttft_s")).unwrap() - 2e-3).abs() < 1e-15);
+    assert_eq!(row.get_string(at("run_status")).unwrap(), "valid");
+}
+
+#[test]
+fn an_unwritable_folder_is_found_before_the_first_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Results::create(&file, &session(&["a"])).err().unwrap().to_string();
+    assert!(error.contains("file/runs: Not a directory"), "{error}");
+}

@@ -1,0 +1,83 @@
+//! The table that a person reads, and its other formats.
+
+use bench::report::{Report, Results, TableFormat, table};
+
+use super::sketch::{session, typical_run};
+
+fn report() -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a", "b"])).unwrap();
+    for (order, (label, repeat)) in (0..5).flat_map(|repeat| [("a", repeat), ("b", repeat)]).enumerate() {
+        let mut timeline = typical_run(label, repeat, 8);
+        timeline.run.order = order as u32;
+        timeline.run.warnings.push("cpu governor is powersave".to_owned());
+        timeline.run.point.slo.insert("avg_ttft_s".to_owned(), 0.001);
+        if label == "b" && repeat > 2 {
+            timeline.run.counters.malformed = 1;
+        }
+        results.add(&timeline).unwrap();
+    }
+    results.finish().unwrap()
+}
+
+#[test]
+fn the_terminal_shows_numbers_verdicts_and_reasons() {
+    let text = table(&report(), TableFormat::Table, false);
+    let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}\n{text}"));
+    assert!(
+        text.starts_with("engine: scripted (a schedule from a file, not vLLM) | device: cpu | model: tiny\n"),
+        "{text}"
+    );
+    for part in ["TTFT ms", "ITL ms", "TPOT tok/s", "transport ns"] {
+        line(part);
+    }
+    assert!(line("sketch a").contains("2.01/2.01/-") && line("sketch a").contains("100/100"), "{text}");
+    assert!(line("sketch a").trim_end().ends_with("valid 5/5"), "{text}");
+    assert!(line("sketch b").trim_end().ends_with("INVALID 2/5"), "{text}");
+    assert_eq!(line("INVALID b repeat 3"), "INVALID b repeat 3: 1 event records were malformed");
+    assert_eq!(line("powersave"), "warning: all points: cpu governor is powersave");
+    assert!(line("objective missed: a").contains("avg_ttft_s is 0.00201, its bound 0.001"), "{text}");
+    assert!(line("-: a percentile").contains("299"));
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn colors_only_when_asked_for() {
+    let (plain, colored) = (table(&report(), TableFormat::Table, false), table(&report(), TableFormat::Table, true));
+    assert!(colored.contains("\u{1b}[1m\u{1b}[31mINVALID b repeat 3"), "{colored}");
+    assert_eq!(anstream::adapter::strip_str(&colored).to_string(), plain);
+    for format in [TableFormat::Md, TableFormat::Csv, TableFormat::Json] {
+        assert!(!table(&report(), format, true).contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn markdown_is_a_table() {
+    let text = table(&report(), TableFormat::Md, false);
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 4, "{text}");
+    assert!(rows.iter().all(|row| row.matches('|').count() == rows[0].matches('|').count()));
+    assert!(rows[0].contains("| TTFT ms avg/p50/p99 |") && rows[1].starts_with("| --- | ---: |"), "{text}");
+}
+
+#[test]
+fn csv_has_all_metrics_and_json_is_the_report() {
+    let report = report();
+    let text = table(&report, TableFormat::Csv, false);
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let at = |name: &str| header.iter().position(|column| column == name).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[1][at("point")], &rows[1][at("valid")], &rows[0][at("p99_ttft_s")]), ("b", "3", ""));
+    assert_eq!(&rows[0][at("transport_p99_ns")], "100");
+    let json: serde_json::Value = serde_json::from_str(&table(&report, TableFormat::Json, false)).unwrap();
+    assert_eq!(json, serde_json::to_value(&report).unwrap());
+}
+
+#[test]
+fn a_report_without_runs_can_be_shown() {
+    let empty = Report::empty(None);
+    assert!(table(&empty, TableFormat::Table, false).starts_with("no run has ended yet"));
+    assert_eq!(table(&empty, TableFormat::Csv, false).lines().count(), 1);
+}
