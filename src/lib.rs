@@ -4,6 +4,7 @@
 //! Data flows one way: `cli` + [`config`] -> [`plan`] -> session -> ring -> recorder -> [`timeline`] -> metrics ->
 //! report.
 
+pub mod config;
 pub mod device;
 pub mod plan;
 pub mod timeline;

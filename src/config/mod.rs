@@ -1,0 +1,7 @@
+//! The configuration file.
+
+mod error;
+mod node;
+mod source;
+
+pub use error::{ConfigError, Problem};
