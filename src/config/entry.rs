@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::args::{self, SplitArgs};
-use super::node::{Key, Node, Place, Value};
+use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
 use super::settings::{AXIS_KEYS, LENGTH_KEYS, MAX_RANKS, SETTING_KEYS, Settings};
-use super::suggest::unknown;
 
 /// One entry: a name, and what is crossed under it.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +86,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
             "length_configs" => draft.length_configs = Some((key.place, read_length_configs(reader, value))),
             "matrix" => draft.matrix = Some(Arc::new(read_matrix(reader, value))),
             setting if SETTING_KEYS.contains(&setting) => draft.settings.read(reader, setting, value),
-            _ => reader.problem(key.place, unknown_key(key)),
+            "<<" => {
+                let message = "merge keys (`<<`) are not supported; put what entries share into `defaults`";
+                reader.problem(key.place, message);
+            }
+            other => {
+                let known = [&ENTRY_KEYS[..], &SHARED_KEYS[..], &SETTING_KEYS[..]].concat();
+                reader.unknown(key.place, "key of an entry:", other, &known);
+            }
         }
     }
     if !draft.has_mode {
@@ -114,13 +120,6 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
 
 fn has_key(node: &Node, text: &str) -> bool {
     matches!(&node.value, Value::Table(entries) if entries.iter().any(|(key, _)| key.text == text))
-}
-
-fn unknown_key(key: &Key) -> String {
-    if key.text == "<<" {
-        return "merge keys (`<<`) are not supported; put what entries share into `defaults`".into();
-    }
-    unknown("key of an entry:", &key.text, &[&ENTRY_KEYS[..], &SHARED_KEYS[..], &SETTING_KEYS[..]].concat())
 }
 
 /// Reads `args`.
@@ -195,7 +194,7 @@ fn read_length_configs(reader: &mut Reader, node: &Node) -> Vec<Settings> {
             if LENGTH_KEYS.contains(&key.text.as_str()) {
                 lengths.read(reader, &key.text, value);
             } else {
-                reader.problem(key.place, unknown("key of `length_configs`:", &key.text, &LENGTH_KEYS));
+                reader.unknown(key.place, "key of `length_configs`:", &key.text, &LENGTH_KEYS);
             }
         }
         for key in ["input_len", "output_len"].into_iter().filter(|key| !has_key(item, key)) {
@@ -211,7 +210,7 @@ pub(super) fn read_matrix(reader: &mut Reader, node: &Node) -> Vec<Axis> {
     let mut axes = Vec::new();
     for (key, value) in reader.table("matrix", node).unwrap_or_default() {
         let Some(axis_key) = AXIS_KEYS.into_iter().find(|known| *known == key.text) else {
-            reader.problem(key.place, unknown("axis", &key.text, &AXIS_KEYS));
+            reader.unknown(key.place, "axis", &key.text, &AXIS_KEYS);
             continue;
         };
         let mut values: Vec<Settings> = Vec::new();

@@ -89,7 +89,7 @@ fn read_root(reader: &mut Reader, root: &Node) -> (Settings, Vec<Entry>) {
     let find = |wanted: &str| table.iter().find(|(key, _)| key.text == wanted).map(|(_, node)| node);
 
     for (key, _) in table.iter().filter(|(key, _)| !TOP_KEYS.contains(&key.text.as_str())) {
-        reader.problem(key.place, suggest::unknown("key", &key.text, &TOP_KEYS));
+        reader.unknown(key.place, "key", &key.text, &TOP_KEYS);
     }
     let defaults = find("defaults").map(|node| read_defaults(reader, node)).unwrap_or_default();
     let mut entries = Vec::new();
@@ -120,7 +120,7 @@ fn read_defaults(reader: &mut Reader, node: &Node) -> Defaults {
             }
             other => {
                 let known = [&entry::SHARED_KEYS[..], &SETTING_KEYS[..]].concat();
-                reader.problem(key.place, suggest::unknown("key of `defaults`:", other, &known));
+                reader.unknown(key.place, "key of `defaults`:", other, &known);
             }
         }
     }

@@ -44,6 +44,14 @@ impl Reader {
         self.problems.add(location, message);
     }
 
+    /// Notes a word that is none of `known`, see [`unknown`].
+    pub(super) fn unknown(&mut self, place: Place, what: &str, word: &str, known: &[&str]) {
+        // Looking for the nearest takes time that a file full of unknown words must not multiply.
+        if !self.problems.is_full() {
+            self.problem(place, unknown(what, word, known));
+        }
+    }
+
     fn mismatch<T>(&mut self, key: &str, expected: &str, node: &Node) -> Option<T> {
         self.problem(node.place, format!("`{key}` has to be {expected}, and here it is {}", describe(&node.value)));
         None
@@ -126,7 +134,7 @@ impl Reader {
             Some((_, value)) => Some(Given::new(*value, node.place)),
             None => {
                 let known: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-                self.problem(node.place, unknown(&format!("value of `{key}`:"), word, &known));
+                self.unknown(node.place, &format!("value of `{key}`:"), word, &known);
                 None
             }
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
-use super::suggest::unknown;
 use super::workload::{WORKLOADS, Workload};
 use crate::device::DeviceClass;
 use crate::plan::{Drive, PrefixMode, Quantization, StepApi};
@@ -169,7 +168,7 @@ impl Settings {
             "max_num_batched_tokens" => self.max_num_batched_tokens = reader.count(key, node, 1, MAX_LEN),
             "limits" => self.read_limits(reader, node),
             "slo" => self.slo = read_slo(reader, node),
-            _ => reader.problem(node.place, unknown("key", key, &SETTING_KEYS)),
+            _ => reader.unknown(node.place, "key", key, &SETTING_KEYS),
         }
     }
 
@@ -178,7 +177,7 @@ impl Settings {
             if LIMIT_KEYS.contains(&key.text.as_str()) {
                 self.read(reader, &key.text, value);
             } else {
-                reader.problem(key.place, unknown("key of `limits`:", &key.text, &LIMIT_KEYS));
+                reader.unknown(key.place, "key of `limits`:", &key.text, &LIMIT_KEYS);
             }
         }
     }
@@ -202,14 +201,14 @@ fn read_load(reader: &mut Reader, node: &Node) -> Option<Given<Option<u32>>> {
     let mut concurrency = None;
     for (key, value) in reader.table("load", node)? {
         if key.text != "closed" {
-            reader.problem(key.place, unknown("load", &key.text, &KNOWN));
+            reader.unknown(key.place, "load", &key.text, &KNOWN);
             continue;
         }
         for (key, value) in reader.table("closed", value)? {
             if key.text == "concurrency" {
                 concurrency = reader.count(&key.text, value, 1, MAX_REQUESTS).map(|count| count.value);
             } else {
-                reader.problem(key.place, unknown("key of `closed`:", &key.text, &["concurrency"]));
+                reader.unknown(key.place, "key of `closed`:", &key.text, &["concurrency"]);
             }
         }
     }
@@ -227,7 +226,7 @@ fn read_slo(reader: &mut Reader, node: &Node) -> Option<Given<BTreeMap<String, f
             }
         } else {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            reader.problem(key.place, unknown("metric", &key.text, &known));
+            reader.unknown(key.place, "metric", &key.text, &known);
         }
     }
     Some(Given::new(bounds, node.place))

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::error::ConfigError;
+use super::node::place_after;
 use crate::plan::Location;
 
 /// Largest file that is read; the largest sensible configuration is some tens of kilobytes.
@@ -48,9 +49,8 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// The place right behind `before`, the beginning of the file.
+/// The place right behind `before`, the begin of the file at `path`.
 fn location_after(path: &Path, before: &str) -> Location {
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Location { file: Some(path.to_path_buf()), line, column }
+    let place = place_after(before);
+    Location { file: Some(path.to_path_buf()), line: place.line, column: place.column }
 }

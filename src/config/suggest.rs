@@ -3,11 +3,15 @@
 /// Longest part of a user's text that a message repeats, in characters.
 const MAX_QUOTED_CHARS: usize = 60;
 
-/// The one of `known` that is nearest to `text`, by the number of letters to change, insert, drop or swap.
+/// The one of `known` that is nearest to `text`, by the number of letters to change, insert, drop or swap;
+/// one that begins with the text comes first, as an abbreviation is the likelier slip.
 pub(super) fn nearest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Bounded, as the distance takes time in proportion to the length.
     let text: String = text.chars().take(MAX_QUOTED_CHARS).flat_map(char::to_lowercase).collect();
-    known.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&text, &candidate.to_lowercase()))
+    known.into_iter().min_by_key(|candidate| {
+        let candidate = candidate.to_lowercase();
+        (!candidate.starts_with(&text), strsim::damerau_levenshtein(&text, &candidate))
+    })
 }
 
 /// `text` in back quotes, shortened, with control characters escaped.
@@ -40,6 +44,7 @@ mod tests {
         let known = ["input_len", "output_len", "prefix_len"];
         assert_eq!(nearest("inputlen", known), Some("input_len"));
         assert_eq!(nearest("OUTPUT_LNE", known), Some("output_len"));
+        assert_eq!(nearest("step", ["free", "stepped"]), Some("stepped"));
         assert_eq!(nearest("x", []), None);
     }
 
