@@ -3,6 +3,7 @@
 //! The format is described in `docs/config.md`. [`load`] gives what the file says; [`crate::plan::resolve`] makes a
 //! plan of it.
 
+mod amount;
 mod args;
 mod builtin;
 mod entry;

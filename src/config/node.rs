@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::amount;
+
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -58,23 +60,12 @@ const MAX_KEY_BYTES: usize = 200;
 /// Most values in a document, with everything that aliases repeat. 1,000 length configurations are 3,000 values.
 const MAX_VALUES: usize = 50_000;
 
-/// Most brackets that may be open at once. The YAML reader takes time in proportion to the open ones for every word, so
-/// that a megabyte of `[` would keep it busy for half a minute.
-const MAX_OPEN_BRACKETS: usize = 64;
-
-/// Most of brackets times words. The brackets are counted without a look at quotes, so that closing ones can be faked
-/// (`']'`); this bounds the time whatever is quoted. 10,000 length configs, all that [`MAX_VALUES`] allows, take half.
-const MAX_BRACKETS_TIMES_WORDS: u64 = 2_000_000_000;
-
-/// Most words, told by the signs and line ends between them; 10,000 length configs have 90,000.
-const MAX_WORDS: u64 = 150_000;
-
 /// The tree of the only document in `text`. Keys that stand twice in a table are told to `duplicate`.
 ///
 /// # Errors
 /// Place and message: not YAML, several documents, too deep or too many values, tags, keys that are not text.
 pub(super) fn parse(text: &str, mut duplicate: impl FnMut(Place, &str)) -> Result<Node, (Place, String)> {
-    check_amount(text)?;
+    amount::check(text)?;
     let walk = Walk::default();
     let seed = NodeSeed { walk: &walk, place: Place::START, depth: 0 };
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
@@ -93,43 +84,6 @@ pub(super) fn parse(text: &str, mut duplicate: impl FnMut(Place, &str)) -> Resul
             })
         }
     }
-}
-
-/// Refuses a text that would take the YAML reader too long.
-fn check_amount(text: &str) -> Result<(), (Place, String)> {
-    let mut open = 0usize;
-    let (mut brackets, mut words) = (0u64, 0u64);
-    for (index, byte) in text.bytes().enumerate() {
-        words += u64::from(b",:?\n[]{}".contains(&byte));
-        match byte {
-            b'[' | b'{' => {
-                open += 1;
-                brackets += 1;
-            }
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > MAX_OPEN_BRACKETS {
-            return Err((place_after(&text[..index]), format!("nested deeper than {MAX_OPEN_BRACKETS} brackets")));
-        }
-        if words > MAX_WORDS {
-            return Err((
-                place_after(&text[..index]),
-                format!("more than {MAX_WORDS} keys, values and lines; split the file"),
-            ));
-        }
-        if brackets * words > MAX_BRACKETS_TIMES_WORDS {
-            let message = "too many lists and tables in brackets; cross the values in a `matrix`, or split the file";
-            return Err((place_after(&text[..index]), message.into()));
-        }
-    }
-    Ok(())
-}
-
-/// The place right behind `before`, the begin of a text.
-pub(super) fn place_after(before: &str) -> Place {
-    let last_line = before.rsplit('\n').next().unwrap_or_default();
-    Place { line: before.matches('\n').count() + 1, column: last_line.chars().count() + 1 }
 }
 
 /// Place and message of an error that the YAML reader itself raised.

@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::amount::place_after;
 use super::error::ConfigError;
-use super::node::place_after;
 use crate::plan::Location;
 
 /// Largest file that is read; the largest sensible configuration is some tens of kilobytes.

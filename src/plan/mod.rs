@@ -1,6 +1,7 @@
 //! The resolved plan: what will be measured, in which order, on which engines. Nothing downstream of it sees YAML
 //! or command-line flags.
 
+mod epochs;
 mod estimate;
 mod history;
 mod label;
