@@ -20,8 +20,7 @@ pub(super) fn assign(keys: &[EngineKey], points: &mut [(usize, Point)]) {
             [base(point)].into_iter().chain(shown.map(String::from)).collect()
         })
         .collect();
-    append_where_shared(&mut labels, |index, _| format!("-{}", slug(&points[index].1.name)));
-    append_where_shared(&mut labels, |_, nth| format!("-{}", nth + 1));
+    name_the_shared(&mut labels, points);
     number_what_is_left(&mut labels);
     for ((_, point), label) in points.iter_mut().zip(labels) {
         point.point = label;
@@ -71,20 +70,20 @@ fn slug(text: &str) -> String {
     slug.trim_matches(['-', '.']).to_owned()
 }
 
-/// Appends `suffix(index, nth)` to every label that more than one point has.
-fn append_where_shared(labels: &mut [String], suffix: impl Fn(usize, usize) -> String) {
-    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (index, label) in labels.iter().enumerate() {
-        groups.entry(label.clone()).or_default().push(index);
+/// Appends the entry's name to every label that more than one point has.
+fn name_the_shared(labels: &mut [String], points: &[(usize, Point)]) {
+    let mut users: BTreeMap<String, usize> = BTreeMap::new();
+    for label in labels.iter() {
+        *users.entry(label.clone()).or_default() += 1;
     }
-    for group in groups.into_values().filter(|group| group.len() > 1) {
-        for (nth, index) in group.into_iter().enumerate() {
-            labels[index] += &suffix(index, nth);
+    for (label, (_, point)) in labels.iter_mut().zip(points) {
+        if users.get(label).is_some_and(|users| *users > 1) {
+            *label += &format!("-{}", slug(&point.name));
         }
     }
 }
 
-/// Two names can still meet (`a` numbered 2, and a name that is `a-2`): counts on until a label is free.
+/// Numbers the labels that are still shared, counting on until a label is free.
 fn number_what_is_left(labels: &mut [String]) {
     let mut taken = BTreeSet::new();
     for label in labels {
@@ -92,7 +91,7 @@ fn number_what_is_left(labels: &mut [String]) {
         let mut nth = 1;
         while !taken.insert(candidate.clone()) {
             nth += 1;
-            candidate = format!("{label}-x{nth}");
+            candidate = format!("{label}-{nth}");
         }
         *label = candidate;
     }
@@ -112,8 +111,8 @@ mod tests {
 
     #[test]
     fn labels_that_meet_are_still_told_apart() {
-        let mut labels = ["a", "a", "a-x2"].map(String::from);
+        let mut labels = ["a", "a", "a-2"].map(String::from);
         number_what_is_left(&mut labels);
-        assert_eq!(labels, ["a", "a-x2", "a-x2-x2"]);
+        assert_eq!(labels, ["a", "a-2", "a-2-2"]);
     }
 }

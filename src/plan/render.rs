@@ -91,13 +91,13 @@ fn table(points: &[Point]) -> Vec<String> {
     let widths: [usize; 10] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let line = |row: &[String; 10]| {
-        let mut line = String::from(" ");
+        let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
             // Numbers to the right, words to the left; writing to a String cannot fail.
             let _ = if (1..=6).contains(&column) {
-                write!(line, " {cell:>width$}")
+                write!(line, "  {cell:>width$}")
             } else {
-                write!(line, " {cell:<width$}")
+                write!(line, "  {cell:<width$}")
             };
         }
         line
@@ -135,13 +135,15 @@ fn tokens(plan: &Plan) -> (u64, u64) {
 }
 
 fn estimated_time(estimate: &Estimate) -> String {
-    let never = "this engine has never been measured on this machine";
     let Some(total_s) = estimate.total_s() else {
         let unknown = estimate.epochs.iter().filter(|epoch| epoch.is_none()).count();
         return match (unknown, estimate.epochs.len()) {
-            (1, 1) => format!("not known yet: {never}"),
+            (1, 1) => "not known yet: this engine has never been measured on this machine".to_owned(),
+            (unknown, all) if unknown == all => {
+                format!("not known yet: none of these {all} engines has ever been measured on this machine")
+            }
             (unknown, all) => {
-                format!("not known yet: {unknown} of these {all} engines have never been measured on this machine")
+                format!("not known yet: {unknown} of these {all} engines never measured on this machine")
             }
         };
     };

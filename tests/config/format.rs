@@ -85,6 +85,11 @@ fn the_more_specific_level_counts() {
     assert_eq!(lengths(&with_defaults(workload, "repeats: 1")), (8192, 2048, 7900));
     assert_eq!(lengths(&with_defaults(workload, "prefix_len: 0")), (8192, 2048, 0));
     assert_eq!(lengths(&with_defaults(workload, "workload: chatbot")), (1024, 1024, 0));
+    assert_eq!(lengths(&with_defaults("model: m", "workload: code-generation\nprefix_len: 5")), (8192, 2048, 5));
+    assert_eq!(
+        lengths(&with_defaults("model: m", "prefix_len: 5\nmatrix: {workload: [summarization]}")),
+        (2048, 256, 5)
+    );
     assert_eq!(lengths(&with_defaults(workload, "length_configs: [{input_len: 9, output_len: 8}]")), (9, 8, 0));
     assert_eq!(lengths(&with_defaults("model: m, prefix_len: 5", "input_len: 9\noutput_len: 8")), (9, 8, 5));
     let own_prefix = "args: --prefix-len 3\nlength_configs: [{input_len: 9, output_len: 8, prefix_len: 6}]";
@@ -108,7 +113,18 @@ fn the_smoke_sweep_is_the_file_and_loads_one_engine() {
 
     let [epoch] = &built_in.epochs[..] else { panic!("{} engine loads", built_in.epochs.len()) };
     assert_eq!(epoch.key.model, BUILTIN_MODEL);
-    assert!(epoch.points.len() >= 6 && epoch.rounds.len() == 5);
+    let labels: Vec<&str> = epoch.points.iter().map(|point| point.point.as_str()).collect();
+    let expected = [
+        "i64-o32-p0-n1",
+        "i64-o32-p0-n8",
+        "i64-o32-p0-n64",
+        "i64-o32-p0-n64-seqs16",
+        "i512-o32-p0-n8",
+        "i512-o32-p384-n8",
+        "i512-o32-p0-n8-tok256",
+    ];
+    assert_eq!(labels, expected);
+    assert_eq!(epoch.rounds.len(), 5);
     assert!(epoch.rounds.iter().all(|round| round.len() == epoch.points.len()));
     let batches: BTreeSet<u32> = epoch.points.iter().map(|point| point.num_prompts).collect();
     assert!([1, 8, 64].iter().all(|batch| batches.contains(batch)), "{batches:?}");

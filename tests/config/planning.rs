@@ -97,6 +97,15 @@ fn points_of_equal_lengths_get_the_same_prompts() {
 }
 
 #[test]
+fn the_seed_of_the_defaults_is_that_of_the_plan() {
+    let lines = "args: --model m\nworkload: chatbot";
+    let plan = plan_of(&format!("defaults: {{seed: 7}}\n{}", entry(lines)));
+    assert_eq!(plan.seed, 7);
+    let same = plan_with(&entry(lines), Overrides { seed: Some(7), ..Overrides::default() }).unwrap();
+    assert_eq!(points(&plan)[0].seed, points(&same)[0].seed, "prompts derive from it, whoever gives it");
+}
+
+#[test]
 fn a_thousand_points_are_planned() {
     let axis = |n: u32| format!("[{}]", (1..=n).map(|value| value.to_string()).collect::<Vec<_>>().join(", "));
     let crossed = entry(&format!("args: --model m\nmatrix: {{input_len: {}, output_len: {}}}", axis(50), axis(20)));

@@ -25,7 +25,7 @@ fn without_a_measurement_there_is_no_estimate() {
     assert_eq!(estimate, Estimate { epochs: vec![None, None] });
     let text = plan::render(&plan, &estimate, Detail::Full);
     assert!(
-        text.contains("Estimated time: not known yet: 2 of these 2 engines have never been measured on this machine"),
+        text.contains("Estimated time: not known yet: none of these 2 engines has ever been measured on this machine"),
         "{text}"
     );
     // (1 + 8 + 1) requests, twice each.
@@ -55,6 +55,9 @@ fn an_estimate_is_what_was_measured() {
     let derived = 0.5 + 8.0 + 2.0;
     assert!((epoch.runs_s - (2.0 * 3.5 + 2.0 * derived)).abs() < 1e-9, "{epoch:?}");
     assert_eq!(known.total_s(), None, "the second engine is not known");
+    let text = plan::render(&plan, &known, Detail::Full);
+    assert!(text.contains("not known yet: 1 of these 2 engines never measured on this machine"), "{text}");
+    assert!(text.contains("estimated: load 20 s, runs 28 s"), "{text}");
     assert_eq!(plan::estimate(&plan, &history, 3).epochs[0], None, "another machine");
 
     history.record(&second.key, 2, Some(1.0), &[run(&second.points[0], 4.0)]);
@@ -64,6 +67,22 @@ fn an_estimate_is_what_was_measured() {
     assert_eq!(known.total_s(), Some(20.0 + 2.0 * 3.5 + 2.0 * 5.0 + 1.0 + 2.0 * 4.0));
     let text = plan::render(&plan, &known, Detail::Short);
     assert!(text.contains("Estimated time: 46 s (every point has been measured on this machine before)"), "{text}");
+}
+
+#[test]
+fn a_point_that_runs_in_waves_is_estimated_in_waves() {
+    let plan = plan_of(&entry(
+        "model: m\ninput_len: 100\noutput_len: 11\nprefix_len: 60\nrepeats: 1\nmatrix: {num_prompts: [2, 8], concurrency: [2]}",
+    ));
+    let epoch = &plan.epochs[0];
+    let point = &epoch.points[0];
+    let mut history = History::default();
+    let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    history.record(&epoch.key, 1, Some(0.0), &[times]);
+    // Of the second point: 60 shared tokens once and 8 x 40 others at 0.01 s, four waves of ten steps at 0.2 s.
+    let expected = 3.0 + 3.8 + 8.0;
+    let total_s = plan::estimate(&plan, &history, 1).total_s().unwrap();
+    assert!((total_s - expected).abs() < 1e-9, "{total_s}");
 }
 
 #[test]
