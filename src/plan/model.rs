@@ -159,7 +159,7 @@ pub struct Point {
 pub struct Location {
     /// The file; `None` for a built-in sweep.
     pub file: Option<PathBuf>,
-    /// 1-based line.
+    /// 1-based line; 0 when it is about the file as a whole.
     pub line: usize,
     /// 1-based column.
     pub column: usize,
@@ -168,9 +168,10 @@ pub struct Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
-            Some(file) => write!(f, "{}:{}:{}", file.display(), self.line, self.column),
-            None => f.write_str("built-in sweep"),
+            Some(file) => write!(f, "{}", file.display())?,
+            None => f.write_str("built-in sweep")?,
         }
+        if self.line == 0 { Ok(()) } else { write!(f, ":{}:{}", self.line, self.column) }
     }
 }
 

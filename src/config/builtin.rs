@@ -1,0 +1,33 @@
+//! The sweep and the model that are part of the binary.
+
+use super::Config;
+
+/// The built-in sweep, as YAML: what runs when no configuration is named.
+pub const BUILTIN_SMOKE: &str = include_str!("../../configs/smoke-cpu.yaml");
+
+/// The model of the built-in sweep, as `--model` names it.
+pub const BUILTIN_MODEL: &str = "builtin:tiny-llama";
+
+/// `config.json` of [`BUILTIN_MODEL`]. Nothing else is needed: the weights are dummies and there is no tokenizer.
+pub const BUILTIN_MODEL_CONFIG: &str = include_str!("../../configs/models/tiny-llama/config.json");
+
+/// The models that come with the binary: name and `config.json`.
+const MODELS: [(&str, &str); 1] = [(BUILTIN_MODEL, BUILTIN_MODEL_CONFIG)];
+
+/// The built-in smoke sweep.
+///
+/// # Panics
+/// Never: a test reads the same text.
+pub fn builtin_smoke() -> Config {
+    super::parse(BUILTIN_SMOKE, "smoke-cpu".into(), None).expect("the built-in sweep is a valid configuration")
+}
+
+/// For a name that begins with `builtin:`, the model's `config.json`, or the known name that is nearest. `None` for
+/// every other model.
+pub fn builtin_model_config(model: &str) -> Option<Result<&'static str, &'static str>> {
+    if !model.starts_with("builtin:") {
+        return None;
+    }
+    let nearest = super::suggest::nearest(model, MODELS.map(|(name, _)| name)).unwrap_or(BUILTIN_MODEL);
+    Some(MODELS.into_iter().find(|(name, _)| *name == model).map(|(_, config)| config).ok_or(nearest))
+}

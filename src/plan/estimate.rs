@@ -1,0 +1,98 @@
+//! How long a plan will take, from measurements alone.
+
+use super::history::{EngineHistory, PointHistory, batch_of};
+use super::{Epoch, History, Plan, Point};
+
+/// How long each part of a plan will take, as far as it has been measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// In the order of the plan's epochs; `None` where this engine has never been measured on this machine.
+    pub epochs: Vec<Option<EpochEstimate>>,
+}
+
+/// How long an epoch will take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochEstimate {
+    /// Seconds to load the engine: those of its latest load.
+    pub load_s: f64,
+    /// Seconds of all runs.
+    pub runs_s: f64,
+    /// Runs of points that have themselves been measured.
+    pub measured_runs: usize,
+    /// Runs that are worked out from the rates of other points on the same engine.
+    pub derived_runs: usize,
+}
+
+impl Estimate {
+    /// Seconds of the whole plan; `None` if any epoch is not known.
+    pub fn total_s(&self) -> Option<f64> {
+        self.epochs.iter().map(|epoch| epoch.map(|epoch| epoch.load_s + epoch.runs_s)).sum()
+    }
+}
+
+/// Estimates `plan` on a machine with `cores` cores from what `history` holds.
+pub fn estimate(plan: &Plan, history: &History, cores: usize) -> Estimate {
+    let of_epoch = |epoch: &Epoch| history.engine(&epoch.key, cores).and_then(|engine| estimate_epoch(epoch, engine));
+    Estimate { epochs: plan.epochs.iter().map(of_epoch).collect() }
+}
+
+fn estimate_epoch(epoch: &Epoch, engine: &EngineHistory) -> Option<EpochEstimate> {
+    let mut estimate = EpochEstimate { load_s: engine.load_s, runs_s: 0.0, measured_runs: 0, derived_runs: 0 };
+    let rates = Rates::of(engine)?;
+    for point in &epoch.points {
+        let runs = point.repeats as usize;
+        let run_s = match engine.point(point) {
+            Some(measured) => {
+                estimate.measured_runs += runs;
+                measured.run_s
+            }
+            None => {
+                estimate.derived_runs += runs;
+                rates.run_s(point)
+            }
+        };
+        estimate.runs_s += run_s * runs as f64;
+    }
+    Some(estimate)
+}
+
+/// What an engine's measured points say about one that was not measured.
+struct Rates<'h> {
+    /// Mean seconds of a run that no step accounts for.
+    overhead_s: f64,
+    prefill_s_per_token: f64,
+    /// Points that took steps without prompt tokens.
+    decoding: Vec<&'h PointHistory>,
+}
+
+impl<'h> Rates<'h> {
+    /// `None` if nothing but a load has been measured.
+    fn of(engine: &'h EngineHistory) -> Option<Rates<'h>> {
+        let points: Vec<&PointHistory> = engine.points.values().collect();
+        if points.is_empty() {
+            return None;
+        }
+        let sum = |value: fn(&PointHistory) -> f64| points.iter().map(|point| value(point)).sum::<f64>();
+        let prefill_tokens = sum(|point| point.prefill_tokens);
+        Some(Rates {
+            overhead_s: sum(|point| (point.run_s - point.prefill_s - point.decode_s).max(0.0)) / points.len() as f64,
+            prefill_s_per_token: if prefill_tokens > 0.0 { sum(|point| point.prefill_s) / prefill_tokens } else { 0.0 },
+            decoding: points.into_iter().filter(|point| point.decode_steps > 0.0).collect(),
+        })
+    }
+
+    /// Overhead, prompt tokens at the mean rate, and the steps of every wave of requests, each as long as at the
+    /// measured batch that is nearest in ratio.
+    fn run_s(&self, point: &Point) -> f64 {
+        let batch = batch_of(point);
+        let waves = point.num_prompts.div_ceil(batch);
+        let steps = f64::from(waves) * f64::from(point.output_len.saturating_sub(1));
+        let distance = |measured: &PointHistory| (f64::from(measured.batch) / f64::from(batch)).ln().abs();
+        let nearest = self.decoding.iter().min_by(|one, other| distance(one).total_cmp(&distance(other)));
+        let step_s = nearest.map_or(0.0, |measured| measured.decode_s / measured.decode_steps);
+        let new_tokens =
+            f64::from(point.num_prompts) * f64::from(point.input_len - point.prefix_len.min(point.input_len));
+        let prefill_tokens = new_tokens + f64::from(point.prefix_len);
+        self.overhead_s + prefill_tokens * self.prefill_s_per_token + steps * step_s
+    }
+}

@@ -1,0 +1,115 @@
+//! What a model that lies on this machine says about the lengths it takes.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::config::{builtin_model_config, quoted};
+
+/// Largest `config.json` that is read; real ones have a few kilobytes.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// A model, as far as it is known before an engine is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LocalModel {
+    /// How the engine key names it: a hub or `builtin:` name as it was given, an absolute path for a folder.
+    pub(super) name: String,
+    /// Longest sequence by `config.json`; `None` for a hub name, and where vLLM derives it from more than one key.
+    pub(super) max_position_embeddings: Option<u64>,
+}
+
+/// Looks at `model`: a hub name is taken as it is, a folder or a `builtin:` name has to be there.
+///
+/// # Errors
+/// A message for the user: no such built-in model, no folder, no `config.json` or one that is not JSON.
+pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
+    match builtin_model_config(model) {
+        Some(Ok(config)) => {
+            return Ok(LocalModel { name: model.to_owned(), max_position_embeddings: max_positions(config)? });
+        }
+        Some(Err(nearest)) => {
+            return Err(format!("there is no built-in model {}; the nearest known one is `{nearest}`", quoted(model)));
+        }
+        None => {}
+    }
+    if model.starts_with('~') {
+        return Err(format!("`~` is not expanded in the model {}; write the folder out", quoted(model)));
+    }
+    let folder = Path::new(model);
+    if !folder.is_dir() {
+        return if is_hub_name(model) {
+            Ok(LocalModel { name: model.to_owned(), max_position_embeddings: None })
+        } else {
+            Err(format!("the model folder {} does not exist", quoted(model)))
+        };
+    }
+    let config = folder.join("config.json");
+    let text = read_bounded(&config).map_err(|error| {
+        format!("the model folder {} has no `config.json` that can be read: {error}", quoted(model))
+    })?;
+    let max_position_embeddings = max_positions(&text).map_err(|error| format!("{}: {error}", config.display()))?;
+    let absolute = folder.canonicalize().map_err(|error| format!("the model folder {}: {error}", quoted(model)))?;
+    Ok(LocalModel { name: absolute.to_string_lossy().into_owned(), max_position_embeddings })
+}
+
+/// Whether `model` can be a name on the hub: `name` or `owner/name`, of letters, digits, `.`, `_` and `-`.
+fn is_hub_name(model: &str) -> bool {
+    let parts: Vec<&str> = model.split('/').collect();
+    let is_part = |part: &&str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    parts.len() <= 2 && parts.iter().all(is_part)
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let invalid = |message: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, message.to_owned());
+    // Looked at before it is opened: opening a FIFO would wait.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(invalid("it is not a regular file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_CONFIG_BYTES { Err(invalid("it is larger than 4 MiB")) } else { Ok(text) }
+}
+
+/// `max_position_embeddings` of a `config.json`, unless something in it scales the positions: then vLLM derives the
+/// length from several keys (`_get_and_verify_max_len`), and the loaded engine is asked instead.
+fn max_positions(config: &str) -> Result<Option<u64>, String> {
+    let config: serde_json::Value =
+        serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
+    let language = config.get("text_config").unwrap_or(&config);
+    let is_given = |key: &str| language.get(key).is_some_and(|value| !value.is_null());
+    let scales =
+        is_given("rope_scaling") || language.get("rope_parameters").is_some_and(|rope| rope.get("factor").is_some());
+    if scales {
+        return Ok(None);
+    }
+    Ok(language.get("max_position_embeddings").and_then(serde_json::Value::as_u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hub_names_and_paths_are_told_apart() {
+        for name in ["gpt2", "meta-llama/Llama-3.1-70B-Instruct", "a/b_c.d"] {
+            assert!(is_hub_name(name), "{name}");
+        }
+        for path in ["/models/x", "./x", "../x", "a/b/c", "a/", "a b", ""] {
+            assert!(!is_hub_name(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn scaled_positions_are_left_to_the_engine() {
+        assert_eq!(max_positions(r#"{"max_position_embeddings": 2048}"#), Ok(Some(2048)));
+        assert_eq!(max_positions(r#"{"text_config": {"max_position_embeddings": 9}}"#), Ok(Some(9)));
+        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": null}"#), Ok(Some(9)));
+        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2}}"#), Ok(None));
+        assert_eq!(max_positions("{}"), Ok(None));
+        assert!(max_positions("{").is_err());
+    }
+}

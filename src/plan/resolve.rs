@@ -1,0 +1,360 @@
+//! From what a configuration says to a plan: levels laid over each other, axes crossed, every point checked.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use super::local_model::{self, LocalModel};
+use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
+use super::{epochs, label, seed};
+use crate::config::{
+    Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Settings, flag_value, human_readable_int, quoted,
+};
+use crate::device::DeviceClass;
+
+/// What the command line says; it counts more than the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Device class of every engine.
+    pub device: Option<DeviceClass>,
+    /// Runs of every point, at most 1,000.
+    pub repeats: Option<u32>,
+    /// Seed of the plan; seeds that entries give themselves stay.
+    pub seed: Option<u64>,
+}
+
+/// Most points of a plan.
+pub const MAX_POINTS: u64 = 100_000;
+
+/// Most tokens, prompts and outputs together, of one run; prompts are staged in memory before the run.
+pub const MAX_TOKENS_PER_RUN: u64 = 1 << 32;
+
+/// What counts where neither the command line nor the configuration says anything.
+pub mod defaults {
+    /// Requests in a run, as in `vllm bench throughput`.
+    pub const NUM_PROMPTS: u32 = 1_000;
+    /// Runs of each point: the fewest that an interval with a decision needs (R = 2 to 4 is shown as "few runs").
+    pub const REPEATS: u32 = 5;
+    /// Requests before the measured window.
+    pub const WARMUP: u32 = 1;
+    /// The plan's seed.
+    pub const SEED: u64 = 0;
+}
+
+/// The plan that `config` describes, with `overrides` in place of what it says.
+///
+/// # Errors
+/// Every value that cannot be measured as it stands, with its line and column: no model, lengths that do not fit the
+/// model or each other, limits above those that the engine is built with, FP4 on a CPU, too many points.
+pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigError> {
+    let plan_seed = overrides.seed.or(config.defaults.seed.as_ref().map(|seed| seed.value)).unwrap_or(defaults::SEED);
+    let mut resolver = Resolver {
+        config,
+        overrides,
+        problems: Problems::default(),
+        models: HashMap::new(),
+        keys: Vec::new(),
+        index_of_key: BTreeMap::new(),
+    };
+    resolver.check_overrides();
+    let mut points = Vec::new();
+    if resolver.check_number_of_points() {
+        for entry in &config.entries {
+            resolver.cross(entry, plan_seed, &mut points);
+        }
+    }
+    let keys = resolver.problems.into_result(resolver.keys)?;
+    label::assign(&keys, &mut points);
+    Ok(Plan { name: config.name.clone(), seed: plan_seed, epochs: epochs::arrange(keys, points, plan_seed) })
+}
+
+/// Resolves entries one by one, and collects what is wrong with them.
+struct Resolver<'c> {
+    config: &'c Config,
+    overrides: Overrides,
+    problems: Problems,
+    /// What is known of each model; looked up once.
+    models: HashMap<String, Result<LocalModel, String>>,
+    /// The engine keys so far, in the order of their first point, and where each one stands.
+    keys: Vec<EngineKey>,
+    index_of_key: BTreeMap<EngineKey, usize>,
+}
+
+/// What an entry's `args` build into the engine.
+struct Built {
+    max_model_len: Option<MaxModelLen>,
+    max_num_seqs: Option<u64>,
+    max_num_batched_tokens: Option<u64>,
+}
+
+/// `--max-model-len` in `args`.
+enum MaxModelLen {
+    Tokens(u64),
+    /// `auto`, or a value that vLLM's own parser judges.
+    LeftToVllm,
+}
+
+impl Built {
+    fn of(engine_args: &[String]) -> Built {
+        let number = |flag| flag_value(engine_args, flag).and_then(human_readable_int);
+        let max_model_len = flag_value(engine_args, "--max-model-len")
+            .map(|text| human_readable_int(text).map_or(MaxModelLen::LeftToVllm, MaxModelLen::Tokens));
+        Built {
+            max_model_len,
+            max_num_seqs: number("--max-num-seqs"),
+            max_num_batched_tokens: number("--max-num-batched-tokens"),
+        }
+    }
+}
+
+impl Resolver<'_> {
+    fn problem(&mut self, place: Place, message: impl Into<String>) {
+        self.problems.add(self.config.location(place), message);
+    }
+
+    fn check_overrides(&mut self) {
+        if let Some(repeats) = self.overrides.repeats.filter(|repeats| !(1..=MAX_REPEATS).contains(repeats)) {
+            let location = super::Location { file: self.config.file.clone(), line: 0, column: 0 };
+            self.problems.add(location, format!("{repeats} repeats were asked for; it has to be 1 to {MAX_REPEATS}"));
+        }
+    }
+
+    /// Whether the axes of all entries cross to a number of points that can be planned. Nothing is built for it.
+    fn check_number_of_points(&mut self) -> bool {
+        let mut total: u64 = 0;
+        for entry in &self.config.entries {
+            let axes = entry.matrix.iter().map(|axis| axis.values.len());
+            let lists = [entry.tensor_parallel_sizes.len().max(1), entry.length_configs.len().max(1)];
+            let points = lists.into_iter().chain(axes).fold(1u64, |product, len| product.saturating_mul(len as u64));
+            total = total.saturating_add(points);
+            if total > MAX_POINTS {
+                let many = if total == u64::MAX { "far more".into() } else { total.to_string() };
+                let message = format!(
+                    "up to this entry the configuration crosses to {many} points; at most {MAX_POINTS} are planned"
+                );
+                self.problem(entry.name.place, message);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Appends every point of `entry`: sizes, then lengths, then the axes, the last one turning fastest.
+    fn cross(&mut self, entry: &Entry, plan_seed: u64, points: &mut Vec<(usize, Point)>) {
+        let built = Built::of(&entry.engine_args.value);
+        let sizes: Vec<Settings> = entry
+            .tensor_parallel_sizes
+            .iter()
+            .map(|size| Settings { tensor_parallel_size: Some(size.clone()), ..Settings::default() })
+            .collect();
+        let matrix: Vec<&[Settings]> = entry.matrix.iter().map(|axis| &axis.values[..]).collect();
+        let axes: Vec<&[Settings]> =
+            [&sizes[..], &entry.length_configs[..]].into_iter().filter(|axis| !axis.is_empty()).chain(matrix).collect();
+        let mut digits = vec![0; axes.len()];
+        loop {
+            let crossed = axes.iter().zip(&digits).map(|(axis, digit)| &axis[*digit]);
+            // Later ones are the more specific ones.
+            let own = crossed.fold(Settings::default(), |lower, axis| axis.clone().over(&lower)).over(&entry.settings);
+            let settings = self.over_defaults(own);
+            if let Some((key, mut point)) = self.point(entry, &built, &settings) {
+                let seed = settings.seed.as_ref().map(|seed| seed.value);
+                let Point { input_len, output_len, prefix_len, num_prompts, .. } = point;
+                point.seed =
+                    seed.unwrap_or_else(|| seed::of_prompts(plan_seed, input_len, output_len, prefix_len, num_prompts));
+                points.push((self.index_of(key), point));
+            }
+            if self.problems.is_full() || !count_up(&mut digits, &axes) {
+                return;
+            }
+        }
+    }
+
+    fn index_of(&mut self, key: EngineKey) -> usize {
+        if let Some(index) = self.index_of_key.get(&key) {
+            return *index;
+        }
+        self.index_of_key.insert(key.clone(), self.keys.len());
+        self.keys.push(key);
+        self.keys.len() - 1
+    }
+
+    /// An entry's own settings over the defaults; a workload's lengths stand at the level that names it.
+    fn over_defaults(&self, mut own: Settings) -> Settings {
+        own.expand_workload();
+        let mut lower = self.config.defaults.clone();
+        if own.input_len.is_some() || own.output_len.is_some() {
+            lower.workload = None;
+        }
+        lower.expand_workload();
+        // The seed of the defaults is the plan's: points derive theirs from it.
+        lower.seed = None;
+        own.over(&lower)
+    }
+
+    fn point(&mut self, entry: &Entry, built: &Built, settings: &Settings) -> Option<(EngineKey, Point)> {
+        let key = self.engine_key(entry, settings);
+        let lengths = self.lengths(entry, settings);
+        self.check_limits(built, settings);
+        let (key, max_len, lengths) = (key.0?, key.1, lengths?);
+        self.check_model_len(built, max_len, &key, &lengths);
+
+        let value = |given: &Option<Given<u32>>, default| given.as_ref().map_or(default, |given| given.value);
+        let num_prompts = value(&settings.num_prompts, defaults::NUM_PROMPTS);
+        let tokens = u64::from(num_prompts) * (u64::from(lengths.input_len) + u64::from(lengths.output_len));
+        if tokens > MAX_TOKENS_PER_RUN {
+            let message = format!(
+                "{num_prompts} prompts of these lengths are {tokens} tokens in one run; at most {MAX_TOKENS_PER_RUN} fit"
+            );
+            self.problem(settings.num_prompts.as_ref().map_or(lengths.place, |given| given.place), message);
+        }
+        let point = Point {
+            name: entry.name.value.clone(),
+            point: String::new(),
+            input_len: lengths.input_len,
+            output_len: lengths.output_len,
+            prefix_len: lengths.prefix_len,
+            prefix_mode: lengths.prefix_mode,
+            num_prompts,
+            repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, defaults::REPEATS)),
+            warmup: value(&settings.warmup, defaults::WARMUP),
+            seed: 0,
+            load: Load::Closed { concurrency: settings.concurrency.as_ref().and_then(|given| given.value) },
+            drive: settings.drive.as_ref().map_or(Drive::default(), |given| given.value),
+            limits: Limits {
+                max_num_seqs: settings.max_num_seqs.as_ref().map(|given| given.value),
+                max_num_batched_tokens: settings.max_num_batched_tokens.as_ref().map(|given| given.value),
+            },
+            slo: settings.slo.as_ref().map(|given| given.value.clone()).unwrap_or_default(),
+            location: IgnoredInEq(self.config.location(lengths.place)),
+        };
+        Some((key, point))
+    }
+
+    /// The engine that a point needs, and the longest sequence that its `config.json` allows.
+    fn engine_key(&mut self, entry: &Entry, settings: &Settings) -> (Option<EngineKey>, Option<u64>) {
+        let device = self.overrides.device.or(settings.device.as_ref().map(|device| device.value));
+        let device = device.unwrap_or(DeviceClass::Cpu);
+        let quantization = settings.quantization.as_ref().map_or(Quantization::None, |given| given.value);
+        if let (DeviceClass::Cpu, Quantization::Fp4, Some(given)) = (device, quantization, &settings.quantization) {
+            let message = "`quantization: fp4` is not supported on cpu: vLLM has no FP4 kernel there; use `none` or `fp8`, or another device";
+            self.problem(given.place, message);
+        }
+        let Some(model) = &settings.model else {
+            let message = format!(
+                "the entry {} names no model; add `--model` to its `args`, or the key `model`",
+                quoted(&entry.name.value)
+            );
+            self.problem(entry.name.place, message);
+            return (None, None);
+        };
+        let known =
+            self.models.entry(model.value.clone()).or_insert_with(|| local_model::look_at(&model.value)).clone();
+        let local = match known {
+            Ok(local) => local,
+            Err(message) => {
+                self.problem(model.place, message);
+                return (None, None);
+            }
+        };
+        let key = EngineKey {
+            device,
+            model: local.name,
+            tensor_parallel_size: settings.tensor_parallel_size.as_ref().map_or(1, |size| size.value),
+            quantization,
+            engine_args: entry.engine_args.value.clone(),
+            step_api: settings.step_api.as_ref().map_or(StepApi::default(), |given| given.value),
+            args_location: IgnoredInEq(self.config.location(entry.engine_args.place)),
+        };
+        (Some(key), local.max_position_embeddings)
+    }
+
+    fn lengths(&mut self, entry: &Entry, settings: &Settings) -> Option<Lengths> {
+        let (Some(input), Some(output)) = (&settings.input_len, &settings.output_len) else {
+            let message = format!(
+                "the entry {} gives no lengths; add `length_configs`, a `workload`, or `input_len` and `output_len`",
+                quoted(&entry.name.value)
+            );
+            self.problem(entry.name.place, message);
+            return None;
+        };
+        let prefix_len = settings.prefix_len.as_ref().map_or(0, |prefix| prefix.value);
+        let prefix_mode = settings.prefix_mode.as_ref().map_or(PrefixMode::default(), |mode| mode.value);
+        let place = input.place;
+        // Both are far below u32::MAX / 2.
+        let input_len = if prefix_mode == PrefixMode::Added { input.value + prefix_len } else { input.value };
+        if prefix_len > input_len {
+            let message = format!(
+                "the shared prefix of {prefix_len} tokens is longer than the prompt of {input_len}, inside which it lies; \
+                 shorten `prefix_len`, or add it in front with `prefix_mode: added`"
+            );
+            self.problem(place, message);
+            return None;
+        }
+        Some(Lengths { input_len, output_len: output.value, prefix_len, prefix_mode, place })
+    }
+
+    /// Live limits only ever lower what the engine was built with: raising them crashes vLLM.
+    fn check_limits(&mut self, built: &Built, settings: &Settings) {
+        for (key, flag, limit, built) in [
+            ("max_num_seqs", "--max-num-seqs", &settings.max_num_seqs, built.max_num_seqs),
+            (
+                "max_num_batched_tokens",
+                "--max-num-batched-tokens",
+                &settings.max_num_batched_tokens,
+                built.max_num_batched_tokens,
+            ),
+        ] {
+            if let (Some(limit), Some(built)) = (limit, built)
+                && u64::from(limit.value) > built
+            {
+                let message = format!(
+                    "the limit `{key}` of {} is above the {built} that `{flag}` in `args` builds; a running engine can \
+                     only be lowered, so raise the flag or lower the limit",
+                    limit.value
+                );
+                self.problem(limit.place, message);
+            }
+        }
+    }
+
+    /// vLLM cuts an output that does not fit, without a word; here it is an error before anything runs.
+    fn check_model_len(&mut self, built: &Built, max_positions: Option<u64>, key: &EngineKey, lengths: &Lengths) {
+        // With overrides of the model's own configuration, what the file says need not hold.
+        let is_overridden =
+            ["--hf-overrides", "--hf-config-path"].into_iter().any(|flag| flag_value(&key.engine_args, flag).is_some());
+        let (limit, source) = match (&built.max_model_len, max_positions) {
+            (Some(MaxModelLen::Tokens(limit)), _) => (*limit, "`--max-model-len` in `args`"),
+            (None, Some(limit)) if !is_overridden => (limit, "`max_position_embeddings` in the model's config.json"),
+            _ => return,
+        };
+        let asked = u64::from(lengths.input_len) + u64::from(lengths.output_len);
+        if asked > limit {
+            let Lengths { input_len, output_len, .. } = lengths;
+            let message = format!(
+                "a prompt of {input_len} and an output of {output_len} tokens are {asked} together, and {source} allows \
+                 {limit}; vLLM would cut the output without a word, so shorten the lengths or allow more"
+            );
+            self.problem(lengths.place, message);
+        }
+    }
+}
+
+/// The lengths of a point, resolved.
+struct Lengths {
+    input_len: u32,
+    output_len: u32,
+    prefix_len: u32,
+    prefix_mode: PrefixMode,
+    place: Place,
+}
+
+/// The next combination; false after the last one.
+fn count_up(digits: &mut [usize], axes: &[&[Settings]]) -> bool {
+    for (digit, axis) in digits.iter_mut().zip(axes).rev() {
+        *digit += 1;
+        if *digit < axis.len() {
+            return true;
+        }
+        *digit = 0;
+    }
+    false
+}

@@ -1,0 +1,120 @@
+//! The text of a plan, and its estimated time.
+
+use std::fs;
+
+use bench::config;
+use bench::plan::{self, Detail, Estimate, History, Overrides, Plan, RunTimes};
+
+use crate::{entry, plan_of, points};
+
+fn two_engines() -> Plan {
+    plan_of(
+        "
+defaults: {model: m, input_len: 100, output_len: 11, repeats: 2}
+standalone_runs:
+  - {name: a, mode: vllm_throughput, matrix: {num_prompts: [1, 8]}}
+  - {name: b, mode: vllm_throughput, num_prompts: 1, args: --enforce-eager}
+",
+    )
+}
+
+#[test]
+fn without_a_measurement_there_is_no_estimate() {
+    let plan = two_engines();
+    let estimate = plan::estimate(&plan, &History::default(), 2);
+    assert_eq!(estimate, Estimate { epochs: vec![None, None] });
+    let text = plan::render(&plan, &estimate, Detail::Full);
+    assert!(
+        text.contains("Estimated time: not known yet: none of these 2 engines has ever been measured on this machine"),
+        "{text}"
+    );
+    // (1 + 8 + 1) requests, twice each.
+    assert!(text.contains("2 engine loads, 6 runs, 2,000 prompt tokens, 220 output tokens"), "{text}");
+
+    let smoke = plan::resolve(&config::builtin_smoke(), Overrides::default()).unwrap();
+    let text = plan::render(&smoke, &plan::estimate(&smoke, &History::default(), 2), Detail::Full);
+    assert!(text.contains("not known yet: this engine has never been measured on this machine"), "{text}");
+    for point in points(&smoke) {
+        assert!(text.contains(&point.point), "{text}");
+    }
+}
+
+#[test]
+fn an_estimate_is_what_was_measured() {
+    let plan = two_engines();
+    let (first, second) = (&plan.epochs[0], &plan.epochs[1]);
+    let run =
+        |point, run_s| RunTimes { point, run_s, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    let mut history = History::default();
+    // 2 s a run on average: nothing, 1 s of prompt tokens, 2 s in ten steps.
+    history.record(&first.key, 2, Some(20.0), &[run(&first.points[0], 3.0), run(&first.points[0], 4.0)]);
+    let known = plan::estimate(&plan, &history, 2);
+    let epoch = known.epochs[0].unwrap();
+    assert_eq!((epoch.load_s, epoch.measured_runs, epoch.derived_runs), (20.0, 2, 2));
+    // The point with 8 prompts: 0.5 s overhead, 800 tokens at 0.01 s, 10 steps at 0.2 s.
+    let derived = 0.5 + 8.0 + 2.0;
+    assert!((epoch.runs_s - (2.0 * 3.5 + 2.0 * derived)).abs() < 1e-9, "{epoch:?}");
+    assert_eq!(known.total_s(), None, "the second engine is not known");
+    let text = plan::render(&plan, &known, Detail::Full);
+    assert!(text.contains("not known yet: 1 of these 2 engines never measured on this machine"), "{text}");
+    assert!(text.contains("estimated: load 20 s, runs 28 s"), "{text}");
+    assert_eq!(plan::estimate(&plan, &history, 3).epochs[0], None, "another machine");
+
+    history.record(&second.key, 2, Some(1.0), &[run(&second.points[0], 4.0)]);
+    // A later epoch on an engine that was kept warm has no load to remember.
+    history.record(&first.key, 2, None, &[run(&first.points[1], 5.0)]);
+    let known = plan::estimate(&plan, &history, 2);
+    assert_eq!(known.total_s(), Some(20.0 + 2.0 * 3.5 + 2.0 * 5.0 + 1.0 + 2.0 * 4.0));
+    let text = plan::render(&plan, &known, Detail::Short);
+    assert!(text.contains("Estimated time: 46 s (every point has been measured on this machine before)"), "{text}");
+}
+
+#[test]
+fn a_point_that_runs_in_waves_is_estimated_in_waves() {
+    let plan = plan_of(&entry(
+        "model: m\ninput_len: 100\noutput_len: 11\nprefix_len: 60\nrepeats: 1\nmatrix: {num_prompts: [2, 8], concurrency: [2]}",
+    ));
+    let epoch = &plan.epochs[0];
+    let point = &epoch.points[0];
+    let mut history = History::default();
+    let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    history.record(&epoch.key, 1, Some(0.0), &[times]);
+    // Of the second point: 60 shared tokens once and 8 x 40 others at 0.01 s, four waves of ten steps at 0.2 s.
+    let expected = 3.0 + 3.8 + 8.0;
+    let total_s = plan::estimate(&plan, &history, 1).total_s().unwrap();
+    assert!((total_s - expected).abs() < 1e-9, "{total_s}");
+}
+
+#[test]
+fn a_history_survives_its_file_and_a_broken_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deeper/history.json");
+    assert_eq!(History::load(&path).unwrap(), History::default());
+    let plan = two_engines();
+    let point = &plan.epochs[0].points[0];
+    let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    let mut history = History::default();
+    history.record(&plan.epochs[0].key, 2, Some(20.0), &[times]);
+    history.save(&path).unwrap();
+    history.save(&path).unwrap();
+    assert_eq!(History::load(&path).unwrap(), history);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing but the file is left");
+
+    for broken in ["{", "{}", r#"{"schema_version": 99, "records": 0, "engines": {}}"#] {
+        fs::write(&path, broken).unwrap();
+        let message = History::load(&path).unwrap_err().to_string();
+        assert!(message.contains("history.json") && message.contains("delete it"), "{message}");
+    }
+}
+
+#[test]
+fn a_long_plan_is_cut_on_the_first_screen_only() {
+    let numbers: Vec<String> = (1..=30).map(|number| number.to_string()).collect();
+    let plan =
+        plan_of(&entry(&format!("model: m\nworkload: chatbot\nmatrix: {{num_prompts: [{}]}}", numbers.join(", "))));
+    let estimate = plan::estimate(&plan, &History::default(), 2);
+    let short = plan::render(&plan, &estimate, Detail::Short);
+    assert!(short.contains("and 10 points more"), "{short}");
+    let full = plan::render(&plan, &estimate, Detail::Full);
+    assert!(points(&plan).iter().all(|point| full.contains(&point.point)) && !full.contains(" more"), "{full}");
+}
