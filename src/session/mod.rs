@@ -6,6 +6,7 @@ mod error;
 mod prompts;
 mod run;
 mod sidecar;
+mod sweep;
 mod window;
 
 use std::fs::File;
@@ -15,8 +16,9 @@ use std::path::Path;
 pub use engine::{Ended, Engine, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
 pub use prompts::RunRequests;
-pub use run::{Interrupts, NoInterrupts, NoProgress, Progress, RunRecording, execute};
+pub use run::{Interrupts, Progress, RunRecording, execute};
 pub use sidecar::{EngineSpec, Hello, Sidecar, SidecarOptions};
+pub use sweep::{Sweep, SweepError, SweepObserver};
 pub use window::{Event, Window};
 
 /// The last lines of a log, each after a newline and indented; empty if there are none.

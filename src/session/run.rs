@@ -58,8 +58,7 @@ pub async fn execute(
     placement: &Placement,
     point: &Point,
     repeat: u32,
-    progress: &mut impl Progress,
-    interrupts: &mut impl Interrupts,
+    observer: &mut (impl Progress + Interrupts),
 ) -> Result<RunRecording, SessionError> {
     let cache_reset = engine.reset().await?;
     let requests = RunRequests::generate(point, repeat, engine.facts().vocab_size);
@@ -74,7 +73,7 @@ pub async fn execute(
         async_scheduling: engine.facts().async_scheduling,
     };
     let thread = RecorderThread::start(window, tape, options, phases(&requests, point.load), placement.recorder_core);
-    let watched = watch(thread, sidecar, engine, progress, interrupts).await;
+    let watched = watch(thread, sidecar, engine, observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;
     if let Some(window) = watched.window.filter(|_| failure.is_none()) {
@@ -176,8 +175,7 @@ async fn watch(
     mut thread: RecorderThread,
     sidecar: &mut Sidecar,
     engine: &mut Engine,
-    progress: &mut impl Progress,
-    interrupts: &mut impl Interrupts,
+    observer: &mut (impl Progress + Interrupts),
 ) -> Watched {
     let mut failure = None;
     let mut ended = None;
@@ -192,10 +190,10 @@ async fn watch(
                 Ok(said) => ended = Some(said),
                 Err(err) => failure = Some(err),
             },
-            () = interrupts.leave_now(), if failure.is_none() => failure = Some(SessionError::Interrupted),
+            () = observer.leave_now(), if failure.is_none() => failure = Some(SessionError::Interrupted),
             _ = ticks.tick() => {
                 let totals = thread.live.totals();
-                progress.tick(&totals);
+                observer.tick(&totals);
                 if failure.is_none() {
                     failure = silence.look(&totals);
                 }
@@ -237,24 +235,6 @@ impl Silence {
         }
         let silent_for = self.since.elapsed();
         (silent_for > SILENT_LIMIT).then_some(SessionError::Silent { silent_for })
-    }
-}
-
-/// A [`Progress`] that shows nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoProgress;
-
-impl Progress for NoProgress {
-    fn tick(&mut self, _: &LiveTotals) {}
-}
-
-/// [`Interrupts`] that never come.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoInterrupts;
-
-impl Interrupts for NoInterrupts {
-    fn leave_now(&mut self) -> impl Future<Output = ()> {
-        std::future::pending()
     }
 }
 
