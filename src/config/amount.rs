@@ -7,11 +7,11 @@ use super::node::Place;
 const MAX_OPEN_BRACKETS: usize = 64;
 
 /// Most of brackets times words. The brackets are counted without a look at quotes, so that closing ones can be faked
-/// (`']'`); this bounds the time whatever is quoted. 10,000 length configs, all that a document may have, take half.
-const MAX_BRACKETS_TIMES_WORDS: u64 = 2_000_000_000;
+/// (`']'`); this bounds the time whatever is quoted. 10,000 length configs, all that a document may have, take 0.6 of it.
+const MAX_BRACKETS_TIMES_WORDS: u64 = 1_000_000_000;
 
-/// Most words, told by the signs and line ends between them; 10,000 length configs have 90,000.
-const MAX_WORDS: u64 = 150_000;
+/// Most words, told by the signs and line ends between them; 10,000 length configs have 60,000.
+const MAX_WORDS: u64 = 100_000;
 
 /// Refuses a text that would take the YAML reader too long.
 pub(super) fn check(text: &str) -> Result<(), (Place, String)> {

@@ -131,4 +131,8 @@ fn the_largest_plan_is_still_planned() {
         axis(100)
     ));
     assert_eq!(plan_of(&text).num_points() as u64, plan::MAX_POINTS);
+
+    // The longest list that a file may have.
+    let listed: String = (1..=9_900).map(|n| format!("  - {{input_len: {n}, output_len: 8}}\n")).collect();
+    assert_eq!(plan_of(&entry(&format!("args: --model m\nrepeats: 1\nlength_configs:\n{listed}"))).num_points(), 9_900);
 }
