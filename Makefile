@@ -1,0 +1,78 @@
+# What a person and the CI gate run. `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The Python that the linters run on (3.11 or newer). The tests run on the environment that bench makes itself.
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DEV := $(TARGET)/dev
+PY_CONFIG := python_sidecar/pyproject.toml
+PY_SOURCES := python_sidecar ffi/generate.py src/environment/probe.py
+
+# The tests must see the managed environment, whatever the caller uses; and byte code written beside the sources would
+# make cargo build again, because it watches the sidecar's folder.
+unexport BENCH_PYTHON
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  make \1\t\2/p' Makefile | expand -t 24
+
+.PHONY: build
+build: ## Build bench with optimisations
+	cargo build --release --locked
+
+.PHONY: test
+test: test-rust test-python ## Run all tests, Rust and Python, and make what they need
+
+.PHONY: test-rust
+test-rust: cpu-environment ## Run the Rust tests, a real engine among them
+	cargo test --release --locked
+
+.PHONY: test-python
+test-python: cpu-environment $(DEV)/.made ## Run the sidecar's tests on the managed cpu environment
+	python="$$($(TARGET)/release/bench env --device cpu)"
+	tools="$$($(DEV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	ring="$$(ls -t $(TARGET)/release/build/bench-*/out/libbench_ring.so | head -n 1)"
+	export PYTHONPATH="$(CURDIR)/python_sidecar:$$tools" BENCH_RING_LIBRARY="$$(realpath "$$ring")"
+	"$$python" -m pytest -p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar python_sidecar/tests
+
+.PHONY: cpu-environment
+cpu-environment: build ## Make the managed Python environment of the class cpu (5.9 GB, once)
+	$(TARGET)/release/bench env --device cpu
+
+.PHONY: lint
+lint: lint-rust lint-python check-generated ## Run all linters
+
+.PHONY: lint-rust
+lint-rust: ## rustfmt, clippy and rustdoc, warnings denied
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+.PHONY: lint-python
+lint-python: $(DEV)/.made ## ruff and mypy --strict
+	$(DEV)/bin/ruff check --config $(PY_CONFIG) $(PY_SOURCES)
+	$(DEV)/bin/ruff format --check --config $(PY_CONFIG) $(PY_SOURCES)
+	$(DEV)/bin/mypy --strict --config-file $(PY_CONFIG) $(PY_SOURCES)
+
+.PHONY: check-generated
+check-generated: ## Compare the generated files with their source
+	$(PYTHON) ffi/generate.py --check
+
+.PHONY: format
+format: $(DEV)/.made ## Format the Rust and Python sources
+	cargo fmt
+	$(DEV)/bin/ruff check --fix --config $(PY_CONFIG) $(PY_SOURCES)
+	$(DEV)/bin/ruff format --config $(PY_CONFIG) $(PY_SOURCES)
+
+# ruff, mypy and pytest. The marker comes last, so that an interrupted install is made again.
+$(DEV)/.made: python_sidecar/locks/dev.txt
+	rm -rf $(DEV)
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r $<
+	touch $@
+
+# One shell for the lines of a recipe, so that variables last.
+.ONESHELL:

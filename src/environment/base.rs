@@ -1,0 +1,106 @@
+//! The installed Python that a managed environment is made with.
+
+use std::path::PathBuf;
+
+use crate::environment::host::Host;
+use crate::environment::interpreter::{PythonVersion, ask_isolated};
+use crate::environment::{EnvironmentError, Lock};
+
+/// What is needed to make an environment.
+const MODULES: [&str; 2] = ["venv", "ensurepip"];
+
+/// An interpreter that can make environments.
+#[derive(Debug)]
+pub(super) struct BasePython {
+    pub(super) path: PathBuf,
+    /// Its minor version (of 3).
+    pub(super) minor: u8,
+}
+
+impl BasePython {
+    /// The first suitable Python on PATH: `python3` before those with a version in their name.
+    ///
+    /// # Errors
+    /// When none has a version that the lock file supports, or none of those can make environments.
+    pub(super) fn find(host: &Host, lock: &Lock) -> Result<Self, EnvironmentError> {
+        let minors = lock.python_minors.clone();
+        let names = std::iter::once("python3".into()).chain(minors.clone().rev().map(|minor| format!("python3.{minor}")));
+        let mut without_venv = None;
+        let mut tried = Vec::new();
+        for path in names.flat_map(|name: String| host.programs(&name)) {
+            // Shims of version managers are on PATH without a Python behind them.
+            let Ok(facts) = ask_isolated(&path, host, &MODULES) else { continue };
+            let Some(minor) = supported(facts.python, lock) else {
+                tried.push(format!("{} {}", path.display(), facts.python));
+                continue;
+            };
+            match MODULES.into_iter().find(|module| !facts.has(module)) {
+                None => return Ok(Self { path, minor }),
+                Some(module) => {
+                    without_venv.get_or_insert(EnvironmentError::NoVenv { path, python: facts.python, module });
+                }
+            }
+        }
+        let needed = format!("3.{} to 3.{}", minors.start(), minors.end());
+        Err(without_venv.unwrap_or(EnvironmentError::NoBasePython { needed, tried }))
+    }
+}
+
+fn supported(python: PythonVersion, lock: &Lock) -> Option<u8> {
+    let minor = u8::try_from(python.minor).ok()?;
+    (python.major == 3 && lock.python_minors.contains(&minor)).then_some(minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::device::DeviceClass;
+
+    /// A host whose PATH holds scripts that answer as Pythons of these versions and modules would.
+    fn host(pythons: &[(&str, &str, &str)]) -> (tempfile::TempDir, Host) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, version, modules) in pythons {
+            let json = format!(r#"{{"python": [{version}], "modules": [{modules}], "packages": {{}}}}"#);
+            let path = folder.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\necho 'bench-probe {json}'\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let host = Host::new([]).with("PATH", folder.path());
+        (folder, host)
+    }
+
+    fn find(host: &Host) -> Result<BasePython, EnvironmentError> {
+        BasePython::find(host, &Lock::of_device(DeviceClass::Cpu).unwrap())
+    }
+
+    const ALL: &str = r#""venv", "ensurepip""#;
+
+    #[test]
+    fn python3_is_preferred_and_an_unsupported_one_is_passed_over() {
+        let (_folder, both) = host(&[("python3", "3, 11, 2", ALL), ("python3.13", "3, 13, 0", ALL)]);
+        assert_eq!(find(&both).unwrap().minor, 11);
+        let (folder, newer) = host(&[("python3", "3, 14, 0", ALL), ("python3.12", "3, 12, 4", ALL)]);
+        let found = find(&newer).unwrap();
+        assert_eq!((found.minor, found.path), (12, folder.path().join("python3.12")));
+    }
+
+    #[test]
+    fn without_a_supported_version_the_error_says_what_was_found() {
+        let (_folder, old) = host(&[("python3", "3, 9, 2", ALL)]);
+        let error = find(&old).unwrap_err().to_string();
+        assert!(error.contains("no Python 3.11 to 3.13 on PATH") && error.contains("python3 3.9.2"), "{error}");
+        let (_folder, none) = host(&[]);
+        assert!(find(&none).unwrap_err().to_string().contains("none was found"));
+    }
+
+    #[test]
+    fn without_ensurepip_the_error_names_the_package_to_install() {
+        let (_folder, bare) = host(&[("python3", "3, 11, 2", r#""venv""#)]);
+        let error = find(&bare).unwrap_err();
+        assert!(matches!(error, EnvironmentError::NoVenv { module: "ensurepip", .. }), "{error}");
+        assert!(error.to_string().contains("python3.11-venv"), "{error}");
+    }
+}

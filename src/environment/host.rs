@@ -1,0 +1,146 @@
+//! The user's side of an environment: variables, programs on PATH, the cache folder and its disk.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use crate::environment::EnvironmentError;
+
+/// The environment variables of the user, and what follows from them. Every process that this module starts gets
+/// exactly these variables.
+#[derive(Clone, Debug)]
+pub struct Host {
+    variables: BTreeMap<OsString, OsString>,
+}
+
+impl Host {
+    /// The host as the calling process sees it.
+    pub fn of_process() -> Self {
+        Self::new(std::env::vars_os())
+    }
+
+    /// A host with the given variables.
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self { variables: variables.into_iter().collect() }
+    }
+
+    /// The same host with one variable set.
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same host without one variable.
+    pub fn without(mut self, name: &str) -> Self {
+        self.variables.remove(OsStr::new(name));
+        self
+    }
+
+    /// A variable that is set and not empty.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// Where `bench` keeps what it can make again: `$BENCH_CACHE_DIR`, else `$XDG_CACHE_HOME/bench`, else
+    /// `~/.cache/bench`. The XDG specification has relative paths ignored.
+    ///
+    /// # Errors
+    /// When none of the variables is an absolute path.
+    pub fn cache_dir(&self) -> Result<PathBuf, EnvironmentError> {
+        let absolute = |name| self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute("BENCH_CACHE_DIR")
+            .or_else(|| absolute("XDG_CACHE_HOME").map(|cache| cache.join("bench")))
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache/bench")))
+            .ok_or(EnvironmentError::NoCacheFolder)
+    }
+
+    /// Whether uv has a configuration file of the user or of the system.
+    pub(super) fn has_uv_config(&self) -> bool {
+        let user = self.variable("XDG_CONFIG_HOME").map(PathBuf::from);
+        let user = user.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(".config")));
+        [user, Some(PathBuf::from("/etc"))].into_iter().flatten().any(|folder| folder.join("uv/uv.toml").exists())
+    }
+
+    /// Every executable of this name on PATH, in the order of PATH.
+    pub(super) fn programs(&self, name: &str) -> Vec<PathBuf> {
+        let Some(path) = self.variable("PATH") else { return Vec::new() };
+        std::env::split_paths(path).map(|folder| folder.join(name)).filter(|file| is_executable(file)).collect()
+    }
+
+    /// A command that will get the host's variables, and no others.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(&self.variables);
+        command
+    }
+}
+
+/// Whether this process may run the file.
+pub(super) fn is_executable(file: &Path) -> bool {
+    file.is_file() && access(file, AccessFlags::X_OK).is_ok()
+}
+
+/// Bytes that an ordinary user may still write to the disk of this folder.
+///
+/// # Errors
+/// When the system does not say.
+pub(super) fn free_bytes(folder: &Path) -> Result<u64, EnvironmentError> {
+    let disk = statvfs(folder).map_err(|errno| EnvironmentError::io("ask the free space of", folder)(errno.into()))?;
+    Ok(disk.blocks_available() * disk.fragment_size())
+}
+
+/// Bytes in all files below a folder; what cannot be read counts nothing.
+pub(super) fn used_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => used_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(variables: &[(&str, &str)]) -> Host {
+        Host::new(variables.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    #[test]
+    fn the_cache_folder_is_the_most_specific_absolute_path() {
+        let all = host(&[("BENCH_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]);
+        assert_eq!(all.cache_dir().unwrap(), Path::new("/a"));
+        assert_eq!(all.clone().without("BENCH_CACHE_DIR").cache_dir().unwrap(), Path::new("/b/bench"));
+        let relative = all.with("BENCH_CACHE_DIR", "").with("XDG_CACHE_HOME", "relative");
+        assert_eq!(relative.clone().cache_dir().unwrap(), Path::new("/c/.cache/bench"));
+        assert!(matches!(relative.without("HOME").cache_dir(), Err(EnvironmentError::NoCacheFolder)));
+    }
+
+    #[test]
+    fn programs_are_executable_files_in_the_order_of_path() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["one", "two"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::os::unix::fs::symlink("/bin/sh", folder.path().join(name).join("tool")).unwrap();
+        }
+        std::fs::create_dir_all(folder.path().join("three/tool")).unwrap();
+        let path = std::env::join_paths(["two", "three", "one"].map(|name| folder.path().join(name))).unwrap();
+        let found = host(&[]).with("PATH", path).programs("tool");
+        assert_eq!(found, ["two/tool", "one/tool"].map(|name| folder.path().join(name)));
+    }
+
+    #[test]
+    fn used_bytes_counts_files_in_nested_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("inner")).unwrap();
+        std::fs::write(folder.path().join("inner/file"), [0; 700]).unwrap();
+        std::fs::write(folder.path().join("file"), [0; 41]).unwrap();
+        assert_eq!(used_bytes(folder.path()), 741);
+    }
+}

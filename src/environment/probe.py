@@ -1,0 +1,25 @@
+"""Says what an interpreter is and has, as one line of JSON, without importing any of it.
+
+The arguments are the modules to look for. The syntax is kept to what an outdated Python reads as well, so that it can
+say that it is outdated.
+"""
+
+import json
+import sys
+
+facts = {"python": list(sys.version_info[:3]), "modules": [], "packages": {}}
+if sys.version_info >= (3, 8):
+    import importlib.metadata
+    import importlib.util
+    import re
+
+    # A folder that merely has the module's name makes a spec without an origin.
+    specs = [importlib.util.find_spec(name) for name in sys.argv[1:]]
+    facts["modules"] = [spec.name for spec in specs if spec is not None and spec.origin is not None]
+    packages = {}
+    for found in importlib.metadata.distributions():
+        name = found.metadata["Name"]
+        if name:  # absent where the metadata is damaged
+            packages.setdefault(re.sub(r"[-_.]+", "-", name).lower(), found.version)
+    facts["packages"] = packages
+print("bench-probe " + json.dumps(facts))
