@@ -5,8 +5,11 @@
 //! [`metrics`] -> [`report`], [`plot`].
 
 pub mod atomic_file;
+pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod device;
+pub mod environment;
 pub mod load;
 pub mod metrics;
 pub mod plan;

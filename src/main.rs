@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! The command `bench`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bench::cli::main()
+}

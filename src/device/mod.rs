@@ -1,11 +1,13 @@
 //! The device classes: which engine build, defaults and limits apply.
 
+mod host;
 mod placement;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use host::*;
 pub use placement::*;
 
 /// The kind of accelerator that the engine runs on.

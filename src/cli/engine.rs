@@ -1,0 +1,351 @@
+//! `bench engine`: the main job, from a configuration to a report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::error::{CliError, Exit};
+use super::interrupts::UserInterrupts;
+use super::screen::{self, Screen};
+use super::{EngineArgs, report, runtime};
+use crate::atomic_file::{self, Durability};
+use crate::config::{self, builtin_model_config};
+use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, WaitStrategy, pin_current_thread};
+use crate::environment::{Host, Interpreter, assets};
+use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, Quantization, RunTimes};
+use crate::recorder::LiveTotals;
+use crate::report::{Report, Results};
+use crate::ring::clock_ns;
+use crate::session::{
+    EngineSpec, Interrupts, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError, SweepObserver,
+};
+use crate::timeline::{Instrument, Outcome, SESSION_SCHEMA_VERSION, SessionRecord, Timeline};
+
+/// Plans, measures, reports.
+pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
+    let config = match &args.config {
+        Some(path) => config::load(path)?,
+        None => config::builtin_smoke(),
+    };
+    let overrides = Overrides { device: args.device, repeats: args.repeats, seed: args.seed };
+    let plan = plan::resolve(&config, overrides)?;
+    let host = Host::of_process();
+    let cache = host.cache_dir()?;
+    let mut screen = Screen::new(args.output.quiet);
+    let history_file = cache.join("history.json");
+    let history = read_history(&history_file, &screen);
+    let facts = HostFacts::read();
+    let estimate = plan::estimate(&plan, &history, facts.usable_cores);
+    if args.dry_run {
+        return screen::print(&plan::render(&plan, &estimate, Detail::Full));
+    }
+    screen.say(&plan::render(&plan, &estimate, Detail::Short));
+    if let Some(epoch) = plan.epochs.iter().find(|epoch| epoch.key.device != DeviceClass::Cpu) {
+        return Err(CliError::Device(epoch.key.device));
+    }
+    let out = open_results_folder(args.out.as_deref(), &plan.name)?;
+    let python = runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut |line| screen.say(line))?;
+    let job = Job::prepare(plan, facts, python, &cache, out, history, history_file)?;
+    let report = job.measure(&mut screen)?;
+    let (report, ended) = report;
+    screen::print_report(&report, args.output.format)?;
+    screen.say(&format!("results: {}", job.out.display()));
+    match ended {
+        Ok(()) => Ok(report::exit_of(&report)),
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn read_history(path: &Path, screen: &Screen) -> History {
+    History::load(path).unwrap_or_else(|err| {
+        screen.say(&format!("warning: {err}"));
+        History::default()
+    })
+}
+
+/// Makes the folder now, so that an unwritable place is found before anything is started.
+fn open_results_folder(given: Option<&Path>, name: &str) -> Result<PathBuf, CliError> {
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let out = given.map_or_else(|| PathBuf::from(format!("results/{name}-{time}")), Path::to_owned);
+    if out.join("runs").exists() || out.join("summary_report.json").exists() {
+        return Err(CliError::OutExists(out));
+    }
+    let failed = |source| CliError::Write { what: "make the results folder", path: out.clone(), source };
+    fs::create_dir_all(&out).map_err(failed)?;
+    tempfile::tempfile_in(&out).map_err(failed)?;
+    Ok(out)
+}
+
+/// A sweep with everything that it needs, ready to start.
+struct Job {
+    plan: Plan,
+    facts: HostFacts,
+    python: Interpreter,
+    options: SidecarOptions,
+    specs: Vec<EngineSpec>,
+    out: PathBuf,
+    history: History,
+    history_file: PathBuf,
+}
+
+impl Job {
+    fn prepare(
+        plan: Plan,
+        facts: HostFacts,
+        python: Interpreter,
+        cache: &Path,
+        out: PathBuf,
+        history: History,
+        history_file: PathBuf,
+    ) -> Result<Job, CliError> {
+        let assets = assets::lay_out(cache)?;
+        let io = |what: &str| SessionError::io(what.to_owned());
+        let topology = Topology::of_this_machine().map_err(|err| io("asking for the usable cores")(err.into()))?;
+        let placement = Placement::choose(&topology);
+        let specs = plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, cache)).collect::<Result<_, _>>()?;
+        let options = SidecarOptions {
+            python: python.path.clone(),
+            package: assets.package,
+            ring_library: assets.ring_library,
+            env: sidecar_environment(&plan, cache, &python),
+            placement,
+            log: out.join("sidecar.log"),
+        };
+        Ok(Job { plan, facts, python, options, specs, out, history, history_file })
+    }
+
+    /// Measures all of the plan, or as much as goes; the report is of what was measured.
+    fn measure(&self, screen: &mut Screen) -> Result<(Report, Result<(), SweepError>), CliError> {
+        // A core that cannot be pinned shows in the recorder's own warning; the rest of the harness works anywhere.
+        let _ = pin_current_thread(&self.options.placement.harness_cores);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|err| SessionError::io("starting the control plane")(err))?;
+        runtime.block_on(self.measure_on(screen))
+    }
+
+    async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), SweepError>), CliError> {
+        let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
+        screen.wait_for("starting the sidecar: importing vLLM");
+        let mut sidecar = tokio::select! {
+            started = Sidecar::start(&self.options) => started?,
+            () = interrupts.next() => return Err(SweepError::Interrupted.into()),
+        };
+        let results = Results::create(&self.out, &self.session_record(&sidecar))?;
+        let mut observer = Observer {
+            screen,
+            interrupts,
+            results,
+            host_warnings: self.facts.warnings(),
+            recorder_shares_its_core: self.options.placement.recorder_core.is_none(),
+            cores: self.facts.usable_cores,
+            stolen: StolenTime::read(),
+            began_ns: clock_ns(),
+            times: Vec::new(),
+        };
+        let sweep = Sweep::new(&self.plan, &self.specs, &self.options, &mut sidecar, &mut observer);
+        let ended = sweep.run().await;
+        sidecar.shutdown().await;
+        observer.screen.clear();
+        self.keep_times(&observer.times, observer.screen);
+        Ok((observer.results.finish()?, ended))
+    }
+
+    fn session_record(&self, sidecar: &Sidecar) -> SessionRecord {
+        let placement = &self.options.placement;
+        let strategy = match placement.wait_strategy {
+            WaitStrategy::Spin => "spin on a core of its own",
+            WaitStrategy::SpinThenSleep => "spin, then sleep on an eventfd: no core of its own",
+        };
+        let core = |core: usize| core as u32;
+        SessionRecord {
+            schema_version: SESSION_SCHEMA_VERSION,
+            bench_version: env!("CARGO_PKG_VERSION").to_owned(),
+            plan: self.plan.clone(),
+            environment: json!({
+                "host": self.facts,
+                "sidecar": sidecar.hello(),
+                "python": self.python.path,
+                "placement": placement,
+                "openmp": placement.openmp_environment().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+                "command": std::env::args().collect::<Vec<_>>(),
+            }),
+            instrument: Instrument {
+                clock: crate::clock::measure(),
+                wait_strategy: strategy.to_owned(),
+                recorder_core: placement.recorder_core.map(core),
+                engine_cores: placement.engine_cores.iter().copied().map(core).collect(),
+                error_budget: None,
+            },
+            started_at: jiff::Timestamp::now().to_string(),
+        }
+    }
+
+    /// Keeps the measured times for the next estimate. A history that cannot be written costs the estimate, no more.
+    fn keep_times(&self, times: &[MeasuredTime], screen: &Screen) {
+        let mut history = self.history.clone();
+        for epoch in &self.plan.epochs {
+            let of_epoch: Vec<&MeasuredTime> = times.iter().filter(|time| time.key == epoch.key).collect();
+            let load_s = of_epoch.iter().map(|time| time.load_s).find(|load_s| *load_s > 0.0);
+            let runs: Vec<RunTimes<'_>> = of_epoch.iter().map(|time| time.run_times()).collect();
+            if !runs.is_empty() {
+                history.record(&epoch.key, self.facts.usable_cores, load_s, &runs);
+            }
+        }
+        if let Err(err) = history.save(&self.history_file) {
+            screen.say(&format!("warning: {err}"));
+        }
+    }
+}
+
+/// How long a valid run took, for the next estimate.
+struct MeasuredTime {
+    key: EngineKey,
+    point: Point,
+    load_s: f64,
+    run_s: f64,
+    prefill: (u64, u64),
+    decode: (u64, u64),
+}
+
+impl MeasuredTime {
+    fn of(timeline: &Timeline, run_s: f64) -> MeasuredTime {
+        let (mut prefill, mut decode) = ((0, 0), (0, 0));
+        for step in &timeline.steps {
+            let took_ns = step.ended_ns - step.started_ns;
+            if step.prefill_tokens > 0 {
+                prefill = (prefill.0 + took_ns, prefill.1 + u64::from(step.prefill_tokens));
+            } else {
+                decode = (decode.0 + took_ns, decode.1 + 1);
+            }
+        }
+        let run = &timeline.run;
+        let (key, point) = (run.engine_key.clone(), run.point.clone());
+        MeasuredTime { key, point, load_s: run.engine_load_s, run_s, prefill, decode }
+    }
+
+    fn run_times(&self) -> RunTimes<'_> {
+        RunTimes {
+            point: &self.point,
+            run_s: self.run_s,
+            prefill_s: self.prefill.0 as f64 / 1e9,
+            prefill_tokens: self.prefill.1,
+            decode_s: self.decode.0 as f64 / 1e9,
+            decode_steps: self.decode.1,
+        }
+    }
+}
+
+/// What vLLM's parser gets for an engine key.
+fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, CliError> {
+    let model = match builtin_model_config(&key.model) {
+        Some(Ok(config)) => lay_out_model(&key.model, config, cache)?.display().to_string(),
+        _ => key.model.clone(),
+    };
+    let mut argv = vec!["--model".to_owned(), model];
+    if key.tensor_parallel_size != 1 {
+        argv.extend(["--tensor-parallel-size".to_owned(), key.tensor_parallel_size.to_string()]);
+    }
+    if key.quantization == Quantization::Fp8 {
+        // On a CPU vLLM 0.32 has FP8 kernels for per-channel weights only.
+        argv.extend(["--quantization".to_owned(), "fp8_per_channel".to_owned()]);
+    }
+    argv.extend_from_slice(&key.engine_args);
+    Ok(EngineSpec { argv, step_api: key.step_api })
+}
+
+/// The built-in model as the folder that vLLM wants.
+fn lay_out_model(name: &str, config: &str, cache: &Path) -> Result<PathBuf, CliError> {
+    let folder = cache.join("models").join(name.replace(':', "-"));
+    let failed = |source| CliError::Write { what: "write the built-in model to", path: folder.clone(), source };
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let path = folder.join("config.json");
+    if fs::read_to_string(&path).is_ok_and(|there| there == config) {
+        return Ok(folder);
+    }
+    use std::io::Write as _;
+    atomic_file::replace(&path, Durability::Process, |file| file.write_all(config.as_bytes())).map_err(failed)?;
+    Ok(folder)
+}
+
+/// vLLM's KV cache takes most of the memory unless it is told otherwise, and is then written once over.
+const DEFAULT_KV_CACHE_GIB: &str = "4";
+
+fn sidecar_environment(plan: &Plan, cache: &Path, python: &Interpreter) -> Vec<(String, String)> {
+    let version = python.vllm.as_deref().unwrap_or("unknown");
+    let vllm_cache = cache.join("vllm").join(format!("cpu-{version}"));
+    let mut env = vec![("VLLM_CACHE_ROOT".to_owned(), vllm_cache.display().to_string())];
+    let local = |key: &EngineKey| builtin_model_config(&key.model).is_some() || Path::new(&key.model).is_dir();
+    if plan.epochs.iter().all(|epoch| local(&epoch.key)) {
+        env.push(("HF_HUB_OFFLINE".to_owned(), "1".to_owned()));
+    }
+    let sized = |key: &EngineKey| key.engine_args.iter().any(|arg| arg.starts_with("--kv-cache-memory-bytes"));
+    let given = std::env::var_os("VLLM_CPU_KVCACHE_SPACE").is_some();
+    // The variable would override the flag, so it is set only where no engine has the flag.
+    if !given && !plan.epochs.iter().any(|epoch| sized(&epoch.key)) {
+        env.push(("VLLM_CPU_KVCACHE_SPACE".to_owned(), DEFAULT_KV_CACHE_GIB.to_owned()));
+    }
+    env
+}
+
+/// Shows what happens and keeps the results.
+struct Observer<'a> {
+    screen: &'a mut Screen,
+    interrupts: UserInterrupts,
+    results: Results,
+    host_warnings: Vec<String>,
+    recorder_shares_its_core: bool,
+    cores: usize,
+    stolen: StolenTime,
+    began_ns: u64,
+    times: Vec<MeasuredTime>,
+}
+
+impl Progress for Observer<'_> {
+    fn tick(&mut self, totals: &LiveTotals) {
+        self.screen.tick(totals);
+    }
+}
+
+impl Interrupts for Observer<'_> {
+    /// The first interrupt is noted, and the run goes on to its end; the second one counts at once.
+    async fn leave_now(&mut self) {
+        while self.interrupts.seen() < 2 {
+            self.interrupts.next().await;
+            if self.interrupts.seen() == 1 {
+                self.screen.say("interrupted: finishing this run, then leaving; once more to leave now");
+            }
+        }
+    }
+}
+
+impl SweepObserver for Observer<'_> {
+    fn waiting_for(&mut self, what: &str) {
+        self.screen.wait_for(what);
+    }
+
+    fn run_begins(&mut self, point: &Point, repeat: u32, order: u32, total: u32) {
+        self.stolen = StolenTime::read();
+        self.began_ns = clock_ns();
+        self.screen.begin_run(point, repeat, order, total);
+    }
+
+    fn run_ends(&mut self, mut timeline: Timeline) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let run_s = clock_ns().saturating_sub(self.began_ns) as f64 / 1e9;
+        if timeline.run.outcome == Outcome::Completed {
+            let stolen = StolenTime::read().warning_since(self.stolen, run_s, self.cores);
+            let shared = self.recorder_shares_its_core.then(|| "the recorder has no core of its own".to_owned());
+            timeline.run.warnings.extend(self.host_warnings.iter().cloned().chain(stolen).chain(shared));
+        }
+        let entry = self.results.add(&timeline)?;
+        if entry.status == crate::verdict::Status::Valid {
+            self.times.push(MeasuredTime::of(&timeline, run_s));
+        }
+        self.screen.end_run(entry);
+        Ok(())
+    }
+
+    fn leave_after_run(&self) -> bool {
+        self.interrupts.seen() > 0
+    }
+}

@@ -1,0 +1,133 @@
+//! The command line: what can be asked, and the exit status that answers.
+
+mod engine;
+mod error;
+mod interrupts;
+mod report;
+mod runtime;
+mod screen;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device::DeviceClass;
+use crate::report::TableFormat;
+pub use error::{CliError, Exit};
+
+/// Measures a vLLM engine from inside the machine, each token stamped in nanoseconds.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit status: 0 all runs valid; 1 a run was invalid or failed; 2 usage or configuration error; \
+                          3 the engine could not be started; 130 interrupted, with everything finished kept.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure: run a configuration, or the built-in smoke sweep, on one engine that stays loaded
+    Engine(EngineArgs),
+    /// Rebuild every report of a results folder from its recorded runs, or judge a timeline that anyone gives
+    Report(ReportArgs),
+    /// Export the recorded events of a results folder
+    Export(ExportArgs),
+    /// Make the Python environment of a device class, and print its interpreter
+    Env(EnvArgs),
+    /// Print the JSON Schema of summary_report.json
+    Schema,
+}
+
+#[derive(Args, Debug)]
+struct EngineArgs {
+    /// Device class [default: the configuration's, else cpu]
+    #[arg(long, value_enum)]
+    device: Option<DeviceClass>,
+    /// Configuration file; without one the built-in smoke sweep runs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Results folder [default: results/NAME-TIME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Python interpreter that has vLLM; without it bench makes an environment of its own
+    #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
+    python: Option<PathBuf>,
+    /// Runs of every point, instead of what the configuration says
+    #[arg(long, value_name = "N")]
+    repeats: Option<u32>,
+    /// Seed of the plan, instead of the configuration's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print the plan and the estimated time, and measure nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+struct ReportArgs {
+    /// Results folder
+    #[arg(value_name = "DIR", required_unless_present = "events")]
+    folder: Option<PathBuf>,
+    /// A timeline in the layout of `bench export --csv`; needs no engine
+    #[arg(long, value_name = "FILE", conflicts_with = "folder")]
+    events: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+struct ExportArgs {
+    /// Results folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Write events.csv, a row per event
+    #[arg(long, required = true)]
+    csv: bool,
+}
+
+#[derive(Args, Debug)]
+struct EnvArgs {
+    /// Device class
+    #[arg(long, value_enum, default_value_t = DeviceClass::Cpu)]
+    device: DeviceClass,
+}
+
+#[derive(Args, Debug)]
+struct OutputArgs {
+    /// How the result is printed on standard output
+    #[arg(long, value_enum, default_value_t)]
+    format: TableFormat,
+    /// Print nothing but the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Parses the command line, does what it says, and gives the exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Help and version are no errors. Printing fails only if nobody listens.
+            let _ = err.print();
+            return if err.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let outcome = match cli.command {
+        Command::Engine(args) => engine::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Export(args) => report::export(&args),
+        Command::Env(args) => runtime::make(args.device),
+        Command::Schema => screen::print(crate::report::REPORT_SCHEMA),
+    };
+    outcome
+        .unwrap_or_else(|err| {
+            screen::error(&err.to_string());
+            err.exit()
+        })
+        .into()
+}

@@ -1,0 +1,27 @@
+//! `bench report` and `bench export`: everything that needs recorded runs and no engine.
+
+use super::error::{CliError, Exit};
+use super::{ExportArgs, ReportArgs, screen};
+use crate::report::{self, Report};
+
+/// Rebuilds a results folder, or judges a given timeline, and prints the result.
+pub(super) fn run(args: &ReportArgs) -> Result<Exit, CliError> {
+    let report = match (&args.events, &args.folder) {
+        (Some(events), _) => report::from_csv(events)?,
+        (None, Some(folder)) => report::rebuild(folder)?,
+        (None, None) => Report::empty(None), // clap asks for one of them
+    };
+    screen::print_report(&report, args.output.format)?;
+    Ok(exit_of(&report))
+}
+
+/// Writes the events of a results folder beside its report.
+pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
+    let path = report::export_csv(&args.folder)?;
+    screen::print(&format!("{}\n", path.display()))
+}
+
+/// The exit status that a report's verdicts ask for.
+pub(super) fn exit_of(report: &Report) -> Exit {
+    if report.exit_status() == 0 { Exit::Valid } else { Exit::Invalid }
+}
