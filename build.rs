@@ -1,5 +1,8 @@
 //! Compiles the ring twice: into the crate through cxx, and into the shared library that the sidecar loads.
 
+#[path = "build/assets.rs"]
+mod assets;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +18,10 @@ fn main() {
         linked.flag(flag);
     });
     linked.compile("bench_ring_cxx");
-    shared_library(&out.join("libbench_ring.so"));
+    let library = out.join("libbench_ring.so");
+    shared_library(&library);
+    println!("cargo::rustc-env=BENCH_RING_LIBRARY={}", library.display());
+    assets::generate(Path::new("python_sidecar/bench_sidecar"), &library, &out.join("assets.rs"));
 }
 
 /// The same ring with the Python module, always optimised: a debug build of the harness measures the same engine.

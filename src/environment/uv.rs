@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::environment::EnvironmentError;
 use crate::environment::base::BasePython;
 use crate::environment::host::Host;
+use crate::environment::installation::Installation;
 use crate::environment::lock;
-use crate::environment::managed::Installation;
 use crate::environment::process::{Captured, capture};
-use crate::environment::EnvironmentError;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// With any of these the user has told uv where to look for packages.
@@ -131,7 +131,9 @@ fn pip_settings(config: &str, host: &Host) -> Vec<(&'static str, String)> {
 /// `install`, and that before `global`.
 fn pip_setting(config: &str, key: &str) -> Option<String> {
     [":env:", "install", "global"].iter().find_map(|section| {
-        let value = config.lines().find_map(|line| line.strip_prefix(section)?.strip_prefix('.')?.strip_prefix(key)?.strip_prefix('='))?;
+        let value = config
+            .lines()
+            .find_map(|line| line.strip_prefix(section)?.strip_prefix('.')?.strip_prefix(key)?.strip_prefix('='))?;
         // Python's notation of a string, in which a list in a file has its line ends escaped.
         let value = value.trim().trim_matches(['\'', '"']).replace("\\n", " ");
         let value = value.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,0 +1,21 @@
+//! The Python that an engine runs on: one that the user names, or one that `bench` makes and keeps; and what the
+//! sidecar needs beside it.
+
+pub mod assets;
+mod base;
+mod error;
+mod host;
+mod installation;
+mod interpreter;
+mod lock;
+mod managed;
+mod process;
+mod progress;
+mod uv;
+
+pub use error::EnvironmentError;
+pub use host::Host;
+pub use interpreter::{Interpreter, PythonVersion};
+pub use lock::Lock;
+pub use managed::{OnProgress, managed};
+pub use progress::Progress;
