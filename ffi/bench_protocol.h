@@ -18,9 +18,9 @@
 // Most records that a ring may hold; a header that claims more is refused.
 #define BENCH_MAX_CAPACITY 16777216u
 // Stands in a count for a value that the engine did not give.
-#define BENCH_UNKNOWN_COUNT 0xffffffffu
+#define BENCH_UNKNOWN_COUNT 0xFFFFFFFFu
 // Stands in a time for a value that the engine did not give.
-#define BENCH_ABSENT_NS 0xffffffffffffffffull
+#define BENCH_ABSENT_NS 0xFFFFFFFFFFFFFFFFull
 
 // Up to 8 token events of one step, all known at emitted_ns. `count` of the 8 slots are used.
 #define BENCH_KIND_TOKENS 1u

@@ -9,8 +9,12 @@ Needs Python 3.11 (tomllib) and nothing else.
 
 import struct
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]  # a table of protocol.toml
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "ffi" / "protocol.toml"
@@ -26,9 +30,10 @@ HEAD = [
 ]
 
 
-def laid_out(record):
+def laid_out(record: Record) -> list[Record]:
     """The record's fields with head and offsets; refuses padding and any size but the record's."""
-    offset, fields = 0, []
+    offset = 0
+    fields: list[Record] = []
     for field in HEAD + record["fields"]:
         size = SIZES[field["type"]]
         if offset % size:
@@ -40,32 +45,56 @@ def laid_out(record):
     return fields
 
 
-def c_header():
-    out = [f"// {NOTE}", "#ifndef BENCH_PROTOCOL_H", "#define BENCH_PROTOCOL_H", "", "#include <stddef.h>", "#include <stdint.h>", ""]
+def c_header() -> str:
+    """The records as C structs, with what C++ can check of their layout."""
+    out = [
+        f"// {NOTE}",
+        "#ifndef BENCH_PROTOCOL_H",
+        "#define BENCH_PROTOCOL_H",
+        "",
+        "#include <stddef.h>",
+        "#include <stdint.h>",
+        "",
+    ]
     out += [f"#define BENCH_ABI_VERSION {SPEC['abi_version']}u", f"#define BENCH_RING_MAGIC {SPEC['magic']:#x}ull"]
     out += [f"#define BENCH_RECORD_SIZE {SPEC['record_size']}u", ""]
     for constant in SPEC["constant"]:
         out += [f"// {constant['doc']}", f"#define BENCH_{constant['name']} {literal(constant['value'], 'u', 'ull')}"]
     for record in SPEC["record"]:
         name = record["name"]
-        out += ["", f"// {record['doc']}", f"#define BENCH_KIND_{name.upper()} {record['kind']}u", f"struct bench_{name.lower()}_record {{"]
+        out += [
+            "",
+            f"// {record['doc']}",
+            f"#define BENCH_KIND_{name.upper()} {record['kind']}u",
+            f"struct bench_{name.lower()}_record {{",
+        ]
         for field in laid_out(record):
             array = f"[{field['length']}]" if field["length"] > 1 else ""
             out.append(f"  {field['type'].replace('u', 'uint')}_t {field['name']}{array};  // {field['doc']}")
         out += ["};", "#ifdef __cplusplus", f"static_assert(sizeof(bench_{name.lower()}_record) == BENCH_RECORD_SIZE);"]
-        out += [f"static_assert(offsetof(bench_{name.lower()}_record, {f['name']}) == {f['offset']});" for f in laid_out(record)]
+        out += [
+            f"static_assert(offsetof(bench_{name.lower()}_record, {f['name']}) == {f['offset']});"
+            for f in laid_out(record)
+        ]
         out.append("#endif")
-    return "\n".join(out + ["", "#endif", ""])
+    return "\n".join([*out, "", "#endif", ""])
 
 
-def rust_module():
+def rust_module() -> str:
+    """The records as plain-old-data structs."""
     out = [f"// {NOTE}", "", "//! Records and constants of the data plane.", "", "use bytemuck::{Pod, Zeroable};", ""]
-    out += ["/// Version of the layout; both sides refuse any other.", f"pub const ABI_VERSION: u32 = {SPEC['abi_version']};"]
+    out += [
+        "/// Version of the layout; both sides refuse any other.",
+        f"pub const ABI_VERSION: u32 = {SPEC['abi_version']};",
+    ]
     out += ["/// First word of a ring's header.", f"pub const MAGIC: u64 = {SPEC['magic']:#x};"]
     out += ["/// Bytes in a record: one cache line.", f"pub const RECORD_SIZE: usize = {SPEC['record_size']};"]
     for constant in SPEC["constant"]:
         kind = "u32" if constant["value"] < 2**32 else "u64"
-        out += [f"/// {constant['doc']}", f"pub const {constant['name']}: {kind} = {literal(constant['value'], '', '')};"]
+        out += [
+            f"/// {constant['doc']}",
+            f"pub const {constant['name']}: {kind} = {literal(constant['value'], '', '')};",
+        ]
     for record in SPEC["record"]:
         out += ["", f"/// {record['doc']}", "#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]", "#[repr(C)]"]
         out.append(f"pub struct {record['name']}Record {{")
@@ -74,29 +103,47 @@ def rust_module():
             out += [f"    /// {field['doc']}", f"    pub {field['name']}: {kind},"]
         out += ["}", "", f"impl {record['name']}Record {{", "    /// Value of `kind` in this record."]
         out += [f"    pub const KIND: u8 = {record['kind']};", "}"]
-    return "\n".join(out + [""])
+    return "\n".join([*out, ""])
 
 
-def python_module():
-    out = [f'"""Records and constants of the data plane. {NOTE}"""', "", "import struct", "from typing import Final", ""]
+def python_module() -> str:
+    """The records as struct formats, in the form that ruff's formatter leaves alone."""
+    out = [
+        f'"""Records and constants of the data plane. {NOTE}"""',
+        "",
+        "import struct",
+        "from typing import Final",
+        "",
+    ]
     out += [f"ABI_VERSION: Final = {SPEC['abi_version']}", f"RECORD_SIZE: Final = {SPEC['record_size']}", ""]
     for constant in SPEC["constant"]:
         out += [f"# {constant['doc']}", f"{constant['name']}: Final = {literal(constant['value'], '', '')}"]
     for record in SPEC["record"]:
         name, fields = record["name"].upper(), laid_out(record)
-        pattern = "<" + "".join(CODES[f["type"]] if f["length"] == 1 else f"{f['length']}{CODES[f['type']]}" for f in fields)
+        pattern = "<" + "".join(
+            CODES[f["type"]] if f["length"] == 1 else f"{f['length']}{CODES[f['type']]}" for f in fields
+        )
         assert struct.calcsize(pattern) == SPEC["record_size"]
         names = ", ".join(f["name"] + (f"[{f['length']}]" if f["length"] > 1 else "") for f in fields)
-        out += ["", f"# {record['doc']}", f"# Fields: {names}", f"KIND_{name}: Final = {record['kind']}", f'{name}: Final = struct.Struct("{pattern}")']
-    return "\n".join(out + [""])
+        lines = textwrap.wrap(f"Fields: {names}", 118)
+        out += [
+            "",
+            f"# {record['doc']}",
+            *(f"# {line}" for line in lines),
+            f"KIND_{name}: Final = {record['kind']}",
+            f'{name}: Final = struct.Struct("{pattern}")',
+        ]
+    return "\n".join([*out, ""])
 
 
-def literal(value, suffix32, suffix64):
-    text = f"{value:#x}" if value > 2**31 else str(value)
+def literal(value: int, suffix32: str, suffix64: str) -> str:
+    """Masks in hexadecimal, as every formatter of the three languages leaves them."""
+    text = f"{value:#X}".replace("0X", "0x") if value > 2**31 else str(value)
     return text + (suffix32 if value < 2**32 else suffix64)
 
 
-def main():
+def main() -> int:
+    """Writes what differs, or with --check names it; returns the exit status."""
     files = {
         ROOT / "ffi" / "bench_protocol.h": c_header(),
         ROOT / "src" / "ring" / "protocol.rs": rust_module(),
@@ -105,7 +152,9 @@ def main():
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} differs from ffi/protocol.toml: run python3 ffi/generate.py", file=sys.stderr)
+            print(
+                f"{path.relative_to(ROOT)} differs from ffi/protocol.toml: run python3 ffi/generate.py", file=sys.stderr
+            )
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,9 @@ TOKENS_PER_RECORD: Final = 8
 # Most records that a ring may hold; a header that claims more is refused.
 MAX_CAPACITY: Final = 16777216
 # Stands in a count for a value that the engine did not give.
-UNKNOWN_COUNT: Final = 0xffffffff
+UNKNOWN_COUNT: Final = 0xFFFFFFFF
 # Stands in a time for a value that the engine did not give.
-ABSENT_NS: Final = 0xffffffffffffffff
+ABSENT_NS: Final = 0xFFFFFFFFFFFFFFFF
 
 # Up to 8 token events of one step, all known at emitted_ns. `count` of the 8 slots are used.
 # Fields: kind, count, flags, step, emitted_ns, request[8], tokens[8]
@@ -25,12 +25,14 @@ KIND_TOKENS: Final = 1
 TOKENS: Final = struct.Struct("<BBHIQ8I8H")
 
 # One engine step, pushed after it.
-# Fields: kind, count, flags, step, emitted_ns, started_ns, ended_ns, prefill_tokens, decode_tokens, waiting, kv_cache_usage_ppm, tap_push_ns, token_events, prefill_requests, decode_requests, running, preemptions
+# Fields: kind, count, flags, step, emitted_ns, started_ns, ended_ns, prefill_tokens, decode_tokens, waiting,
+# kv_cache_usage_ppm, tap_push_ns, token_events, prefill_requests, decode_requests, running, preemptions
 KIND_STEP: Final = 2
 STEP: Final = struct.Struct("<BBHIQQQIIIIIIHHHH")
 
 # A request has ended. `count` is the reason (1 stop, 2 length, 3 abort, 4 error, 5 other), `flags` its preemptions.
-# Fields: kind, count, flags, step, emitted_ns, queued_ns, scheduled_ns, first_token_ns, last_token_ns, request, prompt_tokens, output_tokens, cached_tokens
+# Fields: kind, count, flags, step, emitted_ns, queued_ns, scheduled_ns, first_token_ns, last_token_ns, request,
+# prompt_tokens, output_tokens, cached_tokens
 KIND_FINISH: Final = 3
 FINISH: Final = struct.Struct("<BBHIQQQQQIIII")
 

@@ -19,9 +19,9 @@ pub const TOKENS_PER_RECORD: u32 = 8;
 /// Most records that a ring may hold; a header that claims more is refused.
 pub const MAX_CAPACITY: u32 = 16777216;
 /// Stands in a count for a value that the engine did not give.
-pub const UNKNOWN_COUNT: u32 = 0xffffffff;
+pub const UNKNOWN_COUNT: u32 = 0xFFFFFFFF;
 /// Stands in a time for a value that the engine did not give.
-pub const ABSENT_NS: u64 = 0xffffffffffffffff;
+pub const ABSENT_NS: u64 = 0xFFFFFFFFFFFFFFFF;
 
 /// Up to 8 token events of one step, all known at emitted_ns. `count` of the 8 slots are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
