@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <limits>
 #include <new>
 
 namespace bench {
@@ -38,10 +39,11 @@ int check_header(const Header& header, std::uint32_t stream, std::size_t bytes) 
   if (header.magic != BENCH_RING_MAGIC) return BENCH_RING_BAD_MAGIC;
   if (header.abi_version != BENCH_ABI_VERSION) return BENCH_RING_BAD_ABI;
   if (header.record_size != BENCH_RECORD_SIZE || header.stream != stream) return BENCH_RING_BAD_LAYOUT;
-  if (!is_capacity(header.capacity) || bench_ring_bytes(header.capacity) != bytes) return BENCH_RING_BAD_LAYOUT;
+  const std::uint32_t capacity = header.capacity;  // read once: the peer may still write to it
+  if (!is_capacity(capacity) || bench_ring_bytes(capacity) != bytes) return BENCH_RING_BAD_LAYOUT;
   const std::uint64_t head = header.head.load(std::memory_order_acquire);  // partner: Producer::publish
   const std::uint64_t tail = header.tail.load(std::memory_order_acquire);  // partner: Consumer::pop
-  return head - tail <= header.capacity ? BENCH_RING_OK : BENCH_RING_BAD_INDEX;
+  return head - tail <= capacity ? BENCH_RING_OK : BENCH_RING_BAD_INDEX;
 }
 
 }  // namespace
@@ -50,7 +52,8 @@ int Mapping::open(int fd, std::uint32_t stream, Mapping* out) noexcept {
   struct stat info;
   if (fstat(fd, &info) != 0) return BENCH_RING_SYSTEM_ERROR;
   const auto bytes = static_cast<std::size_t>(info.st_size);
-  if (bytes < kHeaderBytes + 2 * BENCH_RECORD_SIZE) return BENCH_RING_BAD_MEMORY;
+  if (bytes < bench_ring_bytes(2)) return BENCH_RING_BAD_MEMORY;
+  if (bytes > bench_ring_bytes(BENCH_MAX_CAPACITY)) return BENCH_RING_BAD_LAYOUT;  // before mmap takes all of it
   if (const int status = check_sealed(fd); status != BENCH_RING_OK) return status;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
   if (memory == MAP_FAILED) return BENCH_RING_BAD_MEMORY;
@@ -58,7 +61,8 @@ int Mapping::open(int fd, std::uint32_t stream, Mapping* out) noexcept {
   out->bytes_ = bytes;
   if (const int status = check_header(*out->header, stream, bytes); status != BENCH_RING_OK) return status;
   out->records = reinterpret_cast<bench_record*>(static_cast<char*>(memory) + kHeaderBytes);
-  out->mask = out->header->capacity - 1;
+  // From the size, which is sealed and has just been found equal to the capacity's.
+  out->mask = (bytes - kHeaderBytes) / BENCH_RECORD_SIZE - 1;
   out->locked = mlock(memory, bytes) == 0;
   return BENCH_RING_OK;
 }
@@ -76,10 +80,11 @@ Producer::Producer(Mapping* mapping, int wake_fd) noexcept
 
 bool Producer::has_room(std::uint32_t n) noexcept {
   const std::uint64_t capacity = mapping_->mask + 1;
-  if (capacity - (head_ - cached_tail_) >= n) return true;
+  // Of a consumer ahead of us, or too far behind, `used` is more than the capacity: it is broken, and there is no room.
+  const auto fits = [=](std::uint64_t used) { return used <= capacity && capacity - used >= n; };
+  if (fits(head_ - cached_tail_)) return true;
   cached_tail_ = mapping_->header->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
-  const std::uint64_t used = head_ - cached_tail_;
-  return used <= capacity && capacity - used >= n;  // a consumer ahead of us is broken: no room, counted
+  return fits(head_ - cached_tail_);
 }
 
 void Producer::publish(std::uint32_t n) noexcept {
@@ -146,16 +151,18 @@ int Consumer::wait(std::uint32_t timeout_ms) noexcept {
   auto& header = *mapping_->header;
   header.waiting.store(1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: Producer::publish
+  int ready = 0;
   if (header.head.load(std::memory_order_acquire) == tail_) {  // partner: Producer::publish
     pollfd wanted{wake_fd_, POLLIN, 0};
-    const int ready = poll(&wanted, 1, static_cast<int>(timeout_ms));
+    constexpr std::uint32_t kMost = std::numeric_limits<int>::max();  // poll takes a negative limit for none
+    ready = poll(&wanted, 1, static_cast<int>(timeout_ms < kMost ? timeout_ms : kMost));
     if (ready < 0 && errno != EINTR) return BENCH_RING_SYSTEM_ERROR;
   }
   header.waiting.store(0, std::memory_order_relaxed);
+  if (ready <= 0) return BENCH_RING_OK;  // a wake-up still under way only makes the next sleep a short one
   std::uint64_t count;
-  // Empties the eventfd, which is non-blocking; nothing to read is the usual case.
-  [[maybe_unused]] const ssize_t got = read(wake_fd_, &count, sizeof count);
-  return BENCH_RING_OK;
+  // Readable, so that this blocks on no eventfd; a descriptor that is none must not turn the sleep into a spin.
+  return read(wake_fd_, &count, sizeof count) == sizeof count ? BENCH_RING_OK : BENCH_RING_SYSTEM_ERROR;
 }
 
 }  // namespace bench

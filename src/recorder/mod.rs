@@ -277,7 +277,7 @@ fn record_tokens(
         }
         live.tokens(u64::from(count));
         if !std::mem::replace(&mut has_token[request as usize], true) {
-            live.first_token(received_ns - event.scheduled_ns);
+            live.first_token(received_ns.saturating_sub(event.scheduled_ns));
         }
         let token = TokenEvent {
             received_ns,
