@@ -1,69 +1,73 @@
-//! Drives a vLLM engine from Rust, without the command line: start, submit, read token events, shut down.
+//! Drives a vLLM engine from Rust, without the command line: start it, submit, read token events, shut down.
 //!
-//!     cargo run --release --example drive_engine -- PYTHON PACKAGE_DIR RING_LIBRARY
+//!     cargo run --release --example drive_engine
+//!
+//! It runs on the managed Python environment, which is made first if need be, with a tiny model of random weights.
+
 use std::time::Duration;
 
-use bench::device::{Placement, Topology};
+use bench::config::BUILTIN_MODEL_CONFIG;
+use bench::device::{DeviceClass, Placement, Topology};
+use bench::environment::{Host, Lock, assets, managed};
 use bench::plan::{Drive, Limits, StepApi};
 use bench::session::{EngineSpec, Event, RequestSpec, Sidecar, SidecarOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let options = SidecarOptions {
-        python: args.next().unwrap().into(),
-        package: args.next().unwrap().into(),
-        ring_library: args.next().unwrap().into(),
+    // A Python that has vLLM, the sidecar's files, and a model: a folder with nothing but its config.json.
+    let host = Host::of_process();
+    let python = managed(&host, &Lock::of_device(DeviceClass::Cpu)?, &mut |progress| eprintln!("{progress}"))?;
+    let assets = assets::lay_out(&host.cache_dir()?)?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("config.json"), BUILTIN_MODEL_CONFIG)?;
+
+    let mut sidecar = Sidecar::start(&SidecarOptions {
+        python: python.path,
+        package: assets.package,
+        ring_library: assets.ring_library,
         placement: Placement::choose(&Topology::of_this_machine()?),
-        log: std::env::temp_dir().join("drive_engine.log"),
-        env: Vec::new(),
-    };
-    let mut sidecar = Sidecar::start(&options).await?;
-    let argv = "--model configs/models/tiny-llama --load-format dummy --skip-tokenizer-init --enforce-eager --max-model-len 2048 --max-num-seqs 64 --kv-cache-memory-bytes 1073741824 --dtype float32";
-    let spec = EngineSpec { argv: shlex::split(argv).unwrap(), step_api: StepApi::EngineCore };
-    let mut engine = sidecar.load(&spec).await?;
-    println!("{:?}", engine.facts());
-    for batch in [1u32, 8, 64] {
-        let requests: Vec<_> = (0..batch)
-            .map(|i| RequestSpec { prompt: (0..128).map(|t| (t * 7 + i) % 2000).collect(), output_tokens: 64 })
-            .collect();
-        engine.reset().await?;
-        engine.stage(&requests, "example").await?;
-        let mut window = engine.begin(Limits::default(), Drive::Free).await?;
-        let submitted_ns = window.submit(&(0..batch).collect::<Vec<_>>())?;
-        let mut open = batch;
-        let mut events = Vec::new();
-        let mut transport = Vec::new();
-        let mut tap = Vec::new();
-        let mut first = 0;
-        while open > 0 {
-            events.clear();
-            window.wait_for_events(&mut events, Duration::from_secs(60))?;
-            for event in &events {
-                match event {
-                    Event::Token { emitted_ns, received_ns, .. } => {
-                        transport.push(received_ns - emitted_ns);
-                        if first == 0 {
-                            first = received_ns - submitted_ns
-                        }
-                    }
-                    Event::Step(step) => tap.push(step.tap_push_ns),
-                    Event::Finish(_) => open -= 1,
-                    _ => {}
+        log: folder.path().join("sidecar.log"),
+        env: vec![("HF_HUB_OFFLINE".into(), "1".into())],
+    })
+    .await?;
+    let flags = "--load-format dummy --skip-tokenizer-init --enforce-eager --dtype float32 --max-model-len 1024 \
+                 --kv-cache-memory-bytes 268435456";
+    let mut argv = vec!["--model".to_owned(), folder.path().display().to_string()];
+    argv.extend(flags.split_ascii_whitespace().map(str::to_owned));
+    let mut engine = sidecar.load(&EngineSpec { argv, step_api: StepApi::EngineCore }).await?;
+    println!("vLLM {}, loaded in {:.1} s", engine.facts().vllm_version, engine.load_s());
+
+    // Prompts are token ids. The handle of a request is its place in the list.
+    let prompt = |first: u32| (first..first + 32).collect();
+    let requests = [0, 100].map(|first| RequestSpec { prompt: prompt(first), output_tokens: 8 });
+    engine.stage(&requests, "example").await?;
+    let mut window = engine.begin(Limits::default(), Drive::Free).await?;
+    let submitted_ns = window.submit(&[0, 1])?;
+    let (mut unfinished, mut tokens, mut events) = (requests.len(), 0, Vec::new());
+    while unfinished > 0 {
+        events.clear();
+        if !window.wait_for_events(&mut events, Duration::from_secs(60))? {
+            return Err("the engine has given no sign for a minute".into());
+        }
+        for event in &events {
+            match event {
+                Event::Token { request, step, count, emitted_ns, received_ns } => {
+                    tokens += count;
+                    let since_submit_us = (received_ns - submitted_ns) / 1000;
+                    let transport_ns = received_ns - emitted_ns;
+                    println!(
+                        "step {step}: request {request}, {since_submit_us} us after submit, transport {transport_ns} ns"
+                    );
                 }
+                Event::Finish(_) => unfinished -= 1,
+                Event::Step(_) | Event::Ended => {}
             }
         }
-        window.end()?;
-        let ended = engine.ended(window, None, &mut sidecar).await?;
-        transport.sort();
-        tap.sort();
-        println!(
-            "batch {batch}: ttft {first} transport p50 {} p99 {} tap p50 {} {ended:?}",
-            transport[transport.len() / 2],
-            transport[transport.len() * 99 / 100],
-            tap[tap.len() / 2]
-        );
     }
+    window.end()?;
+    let ended = engine.ended(window, None, &mut sidecar).await?;
+    println!("{tokens} tokens in {} steps", ended.steps);
+    assert_eq!(tokens, 16, "each request gives exactly what was asked");
     engine.shutdown().await;
     sidecar.shutdown().await;
     Ok(())
