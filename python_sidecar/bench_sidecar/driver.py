@@ -6,7 +6,6 @@ and the run ends with a record, so that nothing but the engine's own work stands
 
 import array
 import gc
-import mmap
 import os
 import queue
 import socket
@@ -16,15 +15,21 @@ import time
 import traceback
 from collections.abc import Iterator
 from types import ModuleType
+from typing import NoReturn
 
 from . import protocol
-from .control import Channel, Message
-from .engine import Engine, EngineError, Finish, StepStats, library_tap
+from .control import Channel, ControlError, Message
+from .engine import Engine, EngineError
+from .records import unpack_requests
 from .ring import EventRing, RequestRing
+from .tap import library_push
 
 # How long an idle engine looks at the ring before it sleeps, and how long it sleeps at most before it looks again.
 SPIN_NS = 2_000_000
 SLEEP_MS = 100
+# Steps in a row in which the engine has work and no model runs. An engine that has failed inside may go on so for ever;
+# a full pipeline and the clearing away of finished requests take one or two.
+MAX_EMPTY_STEPS = 100_000
 
 
 class Control:
@@ -33,6 +38,7 @@ class Control:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._received: queue.SimpleQueue[tuple[Message, list[int]]] = queue.SimpleQueue()
+        self._sending = threading.Lock()
         threading.Thread(target=self._read, name="control", daemon=True).start()
 
     def receive(self) -> tuple[Message, list[int]]:
@@ -40,16 +46,28 @@ class Control:
         return self._received.get()
 
     def send(self, message: Message) -> None:
-        """Sends one message."""
-        self.channel.send(message)
+        """Sends one message. Leaves the process if the harness is gone."""
+        try:
+            with self._sending:
+                self.channel.send(message)
+        except OSError:
+            self._leave(0)
 
-    def _read(self) -> None:
+    def _read(self) -> NoReturn:
         try:
             while (received := self.channel.receive()) is not None:
                 self._received.put(received)
-        except OSError as err:
-            print(f"bench: the control channel failed: {err}", file=sys.stderr)
-        os._exit(0)  # nobody is left to work for
+        except ControlError as err:
+            print(f"bench: the control channel is broken: {err}", file=sys.stderr)
+            self.send({"event": "failed", "stage": "control", "kind": type(err).__name__, "message": str(err)})
+            self._leave(1)
+        except OSError:
+            pass  # a reset connection: the harness died with words of ours unread
+        self._leave(0)
+
+    def _leave(self, status: int) -> NoReturn:
+        """Ends the process from any thread, whatever the engine is doing: nobody is left to work for."""
+        os._exit(status)
 
 
 class Driver:
@@ -61,6 +79,8 @@ class Driver:
         self.events = events
         self.requests = requests
         self.stepped = False
+        self.granted = 0
+        self.empty_steps = 0
         self.stepping_ns = 0
         self.refused: list[int] = []
 
@@ -95,7 +115,9 @@ class Driver:
         """Builds the requests of a run from the prompts in a sealed memfd."""
         self.engine.unstage()
         lengths = message["prompt_tokens"]
-        prompts = _prompts(fds[0], lengths) if fds else iter(())
+        if len(fds) != 1:
+            raise EngineError(f"the prompts come in one memfd; {len(fds)} descriptors came with the message")
+        prompts = _prompts(fds[0], lengths)
         for handle, (prompt, output_tokens) in enumerate(zip(prompts, message["output_tokens"], strict=True)):
             self.engine.stage(handle, prompt, output_tokens, message["salt"])
         return {"staged": len(lengths)}
@@ -106,65 +128,71 @@ class Driver:
         self.stepping_ns = 0
         self.refused = []
         self.events.begin()
+        # Before the reply: from then on requests come, and they must not wait for a collection.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         return {}
 
     def run(self) -> None:
         """One run: from the first submit to the record that ends it. Reports how it went on the channel."""
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         try:
-            steps = self._window()
-            self._push_finished(self.engine.drain(), steps)
+            self._window()
+            steps = self.events.tapped()[0]
+            aborted = self.engine.drain()
         finally:
             gc.enable()
             gc.unfreeze()
-        ended = protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0)
-        self.events.push(ended)
+        for finish in aborted:
+            self.events.push(finish.pack(steps))
+        self.events.push(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
         self.control.send({"event": "ended", "steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused})
 
-    def _window(self) -> int:
-        """Submits and steps until the run is ended; returns the number of steps."""
-        steps = granted = 0
-        idle_since = time.monotonic_ns()
-        while True:
-            for kind, value in _records(self.requests.pop()):
-                if kind == protocol.KIND_SUBMIT:
-                    if not self.engine.submit(value):
-                        self.refused.append(value)
-                elif kind == protocol.KIND_GRANT:
-                    granted += value
-                elif kind == protocol.KIND_END:
-                    return steps
-            if self.engine.has_work() and (granted or not self.stepped):
-                steps += self._step()
-                granted -= self.stepped
-                idle_since = time.monotonic_ns()
-            elif time.monotonic_ns() - idle_since > SPIN_NS:
+    def _window(self) -> None:
+        """Submits and steps until the run is ended."""
+        self.granted = self.empty_steps = 0
+        idle_since_ns = time.monotonic_ns()
+        while self._take_requests():
+            if self.engine.has_work() and (self.granted or not self.stepped):
+                self._step()
+                idle_since_ns = time.monotonic_ns()
+            elif time.monotonic_ns() - idle_since_ns > SPIN_NS:
                 self.requests.wait(SLEEP_MS)
 
-    def _step(self) -> int:
-        """One engine step with its record; 1 if the model ran. Under async scheduling a step may return nothing."""
+    def _take_requests(self) -> bool:
+        """Carries out all that is in the request ring; False if the run is over."""
+        while popped := self.requests.pop():
+            for kind, value in unpack_requests(popped):
+                if kind == protocol.KIND_END:
+                    return False
+                if kind == protocol.KIND_GRANT:
+                    self.granted += value
+                elif not self.engine.submit(value):
+                    self.refused.append(value)
+        return True
+
+    def _step(self) -> None:
+        """One engine step with its record. A step in which no model ran has none, and uses up no grant."""
         before = self.events.tapped()[0]
         started_ns = time.monotonic_ns()
         stats = self.engine.step()
         ended_ns = time.monotonic_ns()
         self.stepping_ns += ended_ns - started_ns
-        tapped, tap_push_ns, token_events = self.events.tapped()
-        if tapped == before and not stats.finished:
-            return 0
         if self.engine.is_failed():
             raise EngineError("a worker process of the engine has died")
+        tapped, tap_push_ns, token_events = self.events.tapped()
         if tapped == before:
             tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
+            if not stats.finished:
+                self.empty_steps += 1
+                if self.empty_steps > MAX_EMPTY_STEPS:
+                    raise EngineError(f"the engine has work, and ran no model in {MAX_EMPTY_STEPS} steps in a row")
+                return
+        self.empty_steps = 0
+        self.granted = max(self.granted - 1, 0)
         step = max(tapped - 1, 0)
-        record = _step_record(step, stats, started_ns, ended_ns, tap_push_ns, token_events)
-        self.events.push(record + b"".join(_finish_record(finish, step) for finish in stats.finished))
-        return tapped - before
-
-    def _push_finished(self, finished: list[Finish], step: int) -> None:
-        for finish in finished:
-            self.events.push(_finish_record(finish, step))
+        record = stats.pack(step, started_ns, ended_ns, tap_push_ns, token_events)
+        self.events.push(record + b"".join(finish.pack(step) for finish in stats.finished))
 
 
 def run_engine_process(message: Message, fds: list[int], library: ModuleType) -> int:
@@ -186,7 +214,7 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
         checked = engine.self_test()
         events = EventRing(library, event_fd, event_wake[0] if event_wake else -1)
         requests = RequestRing(library, request_fd, request_wake_fd)
-        engine.tap.push = library_tap(library, events.handle)
+        engine.tap.push = library_push(library, events.handle)
         facts = engine.facts()
         facts["other"] |= {"self_test": checked, "event_ring": events.describe()}
         control.send(
@@ -194,12 +222,9 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
         )
         stage = "run"
         Driver(control, engine, events, requests).serve()
-    except BrokenPipeError:
-        return 0  # the harness is gone
     except BaseException as err:
         traceback.print_exc()
-        failed = {"event": "failed", "stage": stage, "kind": type(err).__name__, "message": _in_words(err)}
-        control.send(failed)
+        control.send({"event": "failed", "stage": stage, "kind": type(err).__name__, "message": _in_words(err)})
         return 1
     return 0
 
@@ -212,63 +237,14 @@ def _in_words(err: BaseException) -> str:
 def _prompts(fd: int, lengths: list[int]) -> Iterator[list[int]]:
     """The prompts that stand one after the other in a memfd of 32-bit token ids."""
     total = sum(lengths)
-    if os.fstat(fd).st_size < 4 * total:
-        raise EngineError(f"the staged memory holds {os.fstat(fd).st_size} bytes, {4 * total} are needed")
-    with mmap.mmap(fd, 4 * total, prot=mmap.PROT_READ) as memory:
-        tokens = array.array("I")
-        tokens.frombytes(memory[:])
+    tokens = array.array("I")
+    with open(fd, "rb", closefd=False) as memory:
+        memory.seek(0)
+        try:
+            tokens.fromfile(memory, total)
+        except EOFError:
+            raise EngineError(f"the staged memory holds {len(tokens)} token ids, {total} are needed") from None
     at = 0
     for length in lengths:
         yield tokens[at : at + length].tolist()
         at += length
-
-
-def _records(popped: bytes) -> Iterator[tuple[int, int]]:
-    """Kind and value (handle or count) of each request record; ValueError for a kind that is none."""
-    for at in range(0, len(popped), protocol.RECORD_SIZE):
-        kind, _count, _flags, _step, _emitted_ns, value, *_ = protocol.SUBMIT.unpack_from(popped, at)
-        if kind not in (protocol.KIND_SUBMIT, protocol.KIND_GRANT, protocol.KIND_END):
-            raise ValueError(f"the request ring holds a record of unknown kind {kind}")
-        yield kind, value
-
-
-def _step_record(
-    step: int, stats: StepStats, started_ns: int, ended_ns: int, tap_push_ns: int, token_events: int
-) -> bytes:
-    return protocol.STEP.pack(
-        protocol.KIND_STEP,
-        0,
-        0,
-        step,
-        0,
-        started_ns,
-        ended_ns,
-        stats.prefill_tokens,
-        stats.decode_tokens,
-        stats.waiting,
-        round(stats.kv_cache_usage * 1e6),
-        tap_push_ns,
-        token_events,
-        stats.prefill_requests,
-        stats.decode_requests,
-        stats.running,
-        stats.preemptions,
-    )
-
-
-def _finish_record(finish: Finish, step: int) -> bytes:
-    return protocol.FINISH.pack(
-        protocol.KIND_FINISH,
-        finish.reason,
-        min(finish.preemptions, 0xFFFF),
-        step,
-        0,
-        finish.queued_ns,
-        finish.scheduled_ns,
-        finish.first_token_ns,
-        finish.last_token_ns,
-        finish.handle,
-        finish.prompt_tokens,
-        finish.output_tokens,
-        finish.cached_tokens,
-    )

@@ -5,14 +5,11 @@ reset. Names that differ between vLLM versions are looked up before they are rel
 """
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import vllm
@@ -22,6 +19,8 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
 from . import protocol
+from .records import ABORT, Finish, Staged, StepStats, handle_of, to_ns
+from .tap import Tap, no_push, tapped
 
 # The version that everything below was read off and tested with.
 KNOWN_VERSION = "0.32.0"
@@ -51,102 +50,21 @@ class _ArgumentError(Exception):
 class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are not followed
     """vLLM's own parser, raising instead of leaving the process."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        """As vLLM's `parse_args` calls it, once it has brought the flags into their usual form."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            raise _ArgumentError("vLLM does not know " + ", ".join(map(repr, unknown)) + self._nearest(unknown[0]))
+        return options, unknown
+
     def error(self, message: str) -> NoReturn:
+        """What argparse would print before it leaves."""
         raise _ArgumentError(message)
 
-
-@dataclass(slots=True)
-class Finish:
-    """How a request ended, in the engine's words. Times are CLOCK_MONOTONIC nanoseconds."""
-
-    handle: int
-    reason: int
-    prompt_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    queued_ns: int
-    scheduled_ns: int
-    first_token_ns: int
-    last_token_ns: int
-    preemptions: int
-
-
-@dataclass(slots=True)
-class StepStats:
-    """What one engine step did."""
-
-    finished: list[Finish]
-    prefill_requests: int = 0
-    prefill_tokens: int = 0
-    decode_requests: int = 0
-    decode_tokens: int = 0
-    running: int = 0
-    waiting: int = 0
-    kv_cache_usage: float = 0.0
-    preemptions: int = 0
-
-
-@dataclass(slots=True)
-class _Staged:
-    """A request that is ready to be handed to the engine, and what is known of it since."""
-
-    handle: int
-    core_request: Any  # EngineCoreRequest
-    request: Any  # Request
-    cached_tokens: int = protocol.UNKNOWN_COUNT
-    queued_ns: int = protocol.ABSENT_NS
-    scheduled_ns: int = protocol.ABSENT_NS
-    first_token_ns: int = protocol.ABSENT_NS
-    submitted: bool = False
-
-
-class Tap:
-    """Where token ids are seen first. `push` is called with (entered_ns, req_ids, sampled_token_ids) in every step."""
-
-    def __init__(self) -> None:
-        self.push: Callable[[int, list[str], list[list[int]]], None] = _no_push
-        self.scheduled: Any = None  # the SchedulerOutput of the step that runs
-
-
-def _no_push(_entered_ns: int, _req_ids: list[str], _sampled: list[list[int]]) -> None:
-    """Before a ring is attached nothing is pushed."""
-
-
-def tapped(base: type[Any], tap: Tap) -> type[Any]:
-    """The executor class `base` with the tap in `sample_tokens`, where token ids first reach the host."""
-    now = time.monotonic_ns
-
-    class TappedExecutor(base):
-        def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
-            tap.scheduled = scheduler_output
-            return super().execute_model(scheduler_output, non_block)
-
-        def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
-            output = super().sample_tokens(grammar_output, non_block)
-            if isinstance(output, Future):
-                return _tap_result(output, tap)
-            tap.push(now(), output.req_ids, output.sampled_token_ids)
-            return output
-
-    TappedExecutor.__name__ = f"Tapped{base.__name__}"
-    return TappedExecutor
-
-
-def _tap_result(future: "Future[Any]", tap: Tap) -> "Future[Any]":
-    """Under async scheduling the tokens come out of the future: tap its first result."""
-    result = future.result
-    seen = False
-
-    def tapped_result(timeout: float | None = None) -> Any:
-        nonlocal seen
-        output = result(timeout)
-        if not seen:
-            seen = True
-            tap.push(time.monotonic_ns(), output.req_ids, output.sampled_token_ids)
-        return output
-
-    future.result = tapped_result  # type: ignore[method-assign]
-    return future
+    def _nearest(self, flag: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(flag.split("=")[0], known, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 def preload() -> None:
@@ -168,20 +86,9 @@ def parse_arguments(argv: Sequence[str]) -> EngineArgs:
     parser = _Parser(prog="vllm", add_help=False)
     EngineArgs.add_cli_args(parser)
     try:
-        options, unknown = parser.parse_known_args(list(argv))
+        return EngineArgs.from_cli_args(parser.parse_args(list(argv)))
     except (_ArgumentError, argparse.ArgumentTypeError, ValueError, TypeError) as err:
         raise EngineError(str(err)) from err
-    if unknown:
-        raise EngineError("vLLM does not know " + ", ".join(map(repr, unknown)) + _nearest(parser, unknown[0]))
-    return EngineArgs.from_cli_args(options)
-
-
-def _nearest(parser: argparse.ArgumentParser, flag: str) -> str:
-    import difflib
-
-    known = [option for action in parser._actions for option in action.option_strings]
-    near = difflib.get_close_matches(flag.split("=")[0], known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_arguments(argv: Sequence[str]) -> Message | None:
@@ -210,7 +117,7 @@ class Engine:
         self.scheduler = self.core.scheduler
         self._limits = _live_limits(self.scheduler)
         self._built = {name: getattr(self.scheduler, attribute) for name, attribute in self._limits.items()}
-        self._staged: dict[int, _Staged] = {}
+        self._staged: dict[int, Staged] = {}
         self._outputs: Any = None
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
@@ -288,7 +195,7 @@ class Engine:
             if stats.finished:
                 finished = stats.finished[0]
                 break
-        self.tap.push = _no_push
+        self.tap.push = no_push
         self.drain()
         self.reset()
         if finished is None or finished.output_tokens != 2 or seen[:2] != given or len(given) != 2:
@@ -302,7 +209,7 @@ class Engine:
     # ---- requests ----
 
     def stage(self, handle: int, prompt: list[int], output_tokens: int, salt: str) -> None:
-        """Builds vLLM's request objects, so that a submit inside the window is a handle. EngineError if vLLM refuses."""
+        """Builds vLLM's request objects, so that a submit in the window is a handle. EngineError if vLLM refuses."""
         params = SamplingParams(temperature=0.0, max_tokens=output_tokens, ignore_eos=True, detokenize=False)
         try:
             core_request = self.llm.input_processor.process_inputs(
@@ -317,8 +224,8 @@ class Engine:
         except Exception as err:  # vLLM's validation errors share no base class
             raise EngineError(f"vLLM refuses request {handle}: {err}") from err
         if request.max_tokens != output_tokens:
-            raise EngineError(f"vLLM would give request {handle} at most {request.max_tokens} of {output_tokens} tokens")
-        self._staged[handle] = _Staged(handle, core_request, request)
+            raise EngineError(f"vLLM would cut request {handle} to {request.max_tokens} of {output_tokens} output tokens")
+        self._staged[handle] = Staged(handle, core_request, request)
 
     def unstage(self) -> None:
         """Forgets all staged requests of the run before."""
@@ -327,9 +234,9 @@ class Engine:
     def submit(self, handle: int) -> bool:
         """Hands a staged request to the engine; False if there is no such request or it was submitted before."""
         staged = self._staged.get(handle)
-        if staged is None or staged.submitted:
+        if staged is None or staged.is_submitted:
             return False
-        staged.submitted = True
+        staged.is_submitted = True
         if self._use_llm_step:
             self.llm.output_processor.add_request(staged.core_request, None, None, 0)
         self.core.add_request(staged.request)
@@ -347,7 +254,7 @@ class Engine:
 
     def step(self) -> StepStats:
         """One engine step. Whatever vLLM raises comes through; the engine is dead then."""
-        self.tap.scheduled = None
+        self.tap.executed = None
         if self._use_llm_step:
             self.llm.step()
         else:
@@ -378,24 +285,18 @@ class Engine:
         for output in self._core_outputs():
             if output.events is None and output.prefill_stats is None and output.finish_reason is None:
                 continue
-            staged = self._staged.get(_handle_of(output.request_id))
+            staged = self._staged.get(handle_of(output.request_id))
             if staged is None:
                 continue
-            for event in output.events or ():
-                _keep_first_stamp(staged, event)
-            if output.prefill_stats is not None:
-                staged.cached_tokens = output.prefill_stats.num_cached_tokens
-                staged.first_token_ns = _ns(self._outputs.timestamp)
-            if output.finish_reason is not None:
-                finished.append(_finish(staged, _reason(output.finish_reason), _ns(self._outputs.timestamp)))
+            finish = staged.take(output, to_ns(self._outputs.timestamp))
+            if finish is not None:
+                finished.append(finish)
         return finished
 
     def _describe_batch(self, stats: StepStats) -> None:
         """Batch composition from the scheduler's own output, queue lengths and cache use from its statistics."""
-        scheduled = self.tap.scheduled
-        if scheduled is not None:
-            _count_batch(stats, scheduled)
-            stats.preemptions = len(getattr(scheduled, "preempted_req_ids", None) or ())
+        if self.tap.executed is not None:
+            stats.count_batch(self.tap.executed)
         made = self._outputs.scheduler_stats if self._outputs is not None else None
         if made is not None:
             stats.running = made.num_running_reqs
@@ -409,30 +310,38 @@ class Engine:
         for name, attribute in self._limits.items():
             built = self._built[name]
             value = limits.get(name)
-            if value is not None and value > built:
-                raise EngineError(f"{name} {value} is above the {built} that the engine was built with")
+            if value is not None and not 1 <= value <= built:
+                raise EngineError(f"{name} {value} is not between 1 and the {built} that the engine was built with")
             setattr(self.scheduler, attribute, built if value is None else value)
 
     def drain(self) -> list[Finish]:
-        """Aborts what is unfinished and steps until nothing is left; returns the aborted ones."""
-        open_requests = [s for s in self._staged.values() if s.submitted and not s.request.is_finished()]
+        """Aborts what is unfinished and steps until nothing is left; returns the aborted ones.
+
+        Tokens of steps that are still under way are the engine's to discard, so they are kept from the tap.
+        """
+        open_requests = [s for s in self._staged.values() if s.is_submitted and not s.request.is_finished()]
         if open_requests:
             ids = [staged.request.request_id for staged in open_requests]
             if self._use_llm_step:
                 self.llm.output_processor.abort_requests(ids, internal=True)
             self.core.abort_requests(ids)
+        push, self.tap.push = self.tap.push, no_push
+        try:
+            self._step_until_idle()
+        finally:
+            self.tap.push = push
+        return [staged.finish(ABORT, protocol.ABSENT_NS) for staged in open_requests]
+
+    def _step_until_idle(self) -> None:
         for _ in range(MAX_DRAIN_STEPS):
             if not self.has_work():
-                break
+                return
             self.step()
-        else:
-            raise EngineError(f"the engine still has work {MAX_DRAIN_STEPS} steps after everything was aborted")
-        return [_finish(staged, ABORT, time.monotonic_ns()) for staged in open_requests]
+        raise EngineError(f"the engine still has work {MAX_DRAIN_STEPS} steps after everything was aborted")
 
     def reset(self) -> bool:
         """Empties the prefix cache and the multimodal caches; False if the engine would not."""
-        if not self.core.batch_queue:
-            self.core.step_fn()  # a synchronous engine lets go of finished requests one step later
+        self.drain()  # a synchronous engine lets go of finished requests one step later
         done = bool(self.core.reset_prefix_cache())
         self.llm.reset_mm_cache()
         return done
@@ -443,59 +352,6 @@ class Engine:
 
         if torch.cuda.is_initialized():
             raise EngineError("CUDA was initialised before the engine process was forked: it cannot be used here")
-
-
-STOP, LENGTH, ABORT, ERROR, OTHER = 1, 2, 3, 4, 5
-_REASONS = {"stop": STOP, "length": LENGTH, "abort": ABORT, "error": ERROR}
-
-
-def _reason(finish_reason: Any) -> int:
-    return _REASONS.get(str(finish_reason), OTHER)
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
-def _handle_of(request_id: str) -> int:
-    return int(request_id.partition("-")[0])
-
-
-def _keep_first_stamp(staged: _Staged, event: Any) -> None:
-    name = event.type.name
-    if name == "QUEUED":
-        staged.queued_ns = _ns(event.timestamp)
-    elif name == "SCHEDULED" and staged.scheduled_ns == protocol.ABSENT_NS:
-        staged.scheduled_ns = _ns(event.timestamp)
-
-
-def _finish(staged: _Staged, reason: int, last_token_ns: int) -> Finish:
-    request = staged.request
-    return Finish(
-        handle=staged.handle,
-        reason=reason,
-        prompt_tokens=request.num_prompt_tokens,
-        output_tokens=request.num_output_tokens,
-        cached_tokens=staged.cached_tokens,
-        queued_ns=staged.queued_ns,
-        scheduled_ns=staged.scheduled_ns,
-        first_token_ns=staged.first_token_ns,
-        last_token_ns=last_token_ns if request.num_output_tokens else protocol.ABSENT_NS,
-        preemptions=request.num_preemptions,
-    )
-
-
-def _count_batch(stats: StepStats, scheduled: Any) -> None:
-    """Splits a step's tokens into prefill and decode: a request is in prefill while it has no output token."""
-    tokens: dict[str, int] = scheduled.num_scheduled_tokens
-    prefill = [request.req_id for request in scheduled.scheduled_new_reqs]
-    cached = scheduled.scheduled_cached_reqs
-    if 0 in cached.num_output_tokens:
-        prefill += [name for name, made in zip(cached.req_ids, cached.num_output_tokens, strict=True) if made == 0]
-    stats.prefill_requests = len(prefill)
-    stats.prefill_tokens = sum(tokens.get(name, 0) for name in prefill)
-    stats.decode_requests = len(tokens) - len(prefill)
-    stats.decode_tokens = scheduled.total_num_scheduled_tokens - stats.prefill_tokens
 
 
 def _live_limits(scheduler: Any) -> dict[str, str]:
@@ -510,13 +366,3 @@ def _live_limits(scheduler: Any) -> dict[str, str]:
             raise EngineError(f"this vLLM's scheduler has none of {', '.join(candidates)}")
         found[name] = attribute
     return found
-
-
-def library_tap(library: ModuleType, ring: Any) -> Callable[[int, list[str], list[list[int]]], None]:
-    """A tap that pushes into `ring`."""
-    push = library.tap
-
-    def tap(entered_ns: int, req_ids: list[str], sampled: list[list[int]]) -> None:
-        push(ring, entered_ns, req_ids, sampled)
-
-    return tap

@@ -6,12 +6,15 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
+from collections.abc import Iterator
 from types import ModuleType
 
 from . import __version__, control, protocol
-from .control import Channel, Message
-from .ring import load_library
+from .control import Channel, ControlError, Message
+from .ring import RingError, load_library
 
 
 class ForkServer:
@@ -28,9 +31,10 @@ class ForkServer:
     def serve(self) -> None:
         """Imports vLLM, says hello, and answers until the harness closes its end."""
         started = time.monotonic()
-        from . import engine
+        with leaving_with(self.channel.connection):
+            from . import engine
 
-        engine.preload()
+            engine.preload()
         self.vllm_version = engine.vllm_version()
         self.import_s = time.monotonic() - started
         self.channel.send({"event": "hello", **self.hello()})
@@ -78,7 +82,8 @@ class ForkServer:
         elif operation == "load":
             self._load(message, fds)
         else:
-            self.channel.send({"event": "reply", "to": str(operation), "error": {"message": f"unknown operation {operation!r}"}})
+            error = {"message": f"unknown operation {operation!r}"}
+            self.channel.send({"event": "reply", "to": str(operation), "error": error})
         return True
 
     def _load(self, message: Message, fds: list[int]) -> None:
@@ -108,6 +113,8 @@ class ForkServer:
             from .driver import run_engine_process
 
             status = run_engine_process(message, fds, self.library)
+        except BaseException:
+            traceback.print_exc()  # nothing is above to do it
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -134,18 +141,46 @@ class ForkServer:
             self.channel.send(died)
 
 
+@contextlib.contextmanager
+def leaving_with(connection: socket.socket) -> Iterator[None]:
+    """Ends the process as soon as the other end closes, while the body, which takes long, does not look."""
+    done = threading.Event()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
+        while not done.is_set():
+            if poll.poll(100):
+                os._exit(0)
+
+    watcher = threading.Thread(target=watch, name="watcher", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()  # a fork copies no other thread
+
+
 def main(socket_path: str, library_path: str) -> int:
     """Listens, serves one harness, and leaves nothing behind."""
-    library = load_library(library_path)
-    listener = control.listen(socket_path)
-    channel = control.accept(listener)
-    server = ForkServer(channel, listener, library)
+    try:
+        library = load_library(library_path)
+        return _serve_one(control.listen(socket_path), library)
+    except (ControlError, RingError) as err:
+        print(f"bench: {err}", file=sys.stderr)
+        return 1
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(socket_path)
+
+
+def _serve_one(listener: socket.socket, library: ModuleType) -> int:
+    server = ForkServer(control.accept(listener), listener, library)
     try:
         server.serve()
     except (BrokenPipeError, ConnectionResetError):
         return 0  # the harness is gone; it has its own way of saying why
     finally:
         server.stop_engines()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(socket_path)
     return 0

@@ -7,7 +7,7 @@ say that it is outdated.
 import json
 import sys
 
-facts = {"python": list(sys.version_info[:3]), "modules": [], "packages": {}}
+facts = {"python": list(sys.version_info[:3]), "modules": [], "packages": {}}  # type: dict[str, object]
 if sys.version_info >= (3, 8):
     import importlib.metadata
     import importlib.util
@@ -16,7 +16,7 @@ if sys.version_info >= (3, 8):
     # A folder that merely has the module's name makes a spec without an origin.
     specs = [importlib.util.find_spec(name) for name in sys.argv[1:]]
     facts["modules"] = [spec.name for spec in specs if spec is not None and spec.origin is not None]
-    packages = {}
+    packages = {}  # type: dict[str, str]
     for found in importlib.metadata.distributions():
         name = found.metadata["Name"]
         if name:  # absent where the metadata is damaged
