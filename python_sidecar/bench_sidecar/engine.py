@@ -224,7 +224,9 @@ class Engine:
         except Exception as err:  # vLLM's validation errors share no base class
             raise EngineError(f"vLLM refuses request {handle}: {err}") from err
         if request.max_tokens != output_tokens:
-            raise EngineError(f"vLLM would cut request {handle} to {request.max_tokens} of {output_tokens} output tokens")
+            raise EngineError(
+                f"vLLM would cut request {handle} to {request.max_tokens} of {output_tokens} output tokens"
+            )
         self._staged[handle] = Staged(handle, core_request, request)
 
     def unstage(self) -> None:

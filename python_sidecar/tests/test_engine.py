@@ -4,10 +4,9 @@ import itertools
 import time
 
 import pytest
-from harness import Engine, Run, Sidecar
-
 from bench_sidecar import protocol
 from bench_sidecar.records import ABORT, LENGTH
+from harness import Engine, Run, Sidecar
 
 BLOCK = 128
 salts = (f"salt-{number}" for number in itertools.count())

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from harness import ARGV, Engine, Run, Sidecar, are_gone, ask
-
 from bench_sidecar import protocol
+from harness import ARGV, Engine, Run, Sidecar, are_gone, ask
 
 
 def start_long_run(engine: Engine) -> None:
