@@ -3,9 +3,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
-from harness import Engine, Sidecar
-
 from bench_sidecar.ring import load_library
+from harness import Engine, Sidecar
 
 
 @pytest.fixture(scope="session")
