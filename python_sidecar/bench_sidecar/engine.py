@@ -210,6 +210,9 @@ class Engine:
 
     def stage(self, handle: int, prompt: list[int], output_tokens: int, salt: str) -> None:
         """Builds vLLM's request objects, so that a submit in the window is a handle. EngineError if vLLM refuses."""
+        room = self.config.model_config.max_model_len - len(prompt)
+        if 0 < room < output_tokens:  # vLLM takes it, and stops early without a word
+            raise EngineError(f"max_model_len would cut request {handle} to {room} of {output_tokens} output tokens")
         params = SamplingParams(temperature=0.0, max_tokens=output_tokens, ignore_eos=True, detokenize=False)
         try:
             core_request = self.llm.input_processor.process_inputs(
@@ -223,10 +226,6 @@ class Engine:
             request, _wave = self.core.preprocess_add_request(core_request)
         except Exception as err:  # vLLM's validation errors share no base class
             raise EngineError(f"vLLM refuses request {handle}: {err}") from err
-        if request.max_tokens != output_tokens:
-            raise EngineError(
-                f"vLLM would cut request {handle} to {request.max_tokens} of {output_tokens} output tokens"
-            )
         self._staged[handle] = Staged(handle, core_request, request)
 
     def unstage(self) -> None:

@@ -1,12 +1,14 @@
 """Runs on the real vLLM."""
 
+import array
 import itertools
+import os
 import time
 
 import pytest
 from bench_sidecar import protocol
 from bench_sidecar.records import ABORT, LENGTH
-from harness import Engine, Run, Sidecar
+from harness import Engine, Run, Sidecar, ask
 
 BLOCK = 128
 salts = (f"salt-{number}" for number in itertools.count())
@@ -104,21 +106,12 @@ def test_request_that_cannot_be_delivered_is_refused_at_stage(
 
 
 def test_prompts_shorter_than_announced_are_refused(engine: Engine) -> None:
-    engine.stage([prompt(8)], [1])
-    reply = _stage_raw(engine, {"prompt_tokens": [8], "output_tokens": [1]}, held=5)
-    assert "holds 5 token ids, 8 are needed" in reply["error"]["message"]
-
-
-def _stage_raw(engine: Engine, lengths: dict[str, list[int]], held: int) -> dict[str, dict[str, str]]:
-    import os
-
-    from harness import ask
-
     fd = os.memfd_create("prompts")
-    os.write(fd, bytes(4 * held))
-    reply = ask(engine.channel, {"op": "stage", "salt": "short", **lengths}, [fd])
+    os.write(fd, array.array("I", [1] * 5).tobytes())
+    message = {"op": "stage", "salt": "short", "prompt_tokens": [8], "output_tokens": [1]}
+    reply = ask(engine.channel, message, [fd])
     os.close(fd)
-    return reply
+    assert "holds 5 token ids, 8 are needed" in reply["error"]["message"]
 
 
 def test_unknown_and_repeated_handles_are_named(engine: Engine) -> None:
@@ -167,8 +160,6 @@ def test_end_aborts_what_is_unfinished_and_leaves_a_clean_engine(engine: Engine)
 
 
 def test_unknown_operation_is_answered(engine: Engine) -> None:
-    from harness import ask
-
     assert "unknown operation 'dance'" in ask(engine.channel, {"op": "dance"})["error"]["message"]
 
 

@@ -22,7 +22,7 @@ def start_long_run(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--max-num-seq", "3"], "did you mean --max-num-seqs?"),
+        (["--max-num-seqz", "3"], "did you mean --max-num-seqs?"),
         (["--block-size", "many"], "many"),
         (["--max-num-sequences=3"], "'--max-num-sequences=3'"),
     ],
@@ -42,7 +42,7 @@ def test_unknown_operation_of_the_server_is_answered(sidecar: Sidecar) -> None:
 
 
 def test_too_small_a_kv_cache_fails_the_load(sidecar: Sidecar) -> None:
-    engine = sidecar.load("--kv-cache-memory-bytes", "1048576")
+    engine = sidecar.load("--kv-cache-memory-bytes", "4194304")
     assert (engine.first["event"], engine.first["stage"], engine.first["kind"]) == ("failed", "load", "ValueError")
     assert "KV cache" in engine.first["message"]
     assert sidecar.exit_of(engine) == (1, 0)

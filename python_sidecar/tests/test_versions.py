@@ -1,0 +1,85 @@
+"""How the engine module meets a vLLM that it does not know. Stand-ins take vLLM's place, so that any can be played."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+STAND_INS: dict[str, dict[str, Any]] = {
+    "vllm": {"__version__": "9.9.0+cpu", "EngineArgs": object, "SamplingParams": object},
+    "vllm.utils": {},
+    "vllm.utils.argparse_utils": {"FlexibleArgumentParser": argparse.ArgumentParser},
+    "vllm.v1": {},
+    "vllm.v1.engine": {},
+    "vllm.v1.engine.llm_engine": {"LLMEngine": object},
+    "vllm.v1.executor": {"Executor": object},
+}
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    for name, members in STAND_INS.items():
+        stand_in = ModuleType(name)
+        vars(stand_in).update(members)
+        monkeypatch.setitem(sys.modules, name, stand_in)
+    monkeypatch.delitem(sys.modules, "bench_sidecar.engine", raising=False)
+    yield importlib.import_module("bench_sidecar.engine")
+    sys.modules.pop("bench_sidecar.engine", None)
+
+
+def engine_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch, **core: Any) -> Any:
+    engine = module.Engine.__new__(module.Engine)
+    engine.warnings = []
+    names = ("step_fn", "post_step", "preprocess_add_request", "reset_prefix_cache")
+    engine.core = SimpleNamespace(**{**dict.fromkeys(names), **core})
+    engine.scheduler = SimpleNamespace(has_requests=None, finish_requests=None)
+    engine.llm = SimpleNamespace(input_processor=SimpleNamespace(process_inputs=None))
+    engine._limits = {"max_num_seqs": "max_num_running_reqs"}
+    monkeypatch.setattr(module.Engine, "_generate_two", lambda _self: None)
+    return engine
+
+
+def test_unknown_version_is_warned_of_with_what_was_checked(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(module, monkeypatch)
+    assert "Scheduler.max_num_running_reqs" in engine.self_test()
+    assert len(engine.warnings) == 1
+    assert "vLLM 9.9.0 is not the version" in engine.warnings[0]
+    assert "EngineCore.step_fn" in engine.warnings[0]
+
+
+def test_known_version_is_not_warned_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KNOWN_VERSION", "9.9.0")
+    engine = engine_of(module, monkeypatch)
+    engine.self_test()
+    assert engine.warnings == []
+
+
+def test_missing_attribute_is_named(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(module, monkeypatch)
+    del engine.core.post_step
+    del engine.scheduler.finish_requests
+    with pytest.raises(module.EngineError, match=r"lacks .*: EngineCore\.post_step, Scheduler\.finish_requests"):
+        engine.self_test()
+
+
+def test_limits_are_found_under_the_names_of_each_version(module: ModuleType) -> None:
+    new = SimpleNamespace(max_num_active_reqs=1, max_num_running_reqs=1, max_num_scheduled_tokens=2)
+    assert module._live_limits(new)["max_num_seqs"] == "max_num_active_reqs"
+    del new.max_num_active_reqs
+    assert module._live_limits(new)["max_num_seqs"] == "max_num_running_reqs"
+    del new.max_num_scheduled_tokens
+    with pytest.raises(module.EngineError, match="max_num_scheduled_tokens"):
+        module._live_limits(new)
+
+
+def test_module_that_cannot_be_preloaded_is_left_to_the_engine(
+    module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.preload()
+    assert "vllm.v1.engine.core was not preloaded" in capsys.readouterr().err
