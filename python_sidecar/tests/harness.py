@@ -60,6 +60,13 @@ class Finish(NamedTuple):
     cached_tokens: int
 
 
+def _finish(record: bytes) -> Finish:
+    values = protocol.FINISH.unpack(record)
+    queued_ns, scheduled_ns, first_token_ns, last_token_ns = values[5:9]
+    prompt, output, cached = values[10:13]
+    return Finish(values[1], values[2], queued_ns, scheduled_ns, first_token_ns, last_token_ns, prompt, output, cached)
+
+
 @dataclass
 class Run:
     """All that came back of a run."""
@@ -83,11 +90,9 @@ class Run:
                 values = protocol.STEP.unpack(record)
                 self.steps.append(Step(values[3], *values[5:]))
             elif record[0] == protocol.KIND_FINISH:
-                _kind, reason, preemptions, _step, _emitted, *times, handle, prompt, output, cached = (
-                    protocol.FINISH.unpack(record)
-                )
+                handle = protocol.FINISH.unpack(record)[9]
                 assert handle not in self.finishes, f"request {handle} ended twice"
-                self.finishes[handle] = Finish(reason, preemptions, *times, prompt, output, cached)
+                self.finishes[handle] = _finish(record)
             else:
                 assert record[0] == protocol.KIND_ENDED
                 self.is_over = True
@@ -157,9 +162,9 @@ class Engine:
         os.close(fd)
         return reply
 
-    def begin(self, drive: str = "free", **limits: int) -> Message:
+    def begin(self, limits: dict[str, int] | None = None, drive: str = "free") -> Message:
         """Opens the window."""
-        return ask(self.channel, {"op": "begin", "limits": limits, "drive": drive})
+        return ask(self.channel, {"op": "begin", "limits": limits or {}, "drive": drive})
 
     def reset(self) -> Message:
         """Empties the caches."""
@@ -190,7 +195,7 @@ class Engine:
         """Stages, submits all at once, waits for all, ends."""
         staged = self.stage(prompts, output_tokens, salt)
         assert staged.get("staged") == len(prompts), staged
-        assert "error" not in self.begin(**limits)
+        assert "error" not in self.begin(limits)
         self.push(protocol.KIND_SUBMIT, *range(len(prompts)))
         run = Run()
         self.collect(run, len(prompts))

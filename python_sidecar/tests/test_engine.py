@@ -82,7 +82,7 @@ def test_lowered_token_limit_cuts_the_prefill_into_chunks(engine: Engine) -> Non
 
 @pytest.mark.parametrize("value", [0, 65])
 def test_impossible_limit_is_refused(engine: Engine, value: int) -> None:
-    error = engine.begin(max_num_seqs=value)["error"]["message"]
+    error = engine.begin({"max_num_seqs": value})["error"]["message"]
     assert f"max_num_seqs {value} is not between 1 and the 64" in error
 
 

@@ -185,6 +185,7 @@ fn no_wake_up_is_lost_where_both_sides_sleep() {
 }
 
 #[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for where it is killed, and the loop ends only after that")]
 fn a_producer_that_was_killed_leaves_a_readable_ring() {
     for records_before in [1, 1_000, 100_000] {
         let memory = RingMemory::create(EVENT_STREAM, 64).unwrap();
