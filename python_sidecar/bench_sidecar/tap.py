@@ -34,7 +34,7 @@ def no_push(_entered_ns: int, _req_ids: list[str], _sampled: list[list[int]]) ->
 def tapped(base: type[Any], tap: Tap) -> type[Any]:
     """The executor class `base` with the tap in `sample_tokens`."""
 
-    class TappedExecutor(base):
+    class TappedExecutor(base):  # type: ignore[misc]  # a class that only vLLM knows
         def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
             tap.scheduled = scheduler_output
             return super().execute_model(scheduler_output, non_block)

@@ -87,7 +87,7 @@ class Run:
                     protocol.FINISH.unpack(record)
                 )
                 assert handle not in self.finishes, f"request {handle} ended twice"
-                self.finishes[handle] = Finish(reason, preemptions, *times, prompt, output, cached)
+                self.finishes[handle] = Finish._make((reason, preemptions, *times, prompt, output, cached))
             else:
                 assert record[0] == protocol.KIND_ENDED
                 self.is_over = True
@@ -190,7 +190,7 @@ class Engine:
         """Stages, submits all at once, waits for all, ends."""
         staged = self.stage(prompts, output_tokens, salt)
         assert staged.get("staged") == len(prompts), staged
-        assert "error" not in self.begin(**limits)
+        assert "error" not in self.begin("free", **limits)
         self.push(protocol.KIND_SUBMIT, *range(len(prompts)))
         run = Run()
         self.collect(run, len(prompts))
