@@ -127,7 +127,7 @@ class ForkServer:
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._writer = writer
+        self._wake = (reader, writer)  # kept open: engines end after `serve` has returned, too
         return reader
 
     def _reap(self) -> None:
