@@ -27,8 +27,9 @@ build: ## Build bench with optimisations
 test: test-rust test-python ## Run all tests, Rust and Python, and make what they need
 
 .PHONY: test-rust
-test-rust: cpu-environment ## Run the Rust tests, a real engine among them
+test-rust: cpu-environment ## Run the Rust tests and the library's example, on a real engine
 	cargo test --release --locked
+	cargo run --release --locked --example drive_engine
 
 .PHONY: test-python
 test-python: cpu-environment $(DEV)/.made ## Run the sidecar's tests on the managed cpu environment

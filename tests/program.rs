@@ -154,7 +154,8 @@ fn a_killed_engine_ends_the_sweep_and_keeps_what_was_finished() {
     command.args(["engine", "--config"]).arg(&file).arg("--out").arg(&out).stderr(Stdio::piped()).stdout(Stdio::null());
     let child = command.spawn().unwrap();
     wait_for("a finished run", || {
-        fs::read_dir(out.join("runs")).is_ok_and(|runs| runs.flatten().any(|run| run.path().join("timeline.bin").exists()))
+        fs::read_dir(out.join("runs"))
+            .is_ok_and(|runs| runs.flatten().any(|run| run.path().join("timeline.bin").exists()))
     });
     let sidecar = *children(child.id()).first().expect("the sidecar runs");
     let engine = *children(sidecar).first().expect("an engine runs");
