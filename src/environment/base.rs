@@ -54,20 +54,16 @@ fn supported(python: PythonVersion, lock: &Lock) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::device::DeviceClass;
+    use crate::environment::testing::write_script;
 
     /// A host whose PATH holds scripts that answer as Pythons of these versions and modules would.
     fn host(pythons: &[(&str, &str, &str)]) -> (tempfile::TempDir, Host) {
         let folder = tempfile::tempdir().unwrap();
         for (name, version, modules) in pythons {
             let json = format!(r#"{{"python": [{version}], "modules": [{modules}], "packages": {{}}}}"#);
-            let path = folder.path().join(name);
-            fs::write(&path, format!("#!/bin/sh\necho 'bench-probe {json}'\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            write_script(&folder.path().join(name), &[&format!("echo 'bench-probe {json}'")]);
         }
         let host = Host::new([]).with("PATH", folder.path());
         (folder, host)

@@ -1,113 +1,142 @@
-//! One installation under way: its log, its lock files, its unfinished folders.
+//! One installation into the cache folder: the lock that excludes others, the log, and the folder that gets its name
+//! only when it is complete.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::environment::EnvironmentError;
 use crate::environment::host::Host;
-use crate::environment::managed::OnProgress;
 use crate::environment::process::run_logged;
-use crate::environment::progress::Progress;
-use crate::environment::{EnvironmentError, Lock};
+use crate::environment::progress::{OnProgress, Progress};
 
-/// Tells what happens, and keeps the whole output of every step in a log.
-pub(super) struct Installation<'a, 'p> {
+/// Held by the one process that installs into a cache folder.
+#[derive(Debug)]
+pub(super) struct Exclusive(Flock<File>);
+
+impl Exclusive {
+    /// Waits until no other process installs into this cache folder; says so first if there is one.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub(super) fn acquire(cache: &Path, on_progress: &mut OnProgress<'_>) -> Result<Self, EnvironmentError> {
+        create_folder(cache)?;
+        let path = cache.join("install.lock");
+        let failed = EnvironmentError::io("lock", &path);
+        let file = match File::options().create(true).truncate(false).write(true).read(true).open(&path) {
+            Ok(file) => file,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Self(lock)),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        on_progress(&Progress::Waiting { lock: &path });
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(lock) => return Ok(Self(lock)),
+                Err((file, Errno::EINTR)) => file,
+                Err((_, errno)) => return Err(failed(errno.into())),
+            }
+        }
+    }
+}
+
+/// An installation under way.
+pub(super) struct Installation<'a> {
     pub(super) host: &'a Host,
-    on_progress: &'a mut OnProgress<'p>,
+    exclusive: Exclusive,
     log: File,
     log_path: PathBuf,
+    on_progress: &'a mut OnProgress<'a>,
 }
 
-impl<'a, 'p> Installation<'a, 'p> {
-    /// Opens the log, which begins anew with each installation.
-    pub(super) fn open(
+impl<'a> Installation<'a> {
+    /// Begins one, with an empty log.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(super) fn begin(
         host: &'a Host,
-        log_path: &Path,
-        on_progress: &'a mut OnProgress<'p>,
+        exclusive: Exclusive,
+        log_path: PathBuf,
+        on_progress: &'a mut OnProgress<'a>,
     ) -> Result<Self, EnvironmentError> {
-        make_parent(log_path)?;
-        let log = File::create(log_path).map_err(EnvironmentError::io("write", log_path))?;
-        Ok(Installation { host, on_progress, log, log_path: log_path.to_owned() })
+        create_folder(log_path.parent().unwrap_or(&log_path))?;
+        let log = File::create(&log_path).map_err(EnvironmentError::io("write", &log_path))?;
+        Ok(Self { host, exclusive, log, log_path, on_progress })
     }
 
-    /// Waits until no other process makes `folder`, and keeps them from it until the guard is dropped.
-    pub(super) fn exclude_others(&mut self, folder: &Path) -> Result<Flock<File>, EnvironmentError> {
-        let path = beside(folder, "lock");
-        make_parent(&path)?;
-        let open = || File::create(&path).map_err(EnvironmentError::io("write", &path));
-        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(guard) => return Ok(guard),
-            Err((_, Errno::EWOULDBLOCK)) => (self.on_progress)(&Progress::Waiting { lock: &path }),
-            Err((_, errno)) => return Err(EnvironmentError::io("lock", &path)(errno.into())),
-        }
-        Flock::lock(open()?, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| EnvironmentError::io("lock", &path)(errno.into()))
+    /// Where the whole output goes.
+    pub(super) fn log_path(&self) -> &Path {
+        &self.log_path
     }
 
-    /// An empty place for `folder` to come into being; what an interrupted installation left there is removed.
-    pub(super) fn fresh_partial(&mut self, folder: &Path) -> Result<PathBuf, EnvironmentError> {
-        let partial = beside(folder, "partial");
-        make_parent(&partial)?;
-        match fs::remove_dir_all(&partial) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                Err(EnvironmentError::io("remove", &partial)(err))
-            }
-            _ => Ok(partial),
-        }
+    /// Tells the user.
+    pub(super) fn tell(&mut self, progress: &Progress<'_>) {
+        (self.on_progress)(progress);
     }
 
-    /// Says what is about to be installed.
-    pub(super) fn announce(&mut self, lock: &Lock, folder: &Path) {
-        (self.on_progress)(&Progress::Plan {
-            name: &lock.name,
-            packages: lock.packages(),
-            download_bytes: lock.download_bytes,
-            disk_bytes: lock.disk_bytes,
-            folder,
-            log: &self.log_path,
-        });
-    }
-
-    /// Runs one step to its end; an error shows the last lines of its output.
-    pub(super) fn run(&mut self, step: &str, command: Command) -> Result<(), EnvironmentError> {
-        (self.on_progress)(&Progress::Step(step));
-        let on_progress = &mut self.on_progress;
-        let logged = run_logged(command, &mut self.log, &mut |line| on_progress(&Progress::Line(line)))
-            .map_err(EnvironmentError::io("run a step of the installation, with its output in", &self.log_path))?;
-        if logged.status.success() {
-            return Ok(());
-        }
-        Err(EnvironmentError::Install {
-            step: step.to_owned(),
-            status: logged.status.to_string(),
-            last_lines: logged.last_lines,
+    /// Runs one command of a step.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends unsuccessfully, with its last lines.
+    pub(super) fn run(&mut self, step: &str, mut command: Command) -> Result<(), EnvironmentError> {
+        // The child inherits the lock, as its (empty) input: should this process be killed, nobody else begins before
+        // the child has ended as well.
+        let lock = self.exclusive.0.try_clone().map_err(EnvironmentError::io("share", &self.log_path))?;
+        command.stdin(Stdio::from(lock));
+        let on_progress = &mut *self.on_progress;
+        let logged = writeln!(self.log, "== {step}")
+            .and_then(|()| run_logged(command, &mut self.log, &mut |line| on_progress(&Progress::Line(line))));
+        let failed = |status: String, last_lines| EnvironmentError::Install {
+            step: step.into(),
+            status,
+            last_lines,
             log: self.log_path.clone(),
-        })
-    }
-
-    /// Gives a finished folder its name. What stands there already was found unusable, and goes.
-    pub(super) fn finish(&mut self, partial: &Path, folder: &Path) -> Result<(), EnvironmentError> {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(EnvironmentError::io("remove", folder))?;
+        };
+        match logged {
+            Ok(logged) if logged.status.success() => Ok(()),
+            Ok(logged) => Err(failed(logged.status.to_string(), logged.last_lines)),
+            Err(error) => Err(failed(error.to_string(), Vec::new())),
         }
-        fs::rename(partial, folder).map_err(EnvironmentError::io("rename", partial))
     }
 }
 
-/// `folder.ending`, also where the folder's name has a dot in it.
-fn beside(folder: &Path, ending: &str) -> PathBuf {
-    let mut name = folder.as_os_str().to_owned();
-    name.push(".");
-    name.push(ending);
-    PathBuf::from(name)
+/// Makes way for an installation: removes what an earlier one left under the name or on the way to it. Returns the
+/// folder to install into.
+///
+/// # Errors
+/// When something there cannot be removed.
+pub(super) fn fresh_partial(folder: &Path) -> Result<PathBuf, EnvironmentError> {
+    let mut partial = folder.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    for old in [folder, &partial] {
+        match fs::remove_dir_all(old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(EnvironmentError::io("remove", old)(error));
+            }
+            _ => {}
+        }
+    }
+    create_folder(partial.parent().unwrap_or(&partial))?;
+    Ok(partial)
 }
 
-fn make_parent(path: &Path) -> Result<(), EnvironmentError> {
-    match path.parent() {
-        Some(parent) => fs::create_dir_all(parent).map_err(EnvironmentError::io("make", parent)),
-        None => Ok(()),
-    }
+/// Gives a complete installation its name.
+///
+/// # Errors
+/// When it cannot be renamed.
+pub(super) fn finish(partial: &Path, folder: &Path) -> Result<(), EnvironmentError> {
+    fs::rename(partial, folder).map_err(EnvironmentError::io("rename", partial))
+}
+
+fn create_folder(folder: &Path) -> Result<(), EnvironmentError> {
+    fs::create_dir_all(folder).map_err(EnvironmentError::io("create the folder", folder))
 }

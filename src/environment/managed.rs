@@ -10,19 +10,16 @@ use std::time::Instant;
 
 use crate::environment::base::BasePython;
 use crate::environment::host::{Host, free_bytes, used_bytes};
-use crate::environment::installation::Installation;
+use crate::environment::installation::{Exclusive, Installation, finish, fresh_partial};
 use crate::environment::interpreter::{Interpreter, check_against};
-use crate::environment::progress::Progress;
+use crate::environment::progress::{OnProgress, Progress};
 use crate::environment::uv::Uv;
 use crate::environment::{EnvironmentError, Lock};
 
-/// Takes what there is to tell while an environment is made.
-pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) + 'a;
-
 /// The managed environment of a lock file: found complete, or made.
 ///
-/// Only one process at a time makes it; another one waits and says so. If this process dies in between, the next
-/// call begins anew with what was downloaded.
+/// Only one process at a time installs; another one waits and says so. If this process dies in between, the next call
+/// begins anew with what was downloaded.
 ///
 /// # Errors
 /// When no installed Python will do, the disk is too full, or the installer fails.
@@ -35,48 +32,65 @@ pub fn managed(host: &Host, lock: &Lock, on_progress: &mut OnProgress<'_>) -> Re
         return Ok(interpreter);
     }
     let began = Instant::now();
-    let mut installation = Installation::open(host, &cache.join("logs").join(format!("{key}.log")), on_progress)?;
-    let _guard = installation.exclude_others(&folder)?;
+    let exclusive = Exclusive::acquire(&cache, on_progress)?;
     // Whoever was waited for has perhaps made it.
     if let Ok(interpreter) = check_against(&folder.join("bin/python"), host, lock) {
         return Ok(interpreter);
     }
-    let partial = installation.fresh_partial(&folder)?;
-    check_space(&cache, free_bytes(&cache)?, lock.disk_bytes, || used_bytes(&Uv::downloads(&cache)))?;
-    installation.announce(lock, &folder);
-    let uv = Uv::ensure(&cache, &base, &mut installation)?;
-    install(&uv, &cache, &base, lock, &partial, &mut installation)?;
-    let incomplete =
-        |folder: &Path, detail| EnvironmentError::Incomplete { folder: folder.into(), detail, cache: cache.clone() };
-    check_against(&partial.join("bin/python"), host, lock).map_err(|detail| incomplete(&partial, detail))?;
-    installation.finish(&partial, &folder)?;
-    let interpreter =
-        check_against(&folder.join("bin/python"), host, lock).map_err(|detail| incomplete(&folder, detail))?;
-    on_progress(&Progress::Done { elapsed: began.elapsed() });
+    let log = cache.join("logs").join(format!("{key}.log"));
+    let mut installation = Installation::begin(host, exclusive, log, on_progress)?;
+    let interpreter = install(&cache, &folder, &base, lock, &mut installation)?;
+    installation.tell(&Progress::Done { elapsed: began.elapsed() });
     Ok(interpreter)
 }
 
 fn install(
-    uv: &Uv,
     cache: &Path,
+    folder: &Path,
     base: &BasePython,
     lock: &Lock,
-    partial: &Path,
-    installation: &mut Installation<'_, '_>,
-) -> Result<(), EnvironmentError> {
+    installation: &mut Installation<'_>,
+) -> Result<Interpreter, EnvironmentError> {
     let host = installation.host;
+    let partial = fresh_partial(folder)?;
+    check_space(cache, free_bytes(cache)?, lock.disk_bytes, || used_bytes(&Uv::downloads(cache)))?;
+    let log = installation.log_path().to_owned();
+    installation.tell(&Progress::Plan {
+        name: &lock.name,
+        packages: lock.packages(),
+        download_bytes: lock.download_bytes,
+        disk_bytes: lock.disk_bytes,
+        folder,
+        log: &log,
+    });
+    let uv = Uv::ensure(cache, base, installation)?;
+    installation.tell(&Progress::Step("installing the packages"));
     let mut venv = uv.command(cache, host);
-    venv.args(["venv", "--relocatable", "--python"]).arg(&base.path).arg(partial);
-    installation.run("making an empty environment", venv)?;
-    let requirements = partial.join("requirements.txt");
+    // Relocatable, because the scripts in it name their interpreter and the folder is renamed afterwards.
+    venv.args(["venv", "--quiet", "--relocatable", "--python"]).arg(&base.path).arg(&partial);
+    installation.run("making the environment's folder", venv)?;
+    let requirements = partial.join("lock.txt");
     fs::write(&requirements, &lock.text).map_err(EnvironmentError::io("write", &requirements))?;
     let mut packages = uv.command(cache, host);
-    packages.args(["pip", "install", "--no-deps", "--require-hashes", "--python"]).arg(partial.join("bin/python"));
-    packages.arg("-r").arg(&requirements);
-    installation.run("downloading and installing the packages", packages)
+    // The lock file is complete, and every package has a wheel: nothing is resolved, nothing is built.
+    packages.args(["pip", "install", "--no-deps", "--no-build", "--require-hashes", "--python"]);
+    packages.arg(partial.join("bin/python")).arg("--requirements").arg(&requirements);
+    installation.run("installing the packages", packages)?;
+
+    let complete = |folder: &Path| {
+        check_against(&folder.join("bin/python"), host, lock).map_err(|detail| EnvironmentError::Incomplete {
+            folder: folder.into(),
+            detail,
+            cache: Uv::downloads(cache),
+        })
+    };
+    complete(&partial)?;
+    finish(&partial, folder)?;
+    complete(folder)
 }
 
-/// What is downloaded already needs no room a second time: the installer links it into the environment.
+/// Whether the environment fits on the disk. Its files are links to the installer's downloads, so what is downloaded
+/// already needs no further space; that is counted only when it matters, because it takes a while.
 fn check_space(
     folder: &Path,
     free_bytes: u64,
@@ -84,13 +98,13 @@ fn check_space(
     downloaded_bytes: impl FnOnce() -> u64,
 ) -> Result<(), EnvironmentError> {
     if free_bytes >= disk_bytes {
-        return Ok(()); // without adding up the cache, which takes a while
+        return Ok(());
     }
     let needed_bytes = disk_bytes.saturating_sub(downloaded_bytes());
     if free_bytes >= needed_bytes {
         return Ok(());
     }
-    Err(EnvironmentError::DiskSpace { folder: folder.to_owned(), needed_bytes, free_bytes })
+    Err(EnvironmentError::DiskSpace { folder: folder.into(), needed_bytes, free_bytes })
 }
 
 #[cfg(test)]
@@ -98,11 +112,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn space_is_asked_for_what_is_not_downloaded_yet() {
-        let cache = Path::new("/cache");
-        assert!(check_space(cache, 60, 60, || panic!("not needed")).is_ok());
-        assert!(check_space(cache, 20, 60, || 40).is_ok());
-        let error = check_space(cache, 2 << 30, 6 << 30, || 1 << 30).unwrap_err().to_string();
-        assert!(error.contains("/cache has 2.0 GiB free, and the environment needs 5.0 GiB"), "{error}");
+    fn a_full_disk_is_refused_with_both_sizes_unless_the_download_is_there() {
+        let gib = 1 << 30;
+        let check = |free, downloaded| check_space(Path::new("/cache"), free * gib, 6 * gib, || downloaded * gib);
+        assert!(check(6, 0).is_ok());
+        assert!(check(2, 4).is_ok());
+        let error = check(2, 3).unwrap_err().to_string();
+        assert!(error.contains("/cache has 2.0 GiB free, and the environment needs 3.0 GiB"), "{error}");
     }
 }

@@ -11,11 +11,13 @@ mod lock;
 mod managed;
 mod process;
 mod progress;
+#[cfg(test)]
+mod testing;
 mod uv;
 
 pub use error::EnvironmentError;
 pub use host::Host;
 pub use interpreter::{Interpreter, PythonVersion};
 pub use lock::Lock;
-pub use managed::{OnProgress, managed};
-pub use progress::Progress;
+pub use managed::managed;
+pub use progress::{OnProgress, Progress};

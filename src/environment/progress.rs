@@ -43,8 +43,8 @@ impl fmt::Display for Progress<'_> {
         match self {
             Self::Plan { name, packages, download_bytes, disk_bytes, folder, log } => write!(
                 f,
-                "making the Python environment for {name}, once: {packages} packages, about {} to download and {} on \
-                 the disk\n  in  {}\n  log {}",
+                "making the Python environment for {name}, once: up to {packages} packages, about {} to download and \
+                 {} on the disk\n  in  {}\n  log {}",
                 gib(*download_bytes),
                 gib(*disk_bytes),
                 folder.display(),
@@ -59,6 +59,9 @@ impl fmt::Display for Progress<'_> {
         }
     }
 }
+
+/// Takes what there is to tell while an environment is made.
+pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) + 'a;
 
 /// A size in GiB with one decimal, as `df -h` shows it.
 pub(super) fn gib(bytes: u64) -> String {

@@ -1,7 +1,6 @@
 //! The installer: uv in a pinned version, installed with pip into the cache folder.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,9 +8,10 @@ use std::time::Duration;
 use crate::environment::EnvironmentError;
 use crate::environment::base::BasePython;
 use crate::environment::host::Host;
-use crate::environment::installation::Installation;
+use crate::environment::installation::{Installation, finish, fresh_partial};
 use crate::environment::lock;
 use crate::environment::process::{Captured, capture};
+use crate::environment::progress::Progress;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// With any of these the user has told uv where to look for packages.
@@ -29,6 +29,8 @@ const UV_INDEX_VARIABLES: [&str; 7] = [
 #[derive(Debug)]
 pub(super) struct Uv {
     folder: PathBuf,
+    /// Variables that make it look for packages where the user's pip does.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Uv {
@@ -39,32 +41,35 @@ impl Uv {
     pub(super) fn ensure(
         cache: &Path,
         base: &BasePython,
-        installation: &mut Installation<'_, '_>,
+        installation: &mut Installation<'_>,
     ) -> Result<Self, EnvironmentError> {
-        let uv = Self { folder: cache.join("tools").join(format!("uv-{}", lock::uv_version())) };
-        let _guard = installation.exclude_others(&uv.folder)?;
-        if uv.runs(installation.host) {
-            return Ok(uv);
+        let mut uv =
+            Self { folder: cache.join("tools").join(format!("uv-{}", lock::uv_version())), settings: Vec::new() };
+        if !uv.runs(installation.host) {
+            uv.install(base, installation)?;
         }
-        let partial = installation.fresh_partial(&uv.folder)?;
+        uv.settings = pip_settings(&uv.pip_config(installation.host), installation.host);
+        Ok(uv)
+    }
+
+    fn install(&self, base: &BasePython, installation: &mut Installation<'_>) -> Result<(), EnvironmentError> {
         let host = installation.host;
+        let partial = fresh_partial(&self.folder)?;
         let step = format!("installing the installer, uv {}", lock::uv_version());
+        installation.tell(&Progress::Step(&step));
         let mut venv = host.command(&base.path);
         venv.args(["-I", "-m", "venv"]).arg(&partial);
         installation.run(&step, venv)?;
         let requirements = partial.join("uv.txt");
-        fs::File::create(&requirements)
-            .and_then(|mut file| file.write_all(lock::UV.as_bytes()))
-            .map_err(EnvironmentError::io("write", &requirements))?;
+        fs::write(&requirements, lock::UV).map_err(EnvironmentError::io("write", &requirements))?;
         let mut pip = host.command(&partial.join("bin/python"));
         pip.args(["-m", "pip", "install", "--require-hashes", "--only-binary", ":all:", "-r"]).arg(&requirements);
         installation.run(&step, pip)?;
-        installation.finish(&partial, &uv.folder)?;
-        Ok(uv)
+        finish(&partial, &self.folder)
     }
 
-    /// A uv command that looks for packages where the user's pip does, unless the user has told uv itself, and keeps
-    /// its downloads below `cache`, where the environments can link to them.
+    /// A uv command that keeps its downloads below `cache`, where the environments can link to them, unless the user
+    /// has given it another place.
     pub(super) fn command(&self, cache: &Path, host: &Host) -> Command {
         let mut command = host.command(&self.program());
         // In the cache folder, so that a project in which the user happens to stand does not configure it.
@@ -72,7 +77,7 @@ impl Uv {
         if host.variable("UV_CACHE_DIR").is_none() {
             command.env("UV_CACHE_DIR", Self::downloads(cache));
         }
-        command.envs(pip_settings(&self.pip_config(host), host));
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -110,7 +115,7 @@ impl Uv {
     }
 }
 
-/// The variables by which uv takes over pip's index and certificates.
+/// The variables by which uv takes over pip's index and certificates, unless the user has told uv itself.
 fn pip_settings(config: &str, host: &Host) -> Vec<(&'static str, String)> {
     let mut settings = Vec::new();
     if !host.has_uv_config() && UV_INDEX_VARIABLES.iter().all(|name| host.variable(name).is_none()) {
