@@ -66,7 +66,7 @@ fn what_needs_no_engine_is_refused_without_one() {
     refused(&run(&["engine", "--config", &file, "--python", "/no/such/python", "--out", "x"]), 3, &["/no/such/python"]);
     let below_a_file = format!("{file}/out");
     refused(&run(&["engine", "--config", &file, "--out", &below_a_file]), 2, &["sweep.yaml/out"]);
-    fs::create_dir(folder.path().join("runs")).unwrap();
+    fs::create_dir_all(folder.path().join("runs/a-0")).unwrap();
     let taken = folder.path().display().to_string();
     refused(&run(&["engine", "--config", &file, "--out", &taken]), 2, &["already holds results"]);
     refused(&run(&["engine", "--no-such-flag"]), 2, &["--no-such-flag"]);
@@ -141,6 +141,11 @@ fn a_flag_that_vllm_does_not_know_is_refused_before_any_engine_is_loaded() {
     let out = folder.path().join("out").display().to_string();
     let output = run(&["engine", "--config", &file.display().to_string(), "--out", &out]);
     refused(&output, 2, &["sweep.yaml:", "--max-num-seqz"]);
+    assert!(output.stdout.is_empty(), "there is no result to print");
+    // Nothing was measured, so the corrected command may use the folder.
+    let file = config(folder.path(), ARGS, "    length_configs: [{input_len: 64, output_len: 8}]\n");
+    let again = ["engine", "--config", &file.display().to_string(), "--out", &out, "--python", "/no/such/python"];
+    refused(&run(&again), 3, &["/no/such/python"]);
 }
 
 #[test]
@@ -150,13 +155,8 @@ fn a_killed_engine_ends_the_sweep_and_keeps_what_was_finished() {
     let rest = "    num_prompts: 8\n    repeats: 6\n    length_configs: [{input_len: 64, output_len: 400}]\n";
     let file = config(folder.path(), ARGS, rest);
     let out = folder.path().join("out");
-    let mut command = bench();
-    command.args(["engine", "--config"]).arg(&file).arg("--out").arg(&out).stderr(Stdio::piped()).stdout(Stdio::null());
-    let child = command.spawn().unwrap();
-    wait_for("a finished run", || {
-        fs::read_dir(out.join("runs"))
-            .is_ok_and(|runs| runs.flatten().any(|run| run.path().join("timeline.bin").exists()))
-    });
+    let child = started(&file, &out);
+    wait_for("a finished run", || has_run(&out));
     let sidecar = *children(child.id()).first().expect("the sidecar runs");
     let engine = *children(sidecar).first().expect("an engine runs");
     let killed = Command::new("kill").args(["-9", &engine.to_string()]).status().unwrap();
@@ -169,6 +169,41 @@ fn a_killed_engine_ends_the_sweep_and_keeps_what_was_finished() {
     assert!(count("valid") >= 1 && count("failed") == 1 && count("skipped") == 6 - 1 - count("valid"), "{runs:?}");
     wait_for("an end of all processes", || !Path::new(&format!("/proc/{sidecar}")).exists());
     assert!(!Path::new(&format!("/proc/{engine}")).exists());
+}
+
+#[test]
+fn one_interrupt_finishes_the_run_and_a_killed_harness_leaves_nothing_running() {
+    let _one = ONE_ENGINE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "    num_prompts: 8\n    repeats: 40\n    length_configs: [{input_len: 64, output_len: 200}]\n";
+    let file = config(folder.path(), ARGS, rest);
+    for (signal, status) in [("-INT", Some(130)), ("-KILL", None)] {
+        let out = folder.path().join(signal);
+        let child = started(&file, &out);
+        wait_for("a finished run", || has_run(&out));
+        let sidecar = *children(child.id()).first().expect("the sidecar runs");
+        let engine = *children(sidecar).first().expect("an engine runs");
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let output = ended_within(child, Duration::from_secs(30));
+        assert_eq!(output.status.code(), status, "{}", String::from_utf8_lossy(&output.stderr));
+        wait_for("an end of all processes", || {
+            [sidecar, engine].iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        });
+        assert_eq!(run(&["report", &out.display().to_string()]).status.code(), Some(0));
+        let runs = summary(&out)["runs"].as_array().unwrap().clone();
+        assert!(!runs.is_empty() && runs.iter().all(|run| run["status"] == "valid"), "{runs:?}");
+    }
+}
+
+fn started(file: &Path, out: &Path) -> Child {
+    let mut command = bench();
+    command.args(["engine", "--config"]).arg(file).arg("--out").arg(out).stderr(Stdio::piped()).stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn has_run(out: &Path) -> bool {
+    let stored = fs::read_dir(out.join("runs"));
+    stored.is_ok_and(|runs| runs.flatten().any(|run| run.path().join("timeline.json").exists()))
 }
 
 #[track_caller]

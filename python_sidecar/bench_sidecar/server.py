@@ -171,8 +171,10 @@ def main(socket_path: str, library_path: str) -> int:
         print(f"bench: {err}", file=sys.stderr)
         return 1
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        # The folder too, where the socket is all it held: a harness that was killed cannot remove it.
+        with contextlib.suppress(OSError):
             os.unlink(socket_path)
+            os.rmdir(os.path.dirname(socket_path))
 
 
 def _serve_one(listener: socket.socket, library: ModuleType) -> int:

@@ -47,10 +47,11 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let out = open_results_folder(args.out.as_deref(), &plan.name)?;
     let python = runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut |line| screen.say(line))?;
     let job = Job::prepare(plan, facts, python, &cache, out, history, history_file)?;
-    let report = job.measure(&mut screen)?;
-    let (report, ended) = report;
-    screen::print_report(&report, args.output.format)?;
-    screen.say(&format!("results: {}", job.out.display()));
+    let (report, ended) = job.measure(&mut screen)?;
+    if !report.runs.is_empty() {
+        screen::print_report(&report, args.output.format)?;
+        screen.say(&format!("results: {}", job.out.display()));
+    }
     match ended {
         Ok(()) => Ok(report::exit_of(&report)),
         Err(err) => Err(err.into()),
@@ -68,13 +69,21 @@ fn read_history(path: &Path, screen: &Screen) -> History {
 fn open_results_folder(given: Option<&Path>, name: &str) -> Result<PathBuf, CliError> {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let out = given.map_or_else(|| PathBuf::from(format!("results/{name}-{time}")), Path::to_owned);
-    if out.join("runs").exists() || out.join("summary_report.json").exists() {
+    if holds_results(&out) {
         return Err(CliError::OutExists(out));
     }
     let failed = |source| CliError::Write { what: "make the results folder", path: out.clone(), source };
     fs::create_dir_all(&out).map_err(failed)?;
     tempfile::tempfile_in(&out).map_err(failed)?;
     Ok(out)
+}
+
+/// Whether a run was stored here. A command that was refused before its first run leaves its folder to the next.
+fn holds_results(out: &Path) -> bool {
+    match fs::read_dir(out.join("runs")) {
+        Ok(stored) => stored.flatten().any(|entry| entry.path().is_dir()),
+        Err(_) => out.join("summary_report.json").exists(),
+    }
 }
 
 /// A sweep with everything that it needs, ready to start.

@@ -105,9 +105,4 @@ impl SessionError {
         let what = what.into();
         move |source| SessionError::Io { what, source }
     }
-
-    /// Whether the engine is gone, so that no further run on it can succeed.
-    pub fn is_fatal_to_engine(&self) -> bool {
-        !matches!(self, SessionError::Refused(_))
-    }
 }

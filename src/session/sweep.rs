@@ -75,6 +75,14 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     /// Asks vLLM's parser about every engine, then loads and measures one after the other.
     pub async fn run(mut self) -> Result<(), SweepError> {
         self.check_arguments().await?;
+        let ended = self.run_epochs().await;
+        if let Err(err) = &ended {
+            self.skip_rest(err)?;
+        }
+        ended
+    }
+
+    async fn run_epochs(&mut self) -> Result<(), SweepError> {
         let (plan, specs) = (self.plan, self.specs);
         for (index, (epoch, spec)) in plan.epochs.iter().zip(specs).enumerate() {
             self.run_epoch(index as u32, epoch, spec).await?;
@@ -108,18 +116,14 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         }
         self.discard_first_run(epoch, &mut engine).await?;
         let mut load_s = engine.load_s();
-        for (round, points) in epoch.rounds.iter().enumerate() {
-            for (place, point) in points.iter().enumerate() {
-                let head = RunHead { epoch: index, round: round as u32, point: &epoch.points[*point] };
-                let result = self.run_point(&mut engine, epoch, head, std::mem::take(&mut load_s)).await;
-                if let Err(err) = result {
-                    self.skip_rest(index, epoch, round, place + 1, &err)?;
-                    return Err(err);
-                }
-                if self.observer.leave_after_run() {
-                    return Err(SweepError::Interrupted);
-                }
+        for head in runs_of(index, epoch) {
+            if self.observer.leave_after_run() {
+                return Err(SweepError::Interrupted);
             }
+            self.run_point(&mut engine, epoch, head, std::mem::take(&mut load_s)).await?;
+        }
+        if self.observer.leave_after_run() {
+            return Err(SweepError::Interrupted);
         }
         engine.shutdown().await;
         Ok(())
@@ -208,29 +212,30 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         (timeline, recording.failure)
     }
 
-    /// Marks what will not run any more.
-    fn skip_rest(
-        &mut self,
-        index: u32,
-        epoch: &Epoch,
-        round: usize,
-        place: usize,
-        why: &SweepError,
-    ) -> Result<(), SweepError> {
-        if matches!(why, SweepError::Interrupted | SweepError::Results(_)) {
+    /// Marks what will not run any more, in the later epochs too. Before the first run there is nothing to mark: then the
+    /// error says all there is.
+    fn skip_rest(&mut self, why: &SweepError) -> Result<(), SweepError> {
+        if self.order == 0 || matches!(why, SweepError::Interrupted | SweepError::Results(_)) {
             return Ok(());
         }
         let reason = format!("not run: {why}");
-        for (later, points) in epoch.rounds.iter().enumerate().skip(round) {
-            for point in &points[if later == round { place } else { 0 }..] {
-                let head = RunHead { epoch: index, round: later as u32, point: &epoch.points[*point] };
-                let record = self.record(epoch, head, 0.0);
-                let skipped = without_events(record, Outcome::Skipped(reason.clone()));
-                self.observer.run_ends(skipped).map_err(SweepError::Results)?;
-            }
+        let plan = self.plan;
+        let runs = plan.epochs.iter().enumerate();
+        let runs = runs.flat_map(|(index, epoch)| runs_of(index as u32, epoch).map(move |head| (epoch, head)));
+        for (epoch, head) in runs.skip(self.order as usize) {
+            let record = self.record(epoch, head, 0.0);
+            let skipped = without_events(record, Outcome::Skipped(reason.clone()));
+            self.observer.run_ends(skipped).map_err(SweepError::Results)?;
         }
         Ok(())
     }
+}
+
+/// The runs of an epoch in the order of execution.
+fn runs_of(index: u32, epoch: &Epoch) -> impl Iterator<Item = RunHead<'_>> {
+    epoch.rounds.iter().enumerate().flat_map(move |(round, points)| {
+        points.iter().map(move |point| RunHead { epoch: index, round: round as u32, point: &epoch.points[*point] })
+    })
 }
 
 /// Which run of an epoch.
