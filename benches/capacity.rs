@@ -84,7 +84,7 @@ fn push_step(timeline: &mut Timeline, step: u64, emitted_ns: u64, batch: u64) {
     let first = (step / TOKENS_PER_REQUEST * BATCH) as u32;
     for request in first..first + batch as u32 {
         let received_ns = emitted_ns + 300 + (step * 31 + u64::from(request) * 17) % 2_000;
-        let event = TokenEvent { received_ns, emitted_ns, request, step: step as u32, count: 1, reserved: 0 };
+        let event = TokenEvent { received_ns, emitted_ns, request, step: step as u32, count: 1, poll_gap_ns: 50 };
         timeline.tokens.push(event);
         let state = &mut timeline.requests[request as usize];
         state.finish_emitted_ns = emitted_ns;

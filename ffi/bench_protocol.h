@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BENCH_ABI_VERSION 1u
+#define BENCH_ABI_VERSION 2u
 #define BENCH_RING_MAGIC 0x31474e5248434e42ull
 #define BENCH_RECORD_SIZE 64u
 
@@ -44,7 +44,7 @@ static_assert(offsetof(bench_tokens_record, request) == 16);
 static_assert(offsetof(bench_tokens_record, tokens) == 48);
 #endif
 
-// One engine step, pushed after it.
+// One engine step, pushed after it. `flags`: how often the engine's thread was taken off its core in it (65535: that often or more).
 #define BENCH_KIND_STEP 2u
 struct bench_step_record {
   uint8_t kind;  // Which record this is.

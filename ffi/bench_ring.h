@@ -31,6 +31,13 @@ struct bench_record {
   uint64_t words[8];
 };
 
+// When a consumer looked. Of records: they were there at `received_ns`, read before anything was copied, and not yet at
+// `not_before_ns`, the look before (0: there was none). Of an empty look: `received_ns` is 0, `not_before_ns` its time.
+struct bench_look {
+  uint64_t received_ns;
+  uint64_t not_before_ns;
+};
+
 struct bench_ring;  // one side's handle on a ring
 
 // Version of the layout: BENCH_ABI_VERSION of the library that is loaded.
@@ -58,9 +65,10 @@ uint64_t bench_ring_dropped(const struct bench_ring* ring);
 // Producer: reads the clock, stamps it as emitted_ns into the `n` records, and publishes them together. Returns `n`,
 // or 0 when they do not all fit: then all are dropped and counted.
 uint32_t bench_ring_push(struct bench_ring* ring, const struct bench_record* records, uint32_t n);
-// Consumer: copies up to `max` records. All that one look made visible carry the same `*received_ns`, which is read
-// before anything is copied. Returns a status; `*n` is 0 when there is nothing.
-int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n, uint64_t* received_ns);
+// Consumer: copies up to `max` records. All that one look made visible carry the same `*look`. Returns a status; `*n` is
+// 0 when there is nothing.
+int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n,
+                   struct bench_look* look);
 // Consumer: sleeps until something is there or `timeout_ms` has passed (-1: no limit is not offered). Needs wake_fd.
 int bench_ring_wait(struct bench_ring* ring, uint32_t timeout_ms);
 

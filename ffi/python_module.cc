@@ -4,17 +4,33 @@
 // foreign-function layer and every Python-level loop costs microseconds.
 #include <errno.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "python_abi.h"
 #include "ring.hpp"
+#include "tap.hpp"
 
 namespace {
 
 constexpr const char* kCapsule = "bench_ring.Ring";
-constexpr std::uint32_t kSlots = BENCH_TOKENS_PER_RECORD;
+
+// What a Python ring object stands for: one side of a ring, and the tap on it where that is the event ring's producer.
+struct Side {
+  explicit Side(bench_ring* attached) noexcept : ring(attached), tap(&attached->producer) {}
+  Side(const Side&) = delete;
+  Side& operator=(const Side&) = delete;
+  ~Side() { bench_ring_close(ring); }
+
+  bench_ring* ring;
+  bench::Tap tap;
+  std::uint32_t tap_push_ns = 0;  // how long the last tap took
+};
+
+Side* side_of(PyObject* capsule) { return static_cast<Side*>(PyCapsule_GetPointer(capsule, kCapsule)); }
 
 bench_ring* ring_of(PyObject* capsule) {
-  return static_cast<bench_ring*>(PyCapsule_GetPointer(capsule, kCapsule));
+  const Side* side = side_of(capsule);
+  return side == nullptr ? nullptr : side->ring;
 }
 
 bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
@@ -23,7 +39,7 @@ bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
   return false;
 }
 
-void destroy(PyObject* capsule) { bench_ring_close(ring_of(capsule)); }
+void destroy(PyObject* capsule) { delete side_of(capsule); }
 
 // attach(fd, wake_fd, stream, is_producer) -> ring
 PyObject* attach(PyObject*, PyObject* const* args, Py_ssize_t n) {
@@ -37,7 +53,7 @@ PyObject* attach(PyObject*, PyObject* const* args, Py_ssize_t n) {
   const int status = bench_ring_attach(static_cast<int>(values[0]), static_cast<int>(values[1]),
                                        static_cast<std::uint32_t>(values[2]), static_cast<int>(values[3]), &ring);
   if (status != BENCH_RING_OK) return PyErr_Format(PyExc_ValueError, "%s", bench_ring_message(status));
-  return PyCapsule_New(ring, kCapsule, destroy);
+  return PyCapsule_New(new Side(ring), kCapsule, destroy);
 }
 
 // The handle that a request id starts with: its decimal digits. vLLM may append "-" and a random part.
@@ -66,74 +82,56 @@ Py_ssize_t tokens_in(PyObject* row) {
   return PyObject_Size(row);
 }
 
-// Writes the token events of one step into the ring's next slots; returns how many records that took, or -1 with a
-// Python error set. The caller has made sure of room for a record per kSlots requests.
-long fill(bench_ring* ring, PyObject* req_ids, PyObject* sampled, Py_ssize_t requests, std::uint64_t emitted_ns) {
-  std::uint32_t events = 0;
-  bench_tokens_record* record = nullptr;
+// Takes the rows of one step that have tokens; false with a Python error set.
+bool gather(bench::Tap& tap, PyObject* req_ids, PyObject* sampled, Py_ssize_t requests) {
   for (Py_ssize_t i = 0; i < requests; ++i) {
     const Py_ssize_t tokens = tokens_in(PyList_GetItem(sampled, i));
-    if (tokens < 0) return -1;
+    if (tokens < 0) return false;
     if (tokens == 0) continue;  // a prompt that is not through yet
-    const std::uint32_t at = events++ % kSlots;
-    if (at == 0) {
-      record = reinterpret_cast<bench_tokens_record*>(ring->producer.slot(events / kSlots));
-      record->kind = BENCH_KIND_TOKENS;
-      record->flags = 0;
-      record->step = ring->step;
-      record->emitted_ns = emitted_ns;
-    }
-    record->request[at] = handle_of(PyList_GetItem(req_ids, i));
-    record->tokens[at] = static_cast<std::uint16_t>(tokens < 0xFFFF ? tokens : 0xFFFF);
-    record->count = static_cast<std::uint8_t>(at + 1);
+    tap.add(handle_of(PyList_GetItem(req_ids, i)), static_cast<std::uint16_t>(tokens < 0xFFFF ? tokens : 0xFFFF));
   }
-  ring->tap_token_events = events;
-  return (events + kSlots - 1) / kSlots;
+  return true;
 }
 
 // tap(ring, entered_ns, req_ids, sampled_token_ids) -> None
-// Stamps first, then pushes one event per row that has tokens, and publishes them together.
+// Pushes one event per row that has tokens; all are stamped and become visible together.
 PyObject* tap(PyObject*, PyObject* const* args, Py_ssize_t n) {
-  const std::uint64_t emitted_ns = bench::clock_ns();
   if (!has_arguments("tap", n, 4)) return nullptr;
-  bench_ring* ring = ring_of(args[0]);
-  if (ring == nullptr) return nullptr;
+  Side* side = side_of(args[0]);
+  if (side == nullptr) return nullptr;
   const Py_ssize_t requests = PyList_Size(args[2]);
   const Py_ssize_t rows = PyList_Size(args[3]);
   if (requests < 0 || rows < 0) return nullptr;
   // A step without sampling gives ids and no rows.
   const Py_ssize_t pairs = rows == 0 ? 0 : requests;
   if (rows != pairs) return PyErr_Format(PyExc_ValueError, "%zd request ids, %zd rows of tokens", requests, rows);
-  const auto most = static_cast<std::uint32_t>((pairs + kSlots - 1) / kSlots);
-  ring->tap_token_events = 0;
-  if (!ring->producer.has_room(most)) {
-    ring->producer.drop(most);
-  } else {
-    for (std::uint32_t i = 0; i < most; ++i) __builtin_prefetch(ring->producer.slot(i), 1);
-    const long records = fill(ring, args[2], args[3], pairs, emitted_ns);
-    if (records < 0) return nullptr;
-    if (records > 0) ring->producer.publish(static_cast<std::uint32_t>(records));
-  }
-  ++ring->step;
-  ring->tapped_ns = emitted_ns;
-  ring->tap_push_ns = static_cast<std::uint32_t>(bench::clock_ns() - PyLong_AsUnsignedLongLong(args[1]));
+  const bool has_room = side->tap.begin_step(static_cast<std::uint32_t>(pairs));
+  if (has_room && !gather(side->tap, args[2], args[3], pairs)) return nullptr;
+  side->tap.publish();
+  side->tap_push_ns = static_cast<std::uint32_t>(bench::clock_ns() - PyLong_AsUnsignedLongLong(args[1]));
   return Py_BuildValue("");
 }
 
-// tapped(ring) -> (steps tapped in this run, tap_push_ns, token events of the last tap)
+// Times that the calling thread was taken off its core although it had work, since it began.
+std::uint32_t involuntary_switches() {
+  rusage usage{};
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? static_cast<std::uint32_t>(usage.ru_nivcsw) : 0;
+}
+
+// tapped(ring) -> (steps tapped in this run, tap_push_ns, token events of the last tap, involuntary switches so far)
 PyObject* tapped(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("tapped", n, 1)) return nullptr;
-  const bench_ring* ring = ring_of(args[0]);
-  if (ring == nullptr) return nullptr;
-  return Py_BuildValue("(III)", ring->step, ring->tap_push_ns, ring->tap_token_events);
+  const Side* side = side_of(args[0]);
+  if (side == nullptr) return nullptr;
+  return Py_BuildValue("(IIII)", side->tap.steps(), side->tap_push_ns, side->tap.events(), involuntary_switches());
 }
 
 // begin(ring) -> None: the next tap is step 0 of a new run.
 PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("begin", n, 1)) return nullptr;
-  bench_ring* ring = ring_of(args[0]);
-  if (ring == nullptr) return nullptr;
-  ring->step = 0;
+  Side* side = side_of(args[0]);
+  if (side == nullptr) return nullptr;
+  side->tap.begin_run();
   return Py_BuildValue("");
 }
 
@@ -159,8 +157,8 @@ PyObject* pop(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (ring == nullptr) return nullptr;
   bench_record records[64];
   std::uint32_t got = 0;
-  std::uint64_t received_ns = 0;
-  const int status = bench_ring_pop(ring, records, 64, &got, &received_ns);
+  bench_look look{};
+  const int status = bench_ring_pop(ring, records, 64, &got, &look);
   if (status != BENCH_RING_OK) return PyErr_Format(PyExc_ValueError, "%s", bench_ring_message(status));
   return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(records), got * BENCH_RECORD_SIZE);
 }
@@ -208,7 +206,7 @@ PyMethodDef method(const char* name, PyCFunctionFast function, const char* doc) 
 PyMethodDef methods[] = {
     method("attach", attach, "attach(fd, wake_fd, stream, is_producer) -> ring"),
     method("tap", tap, "tap(ring, entered_ns, req_ids, sampled_token_ids)"),
-    method("tapped", tapped, "tapped(ring) -> (steps, tap_push_ns, token_events)"),
+    method("tapped", tapped, "tapped(ring) -> (steps, tap_push_ns, token_events, involuntary_switches)"),
     method("begin", begin, "begin(ring): the next tap is step 0"),
     method("push", push, "push(ring, records) -> number pushed"),
     method("pop", pop, "pop(ring) -> records"),

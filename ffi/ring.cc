@@ -121,18 +121,25 @@ std::uint32_t Producer::push(const bench_record* records, std::uint32_t n) noexc
 }
 
 Consumer::Consumer(Mapping* mapping, int wake_fd) noexcept
-    : mapping_(mapping), wake_fd_(wake_fd), tail_(0), seen_head_(0), seen_at_ns_(0) {
+    : mapping_(mapping), wake_fd_(wake_fd), tail_(0), seen_head_(0), seen_{}, looked_ns_(0) {
   if (mapping->header == nullptr) return;
   tail_ = mapping->header->tail.load(std::memory_order_relaxed);  // written by this side only
   seen_head_ = tail_;
 }
 
-int Consumer::pop(bench_record* out, std::uint32_t max, std::uint32_t* n, std::uint64_t* received_ns) noexcept {
+int Consumer::pop(bench_record* out, std::uint32_t max, std::uint32_t* n, bench_look* look) noexcept {
   *n = 0;
   if (seen_head_ == tail_) {
+    // Before the look: what the look does not find became visible after this instant.
+    const std::uint64_t looked_ns = clock_ns();
     const std::uint64_t head = mapping_->header->head.load(std::memory_order_acquire);  // partner: Producer::publish
-    if (head == tail_) return BENCH_RING_OK;
-    seen_at_ns_ = clock_ns();
+    const std::uint64_t not_before_ns = looked_ns_;
+    looked_ns_ = looked_ns;
+    if (head == tail_) {
+      *look = {0, looked_ns};
+      return BENCH_RING_OK;
+    }
+    seen_ = {clock_ns(), not_before_ns};
     if (head - tail_ > mapping_->mask + 1) return BENCH_RING_BAD_INDEX;
     seen_head_ = head;
   }
@@ -142,7 +149,7 @@ int Consumer::pop(bench_record* out, std::uint32_t max, std::uint32_t* n, std::u
   tail_ += take;
   mapping_->header->tail.store(tail_, std::memory_order_release);  // partner: Producer::has_room
   *n = take;
-  *received_ns = seen_at_ns_;
+  *look = seen_;
   return BENCH_RING_OK;
 }
 
@@ -239,8 +246,8 @@ uint32_t bench_ring_push(struct bench_ring* ring, const struct bench_record* rec
 }
 
 int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n,
-                   uint64_t* received_ns) {
-  return ring->consumer.pop(out, max, n, received_ns);
+                   struct bench_look* look) {
+  return ring->consumer.pop(out, max, n, look);
 }
 
 int bench_ring_wait(struct bench_ring* ring, uint32_t timeout_ms) { return ring->consumer.wait(timeout_ms); }

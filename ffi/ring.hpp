@@ -84,15 +84,16 @@ class Consumer {
  public:
   Consumer(Mapping* mapping, int wake_fd) noexcept;
 
-  int pop(bench_record* out, std::uint32_t max, std::uint32_t* n, std::uint64_t* received_ns) noexcept;
+  int pop(bench_record* out, std::uint32_t max, std::uint32_t* n, bench_look* look) noexcept;
   int wait(std::uint32_t timeout_ms) noexcept;
 
  private:
   Mapping* mapping_;
   int wake_fd_;
-  std::uint64_t tail_;         // next index to read
-  std::uint64_t seen_head_;    // the producer's index as last seen
-  std::uint64_t seen_at_ns_;   // when that was
+  std::uint64_t tail_;       // next index to read
+  std::uint64_t seen_head_;  // the producer's index as last seen
+  bench_look seen_;          // when that was, and when it was not there yet
+  std::uint64_t looked_ns_;  // before the last look
 };
 
 }  // namespace bench
@@ -102,9 +103,4 @@ struct bench_ring {
   bench::Producer producer{&mapping, -1};
   bench::Consumer consumer{&mapping, -1};
   bool is_producer = false;
-  // State of the tap, which is the event ring's producer.
-  std::uint32_t step = 0;              // steps tapped in this run
-  std::uint32_t tap_push_ns = 0;       // how long the last tap took
-  std::uint64_t tapped_ns = 0;         // when the last tap was entered
-  std::uint32_t tap_token_events = 0;  // token events of the last tap
 };

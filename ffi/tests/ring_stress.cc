@@ -58,12 +58,12 @@ void consume(bench_ring* ring, bool sleeps) {
   bench_record records[16];
   for (std::uint64_t next = 0; next < kRecords;) {
     std::uint32_t n = 0;
-    std::uint64_t received_ns = 0;
-    if (bench_ring_pop(ring, records, 16, &n, &received_ns) != BENCH_RING_OK) fail("the ring is broken");
+    bench_look look{};
+    if (bench_ring_pop(ring, records, 16, &n, &look) != BENCH_RING_OK) fail("the ring is broken");
     for (std::uint32_t i = 0; i < n; ++i, ++next) {
       const auto& words = records[i].words;
       if (words[0] != next || words[2] != next || words[7] != next) fail("a record is torn or out of order");
-      if (words[1] > received_ns) fail("a record was received before it was emitted");
+      if (words[1] > look.received_ns) fail("a record was received before it was emitted");
     }
     if (n > 0) continue;
     if (!sleeps) {

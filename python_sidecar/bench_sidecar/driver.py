@@ -171,14 +171,15 @@ class Driver:
 
     def _step(self) -> None:
         """One engine step with its record. A step in which no model ran has none, and uses up no grant."""
-        before = self.events.tapped()[0]
+        before, _, _, switches_before = self.events.tapped()
         started_ns = time.monotonic_ns()
         stats = self.engine.step()
         ended_ns = time.monotonic_ns()
         self.stepping_ns += ended_ns - started_ns
         if self.engine.is_failed():
             raise EngineError("a worker process of the engine has died")
-        tapped, tap_push_ns, token_events = self.events.tapped()
+        tapped, tap_push_ns, token_events, switches = self.events.tapped()
+        stats.involuntary_switches = switches - switches_before
         if tapped == before:
             tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
             if not stats.finished:

@@ -3,7 +3,7 @@
 import struct
 from typing import Final
 
-ABI_VERSION: Final = 1
+ABI_VERSION: Final = 2
 RECORD_SIZE: Final = 64
 
 # Stream id of the ring that carries events from the engine to the recorder.
@@ -24,7 +24,7 @@ ABSENT_NS: Final = 0xFFFFFFFFFFFFFFFF
 KIND_TOKENS: Final = 1
 TOKENS: Final = struct.Struct("<BBHIQ8I8H")
 
-# One engine step, pushed after it.
+# One engine step, pushed after it. `flags`: how often the engine's thread was taken off its core in it (65535: that often or more).
 # Fields: kind, count, flags, step, emitted_ns, started_ns, ended_ns, prefill_tokens, decode_tokens, waiting,
 # kv_cache_usage_ppm, tap_push_ns, token_events, prefill_requests, decode_requests, running, preemptions
 KIND_STEP: Final = 2

@@ -58,6 +58,7 @@ class StepStats:
     waiting: int = 0
     kv_cache_usage: float = 0.0
     preemptions: int = 0
+    involuntary_switches: int = 0
 
     def count_batch(self, scheduled: Any) -> None:
         """Takes the batch from a SchedulerOutput, split into prefill and decode.
@@ -82,7 +83,7 @@ class StepStats:
         return protocol.STEP.pack(
             protocol.KIND_STEP,
             0,
-            0,
+            min(self.involuntary_switches, _LARGEST_U16),
             step,
             0,
             started_ns,

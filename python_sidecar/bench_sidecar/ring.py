@@ -48,9 +48,10 @@ class EventRing:
         """The next tap is step 0 of a new run."""
         self.library.begin(self.handle)
 
-    def tapped(self) -> tuple[int, int, int]:
-        """Steps tapped in this run, nanoseconds that the last tap took, and its token events."""
-        state: tuple[int, int, int] = self.library.tapped(self.handle)
+    def tapped(self) -> tuple[int, int, int, int]:
+        """Steps tapped in this run, nanoseconds that the last tap took, its token events, and how often this thread was
+        taken off its core since it began."""
+        state: tuple[int, int, int, int] = self.library.tapped(self.handle)
         return state
 
     def describe(self) -> dict[str, int | bool]:

@@ -18,12 +18,16 @@ use crate::ring::protocol::{
     ABSENT_NS, EndRecord, EndedRecord, FinishRecord, GrantRecord, StepRecord, SubmitRecord, TokensRecord, UNKNOWN_COUNT,
 };
 use crate::ring::{Consumer, Producer, RawRecord, RingError, clock_ns};
-use crate::timeline::{ABSENT, Counters, Phase, RequestEvent, StepEvent, TokenEvent};
+use crate::timeline::{ABSENT, Counters, Hiccup, Phase, RequestEvent, StepEvent, TokenEvent};
 
 /// Looks at the ring between two looks at the stop flag; about 100 us.
 const LOOKS: u32 = 2_000;
 /// How long a recorder that shares its core sleeps at most.
 const SLEEP_MS: u32 = 20;
+/// A recorder that looks all the time looks every 50 ns or so. From this gap on it counts as a hiccup of its core.
+pub const HICCUP_NS: u64 = 5_000;
+/// Hiccups that are kept of one run; a minute on a busy virtual machine has 24,000.
+const MAX_HICCUPS: usize = 1 << 17;
 
 /// Why recording ended.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +65,23 @@ pub struct Tape {
     pub steps: Vec<StepEvent>,
     /// What went wrong on the way.
     pub counters: Counters,
+    /// Times in which a recorder that looks all the time did not look; filled when the recording is over.
+    pub hiccups: Vec<Hiccup>,
+    /// How many there were, in `hiccups` or beyond its room; `None` if the recorder slept.
+    pub num_hiccups: Option<u64>,
 }
 
 impl Tape {
     /// Room for `tokens` token events and `steps` steps. The pages are touched here, not on the recording path.
     pub fn with_capacity(requests: Vec<RequestEvent>, tokens: usize, steps: usize) -> Tape {
-        Tape { requests, tokens: touched(tokens), steps: touched(steps), counters: Counters::default() }
+        Tape {
+            requests,
+            tokens: touched(tokens),
+            steps: touched(steps),
+            counters: Counters::default(),
+            hiccups: Vec::new(),
+            num_hiccups: None,
+        }
     }
 }
 
@@ -107,13 +122,14 @@ pub struct RecorderOptions {
 impl Recorder {
     /// A recorder over both rings. `stop` ends it at the latest a few milliseconds after it was set.
     pub fn new(
-        events: Consumer,
+        mut events: Consumer,
         requests: Producer,
         tape: Tape,
         options: RecorderOptions,
         live: Arc<Live>,
         stop: Arc<AtomicBool>,
     ) -> Recorder {
+        events.watch_hiccups(HICCUP_NS, if options.wait == WaitStrategy::Spin { MAX_HICCUPS } else { 0 });
         let submits = Vec::with_capacity(tape.requests.len());
         let has_token = vec![false; tape.requests.len()];
         Recorder {
@@ -144,6 +160,11 @@ impl Recorder {
     pub fn into_parts(self) -> (Consumer, Producer, Tape) {
         let mut tape = self.tape;
         tape.counters.ring_dropped = self.events.dropped();
+        if self.wait == WaitStrategy::Spin {
+            let (hiccups, count) = self.events.hiccups();
+            tape.hiccups = hiccups.to_vec();
+            tape.num_hiccups = Some(count as u64);
+        }
         (self.events, self.requests, tape)
     }
 
@@ -215,13 +236,15 @@ impl Recorder {
             return Ok(());
         };
         let received_ns = batch.received_ns;
+        let poll_gap_ns = batch.poll_gap_ns();
         let mut finished = 0;
         let mut steps = 0;
         for record in batch.records {
             match record.kind() {
                 TokensRecord::KIND => {
+                    let seen = (received_ns, poll_gap_ns);
                     let (record, ahead) = (record.view(), self.async_scheduling);
-                    record_tokens(&mut self.tape, &mut self.has_token, record, received_ns, ahead, &self.live);
+                    record_tokens(&mut self.tape, &mut self.has_token, record, seen, ahead, &self.live);
                 }
                 StepRecord::KIND => {
                     record_step(&mut self.tape, record.view());
@@ -255,7 +278,7 @@ fn record_tokens(
     tape: &mut Tape,
     has_token: &mut [bool],
     record: &TokensRecord,
-    received_ns: u64,
+    (received_ns, poll_gap_ns): (u64, u32),
     async_scheduling: bool,
     live: &Live,
 ) {
@@ -285,7 +308,7 @@ fn record_tokens(
             request,
             step: record.step,
             count: u32::from(count),
-            reserved: 0,
+            poll_gap_ns,
         };
         push_within(&mut tape.tokens, token, &mut tape.counters.recorder_overflow);
     }
@@ -308,7 +331,7 @@ fn record_step(tape: &mut Tape, record: &StepRecord) {
         preemptions: u32::from(record.preemptions),
         token_events: record.token_events,
         tap_push_ns: record.tap_push_ns,
-        reserved: 0,
+        involuntary_switches: u32::from(record.flags),
     };
     push_within(&mut tape.steps, step, &mut tape.counters.recorder_overflow);
 }

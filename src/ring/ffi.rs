@@ -9,8 +9,17 @@ pub mod bridge {
         type SharedRing;
 
         fn push(self: Pin<&mut SharedRing>, words: &[u64]) -> bool;
-        fn pop(self: Pin<&mut SharedRing>, out: &mut [u64], looks: u32, received_ns: &mut u64) -> i64;
+        fn pop(
+            self: Pin<&mut SharedRing>,
+            out: &mut [u64],
+            looks: u32,
+            received_ns: &mut u64,
+            not_before_ns: &mut u64,
+        ) -> i64;
         fn wait(self: Pin<&mut SharedRing>, timeout_ms: u32) -> i32;
+        fn watch_hiccups(self: Pin<&mut SharedRing>, longer_than_ns: u64, capacity: usize);
+        fn hiccups(self: &SharedRing) -> &[u64];
+        fn hiccup_count(self: &SharedRing) -> usize;
         fn is_locked(self: &SharedRing) -> bool;
         fn dropped(self: &SharedRing) -> u64;
 

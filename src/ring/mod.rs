@@ -120,8 +120,29 @@ pub fn sealed_memory(
 pub struct Batch<'a> {
     /// CLOCK_MONOTONIC, read before anything was copied.
     pub received_ns: u64,
+    /// The look before: the records were not there yet. `None` on a ring's first look.
+    pub not_before_ns: Option<u64>,
     /// The records, in the order in which they were pushed.
     pub records: &'a [RawRecord],
+}
+
+impl Batch<'_> {
+    /// The records became visible at most this long before `received_ns`; `u32::MAX` if that is not known, or is 4.29 s
+    /// or more.
+    pub fn poll_gap_ns(&self) -> u32 {
+        let gap_ns = self.not_before_ns.map(|not_before_ns| self.received_ns.saturating_sub(not_before_ns));
+        gap_ns.and_then(|gap_ns| u32::try_from(gap_ns).ok()).unwrap_or(u32::MAX)
+    }
+}
+
+/// A time in which a reader that looks all the time did not look: its core did something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Hiccup {
+    /// The last look before it, CLOCK_MONOTONIC.
+    pub began_ns: u64,
+    /// The first look after it.
+    pub ended_ns: u64,
 }
 
 /// The reading side of a ring.
@@ -142,12 +163,16 @@ impl Consumer {
 
     /// Looks up to `looks` times for records; `None` if none came. Allocates nothing, calls no system call but the clock's.
     pub fn pop(&mut self, looks: u32) -> Result<Option<Batch<'_>>, RingError> {
-        let mut received_ns = 0;
+        let (mut received_ns, mut not_before_ns) = (0, 0);
         let out: &mut [u64] = bytemuck::cast_slice_mut(&mut self.buffer);
-        let n = self.ring.pin_mut().pop(out, looks, &mut received_ns);
+        let n = self.ring.pin_mut().pop(out, looks, &mut received_ns, &mut not_before_ns);
         match n {
             0 => Ok(None),
-            1.. => Ok(Some(Batch { received_ns, records: &self.buffer[..n as usize] })),
+            1.. => Ok(Some(Batch {
+                received_ns,
+                not_before_ns: (not_before_ns > 0).then_some(not_before_ns),
+                records: &self.buffer[..n as usize],
+            })),
             _ => Err(RingError::Refused(bridge::ring_message(-n as i32))),
         }
     }
@@ -158,6 +183,16 @@ impl Consumer {
             0 => Ok(()),
             status => Err(RingError::Refused(bridge::ring_message(status))),
         }
+    }
+
+    /// From now on keeps every gap between two looks that is longer than `longer_than_ns`, up to `capacity` of them.
+    pub fn watch_hiccups(&mut self, longer_than_ns: u64, capacity: usize) {
+        self.ring.pin_mut().watch_hiccups(longer_than_ns, capacity);
+    }
+
+    /// The gaps kept, in order, and how many there were, kept or not.
+    pub fn hiccups(&self) -> (&[Hiccup], usize) {
+        (bytemuck::cast_slice(self.ring.hiccups()), self.ring.hiccup_count())
     }
 
     /// Records that found the ring full, as the producer counted them.

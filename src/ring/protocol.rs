@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the layout; both sides refuse any other.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// First word of a ring's header.
 pub const MAGIC: u64 = 0x31474e5248434e42;
 /// Bytes in a record: one cache line.
@@ -48,7 +48,7 @@ impl TokensRecord {
     pub const KIND: u8 = 1;
 }
 
-/// One engine step, pushed after it.
+/// One engine step, pushed after it. `flags`: how often the engine's thread was taken off its core in it (65535: that often or more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct StepRecord {

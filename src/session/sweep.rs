@@ -190,6 +190,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             turnaround_s: None,
             engine_facts: None,
             counters: Counters::default(),
+            recorder_hiccups: None,
             clock_step_ns: None,
             cache_reset: None,
             warnings: Vec::new(),
@@ -200,13 +201,20 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     fn assemble(&mut self, mut record: RunRecord, recording: RunRecording) -> (Timeline, Option<SessionError>) {
         let tape = recording.tape;
         record.counters = tape.counters;
+        record.recorder_hiccups = tape.num_hiccups;
         record.clock_step_ns = Some(recording.clock_step_ns);
         record.cache_reset = Some(recording.cache_reset);
         record.warnings.extend(recording.warnings);
         if let Some(err) = &recording.failure {
             record.outcome = Outcome::Failed(err.to_string());
         }
-        let mut timeline = Timeline { run: record, requests: tape.requests, tokens: tape.tokens, steps: tape.steps };
+        let mut timeline = Timeline {
+            run: record,
+            requests: tape.requests,
+            tokens: tape.tokens,
+            steps: tape.steps,
+            hiccups: tape.hiccups,
+        };
         timeline.run.turnaround_s = self.last_token_ns.and_then(|ended_ns| turnaround_s(&timeline, ended_ns));
         self.last_token_ns = timeline.tokens.last().map(|token| token.received_ns).or(Some(clock_ns()));
         (timeline, recording.failure)
@@ -248,7 +256,7 @@ struct RunHead<'a> {
 
 fn without_events(mut run: RunRecord, outcome: Outcome) -> Timeline {
     run.outcome = outcome;
-    Timeline { run, requests: Vec::new(), tokens: Vec::new(), steps: Vec::new() }
+    Timeline { run, requests: Vec::new(), tokens: Vec::new(), steps: Vec::new(), hiccups: Vec::new() }
 }
 
 fn into_sweep_error(err: SessionError) -> SweepError {

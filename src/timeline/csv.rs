@@ -240,7 +240,7 @@ impl ImportedRun {
                 request: index,
                 step: row.optional("step", u32::MAX.into())?.map_or(u32::MAX, |step| step as u32),
                 count: row.number("count")?,
-                reserved: 0,
+                poll_gap_ns: u32::MAX,
             }),
             "finish" if request.finished() => {
                 return Err(format!("request `{}` finished on an earlier line", row.text("request")));
@@ -279,7 +279,7 @@ impl ImportedRun {
     fn into_timeline(self, name: &str, order: u32) -> Timeline {
         let measured = self.requests.iter().filter(|request| request.phase() == Phase::Measure).count();
         let run = imported_run(name, order, measured as u32);
-        Timeline { run, requests: self.requests, tokens: self.tokens, steps: Vec::new() }
+        Timeline { run, requests: self.requests, tokens: self.tokens, steps: Vec::new(), hiccups: Vec::new() }
     }
 }
 
@@ -332,6 +332,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         turnaround_s: None,
         engine_facts: None,
         counters: Counters::default(),
+        recorder_hiccups: None,
         clock_step_ns: None,
         cache_reset: None,
         warnings: Vec::new(),

@@ -53,8 +53,9 @@ pub struct TokenEvent {
     pub step: u32,
     /// Tokens in this event, at least 1.
     pub count: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The event became visible at most this long before `received_ns`: the recorder's look before had not found it.
+    /// `u32::MAX` if there was no such look, or if it was 4.29 s or more ago.
+    pub poll_gap_ns: u32,
 }
 
 /// One engine step, as the sidecar reported it after the step.
@@ -89,8 +90,8 @@ pub struct StepEvent {
     pub token_events: u32,
     /// Time that tap and push together took inside the engine.
     pub tap_push_ns: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Times that the kernel took the engine's thread off its core in this step.
+    pub involuntary_switches: u32,
 }
 
 /// One request: what was asked, and how it went.
@@ -177,6 +178,11 @@ impl TokenEvent {
     /// The step, if it is known.
     pub fn step(&self) -> Option<u32> {
         (self.step != u32::MAX).then_some(self.step)
+    }
+
+    /// How long before `received_ns` the event may have become visible, if that is known.
+    pub fn poll_gap_ns(&self) -> Option<u32> {
+        (self.poll_gap_ns != u32::MAX).then_some(self.poll_gap_ns)
     }
 }
 

@@ -6,6 +6,7 @@ mod run;
 mod session;
 pub mod store;
 
+pub use crate::ring::Hiccup;
 pub use event::*;
 pub use run::*;
 pub use session::*;

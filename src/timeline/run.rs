@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RequestEvent, StepEvent, TokenEvent};
+use super::{Hiccup, RequestEvent, StepEvent, TokenEvent};
 use crate::plan::{EngineKey, Point};
 
 /// One run: what was asked, what it ran on, and all its events.
@@ -16,6 +16,9 @@ pub struct Timeline {
     pub tokens: Vec<TokenEvent>,
     /// In the order of arrival.
     pub steps: Vec<StepEvent>,
+    /// Times in which a recorder that looks all the time did not look, those longer than
+    /// [`crate::recorder::HICCUP_NS`]; in order. Empty for a recorder that sleeps.
+    pub hiccups: Vec<Hiccup>,
 }
 
 /// Identity and circumstances of a run, stored beside its events as JSON.
@@ -47,6 +50,8 @@ pub struct RunRecord {
     pub engine_facts: Option<EngineFacts>,
     /// What the transport and the recorder counted.
     pub counters: Counters,
+    /// Hiccups of the recorder's core, those in the timeline and those beyond its room; null if it sleeps, or is not known.
+    pub recorder_hiccups: Option<u64>,
     /// Step of `CLOCK_REALTIME` against `CLOCK_MONOTONIC` over the run, in nanoseconds; null if not looked at.
     pub clock_step_ns: Option<i64>,
     /// Whether `reset_prefix_cache()` succeeded before this run; null if not asked.

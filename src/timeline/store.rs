@@ -1,6 +1,7 @@
 //! Timelines on disk: one folder a run, `timeline.json` for the [`RunRecord`] and `timeline.bin` for the events.
 //!
-//! `timeline.bin` is a header of fixed size, the requests, the token events, the step events, and the CRC-32 of all of that.
+//! `timeline.bin` is a header of fixed size, the requests, the token events, the step events, the hiccups, and the
+//! CRC-32 of all of that.
 //! Everything is in the byte order of the machine that wrote it; a machine of the other order refuses it.
 //! `timeline.json` is written last: a folder without it is a run that was never completely stored.
 
@@ -12,11 +13,11 @@ use bytemuck::{Pod, Zeroable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{RequestEvent, RunRecord, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent};
+use super::{Hiccup, RequestEvent, RunRecord, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent};
 use crate::atomic_file::{self, Durability};
 
 /// Version of the layout of [`RunRecord`] and of `timeline.bin` that this version writes and reads.
-pub const RUN_SCHEMA_VERSION: u32 = 1;
+pub const RUN_SCHEMA_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"BENCHTL\0";
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
@@ -36,10 +37,11 @@ struct Header {
     request_bytes: u32,
     token_bytes: u32,
     step_bytes: u32,
-    reserved: u32,
+    hiccup_bytes: u32,
     requests: u64,
     tokens: u64,
     steps: u64,
+    hiccups: u64,
 }
 
 /// Why a stored run or session could not be written or read.
@@ -130,6 +132,7 @@ pub fn read_run(folder: &Path) -> Result<Timeline, StoreError> {
     let requests: Vec<RequestEvent> = read_records(&mut file, header.requests, &mut crc).map_err(io)?;
     let tokens: Vec<TokenEvent> = read_records(&mut file, header.tokens, &mut crc).map_err(io)?;
     let steps: Vec<StepEvent> = read_records(&mut file, header.steps, &mut crc).map_err(io)?;
+    let hiccups: Vec<Hiccup> = read_records(&mut file, header.hiccups, &mut crc).map_err(io)?;
     let mut stored = [0; CRC_BYTES as usize];
     file.read_exact(&mut stored).map_err(io)?;
     if u32::from_ne_bytes(stored) != crc.finalize() {
@@ -147,7 +150,7 @@ pub fn read_run(folder: &Path) -> Result<Timeline, StoreError> {
         );
         return Err(damaged(problem));
     }
-    Ok(Timeline { run, requests, tokens, steps })
+    Ok(Timeline { run, requests, tokens, steps, hiccups })
 }
 
 /// The folders of all completely stored runs under a results folder, by name.
@@ -176,17 +179,19 @@ fn write_events(out: &mut impl Write, timeline: &Timeline) -> io::Result<()> {
         request_bytes: size_of::<RequestEvent>() as u32,
         token_bytes: size_of::<TokenEvent>() as u32,
         step_bytes: size_of::<StepEvent>() as u32,
-        reserved: 0,
+        hiccup_bytes: size_of::<Hiccup>() as u32,
         requests: timeline.requests.len() as u64,
         tokens: timeline.tokens.len() as u64,
         steps: timeline.steps.len() as u64,
+        hiccups: timeline.hiccups.len() as u64,
     };
     let mut crc = crc32fast::Hasher::new();
-    let parts: [&[u8]; 4] = [
+    let parts: [&[u8]; 5] = [
         bytemuck::bytes_of(&header),
         bytemuck::cast_slice(&timeline.requests),
         bytemuck::cast_slice(&timeline.tokens),
         bytemuck::cast_slice(&timeline.steps),
+        bytemuck::cast_slice(&timeline.hiccups),
     ];
     for part in parts {
         crc.update(part);
@@ -216,28 +221,35 @@ impl Header {
         if self.version != RUN_SCHEMA_VERSION {
             return Err(other_version(self.version, RUN_SCHEMA_VERSION));
         }
-        let sizes = [self.request_bytes, self.token_bytes, self.step_bytes];
-        let expected = [size_of::<RequestEvent>(), size_of::<TokenEvent>(), size_of::<StepEvent>()];
+        let sizes = self.record_bytes();
+        let expected =
+            [size_of::<RequestEvent>(), size_of::<TokenEvent>(), size_of::<StepEvent>(), size_of::<Hiccup>()];
         if sizes.map(|bytes| bytes as usize) != expected {
             return Err(format!("its records take {sizes:?} bytes, those of this version {expected:?}"));
         }
         match self.file_bytes() {
             Some(bytes) if bytes == length => Ok(()),
             _ => Err(format!(
-                "its header promises {} requests, {} token events and {} steps, and its {length} bytes hold other \
-                 numbers of them: it was cut off or damaged; measure the run again",
-                self.requests, self.tokens, self.steps
+                "its header promises {} requests, {} token events, {} steps and {} hiccups, and its {length} bytes \
+                 hold other numbers of them: it was cut off or damaged; measure the run again",
+                self.requests, self.tokens, self.steps, self.hiccups
             )),
         }
     }
 
+    fn record_bytes(&self) -> [u32; 4] {
+        [self.request_bytes, self.token_bytes, self.step_bytes, self.hiccup_bytes]
+    }
+
     /// Length of the whole file by the counts; `None` if no file is that long.
     fn file_bytes(&self) -> Option<u64> {
-        let counts = [self.requests, self.tokens, self.steps];
-        let sizes = [self.request_bytes, self.token_bytes, self.step_bytes];
-        counts.iter().zip(sizes).try_fold(size_of::<Header>() as u64 + CRC_BYTES, |sum, (count, bytes)| {
-            sum.checked_add(count.checked_mul(u64::from(bytes))?)
-        })
+        let counts = [self.requests, self.tokens, self.steps, self.hiccups];
+        counts
+            .iter()
+            .zip(self.record_bytes())
+            .try_fold(size_of::<Header>() as u64 + CRC_BYTES, |sum, (count, bytes)| {
+                sum.checked_add(count.checked_mul(u64::from(bytes))?)
+            })
     }
 }
 

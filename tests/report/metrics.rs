@@ -218,11 +218,11 @@ fn drawn_timeline(drawn: &[Drawn]) -> Timeline {
             now_ns += gap_ns;
             let emitted_ns = now_ns - gap_ns % 977;
             let (request, step) = (index as u32, u32::MAX);
-            tokens.push(TokenEvent { received_ns: now_ns, emitted_ns, request, step, count: *count, reserved: 0 });
+            tokens.push(TokenEvent { received_ns: now_ns, emitted_ns, request, step, count: *count, poll_gap_ns: 50 });
         }
     }
     tokens.sort_by_key(|event| event.received_ns);
-    Timeline { run: run_record("p", 0), requests, tokens, steps: Vec::new() }
+    Timeline { run: run_record("p", 0), requests, tokens, steps: Vec::new(), hiccups: Vec::new() }
 }
 
 /// The definitions, written down as plainly as possible, on floating-point numbers.

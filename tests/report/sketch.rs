@@ -49,7 +49,7 @@ pub fn timeline(requests: &[Request]) -> Timeline {
             request: index as u32,
             step: 0,
             count: *count,
-            reserved: 0,
+            poll_gap_ns: 50,
         }));
     }
     tokens.sort_by_key(|event| event.received_ns);
@@ -57,7 +57,7 @@ pub fn timeline(requests: &[Request]) -> Timeline {
     let measured = requests.iter().filter(|request| request.phase == Phase::Measure).count();
     let mut run = run_record("p", 0);
     run.point.num_prompts = measured as u32;
-    Timeline { run, requests: requests.iter().map(request_event).collect(), tokens, steps }
+    Timeline { run, requests: requests.iter().map(request_event).collect(), tokens, steps, hiccups: Vec::new() }
 }
 
 fn steps(tokens: &mut [TokenEvent]) -> Vec<StepEvent> {
@@ -80,7 +80,7 @@ fn steps(tokens: &mut [TokenEvent]) -> Vec<StepEvent> {
             preemptions: 0,
             token_events: group.len() as u32,
             tap_push_ns: 7_000 + 10 * group.len() as u32,
-            reserved: 0,
+            involuntary_switches: 0,
         });
     }
     steps
@@ -123,6 +123,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         turnaround_s: None,
         engine_facts: Some(facts()),
         counters: Counters::default(),
+        recorder_hiccups: Some(0),
         clock_step_ns: Some(10),
         cache_reset: Some(true),
         warnings: Vec::new(),

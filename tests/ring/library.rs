@@ -13,7 +13,7 @@ use crate::{number_of, numbered};
 
 type Attach = unsafe extern "C" fn(c_int, c_int, u32, c_int, *mut *mut c_void) -> c_int;
 type Push = unsafe extern "C" fn(*mut c_void, *const RawRecord, u32) -> u32;
-type Pop = unsafe extern "C" fn(*mut c_void, *mut RawRecord, u32, *mut u32, *mut u64) -> c_int;
+type Pop = unsafe extern "C" fn(*mut c_void, *mut RawRecord, u32, *mut u32, *mut [u64; 2]) -> c_int;
 
 /// `libbench_ring.so` as build.rs has made it.
 struct RingLibrary(Library);
@@ -113,11 +113,13 @@ fn what_is_pushed_here_is_popped_by_the_library_that_made_the_ring() {
     let mut producer = bench::ring::Producer::attach(memory.as_fd(), None, EVENT_STREAM).unwrap();
     let ring = library.attach(memory.as_fd(), false).unwrap();
     assert!(producer.push(&(0..40).map(numbered).collect::<Vec<_>>()));
-    let (mut records, mut n, mut received_ns) = ([RawRecord::zeroed(); 64], 0, 0);
+    let (mut records, mut n, mut look) = ([RawRecord::zeroed(); 64], 0, [0; 2]);
     let pop = library.function::<Pop>("bench_ring_pop");
     // SAFETY: `ring` is attached, and there is room for as many records as are asked for.
-    assert_eq!(unsafe { pop(ring, records.as_mut_ptr(), 64, &mut n, &mut received_ns) }, 0);
+    assert_eq!(unsafe { pop(ring, records.as_mut_ptr(), 64, &mut n, &mut look) }, 0);
     assert!(records[..n as usize].iter().map(number_of).eq(0..40));
+    let [received_ns, not_before_ns] = look;
     assert!(received_ns > crate::emitted_ns(&records[0]));
+    assert_eq!(not_before_ns, 0, "there was no look before");
     library.close(ring);
 }

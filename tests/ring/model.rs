@@ -1,6 +1,8 @@
 //! Random sequences of pushes and pops against a plain queue.
 
 use std::collections::VecDeque;
+use std::thread::sleep;
+use std::time::Duration;
 
 use bench::ring::protocol::EVENT_STREAM;
 use bench::ring::{Consumer, Producer, RingMemory, clock_ns};
@@ -176,4 +178,46 @@ fn a_full_ring_counts_what_it_refuses_and_keeps_what_it_has() {
     assert_eq!(consumer.dropped(), 9 + 3 + 1);
     let batch = consumer.pop(1).unwrap().unwrap();
     assert_eq!(batch.records.iter().map(number_of).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_record_became_visible_between_the_last_empty_look_and_its_stamp() {
+    let memory = RingMemory::create(EVENT_STREAM, 8).unwrap();
+    let (mut producer, mut consumer) = (memory.producer(None).unwrap(), memory.consumer(None).unwrap());
+    assert!(producer.push(&[numbered(0)]));
+    let first = consumer.pop(1).unwrap().unwrap();
+    assert_eq!((first.not_before_ns, first.poll_gap_ns()), (None, u32::MAX), "there was no look before");
+    for number in 1..1_000 {
+        assert!(consumer.pop(3).unwrap().is_none());
+        let before_push_ns = clock_ns();
+        assert!(producer.push(&[numbered(number)]));
+        let batch = consumer.pop(1).unwrap().unwrap();
+        let not_before_ns = batch.not_before_ns.unwrap();
+        assert!(not_before_ns <= before_push_ns && emitted_ns(&batch.records[0]) <= batch.received_ns);
+        assert_eq!(u64::from(batch.poll_gap_ns()), batch.received_ns - not_before_ns);
+    }
+}
+
+#[test]
+fn a_reader_that_did_not_look_for_a_while_has_a_hiccup_and_one_that_worked_has_none() {
+    let pause = Duration::from_millis(20);
+    let memory = RingMemory::create(EVENT_STREAM, 8).unwrap();
+    let (mut producer, mut consumer) = (memory.producer(None).unwrap(), memory.consumer(None).unwrap());
+    consumer.watch_hiccups(pause.as_nanos() as u64 - 1, 2);
+    assert!(consumer.pop(1).unwrap().is_none());
+    for number in 0..3 {
+        sleep(pause); // between two looks
+        assert!(producer.push(&[numbered(number)]));
+        let received_ns = consumer.pop(1).unwrap().unwrap().received_ns;
+        let (hiccups, count) = consumer.hiccups();
+        assert_eq!((hiccups.len(), count), (2.min(number as usize + 1), number as usize + 1));
+        if number < 2 {
+            let last = hiccups[number as usize];
+            assert_eq!(last.ended_ns, received_ns);
+            assert!(last.ended_ns - last.began_ns >= pause.as_nanos() as u64);
+        }
+        sleep(pause); // the reader's own work on what it took
+        assert!(consumer.pop(1).unwrap().is_none());
+    }
+    assert_eq!(consumer.hiccups().1, 3);
 }
