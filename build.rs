@@ -32,7 +32,12 @@ fn shared_library(to: &Path) {
         build.flag(flag);
     });
     let mut command: Command = build.get_compiler().to_command();
-    command.args(["-shared", "-o"]).arg(to).args(["ffi/ring.cc", "ffi/python_module.cc"]);
+    command.args(["-shared", "-o"]).arg(to).args([
+        "ffi/ring.cc",
+        "ffi/scripted.cc",
+        "ffi/python_module.cc",
+        "ffi/python_scripted.cc",
+    ]);
     let status = command.status().unwrap_or_else(|err| panic!("cannot run the C++ compiler: {err}"));
     assert!(status.success(), "the C++ compiler could not build {}", to.display());
 }

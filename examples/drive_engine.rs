@@ -28,20 +28,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         placement: Placement::choose(&Topology::of_this_machine()?),
         log: folder.path().join("sidecar.log"),
         env: vec![("HF_HUB_OFFLINE".into(), "1".into())],
+        with_vllm: true,
     })
     .await?;
     let flags = "--load-format dummy --skip-tokenizer-init --enforce-eager --dtype float32 --max-model-len 1024 \
                  --kv-cache-memory-bytes 268435456";
     let mut argv = vec!["--model".to_owned(), folder.path().display().to_string()];
     argv.extend(flags.split_ascii_whitespace().map(str::to_owned));
-    let mut engine = sidecar.load(&EngineSpec { argv, step_api: StepApi::EngineCore }).await?;
-    println!("vLLM {}, loaded in {:.1} s", engine.facts().vllm_version, engine.load_s());
+    let mut engine = sidecar.load(&EngineSpec::Vllm { argv, step_api: StepApi::EngineCore }).await?;
+    let version = engine.facts().vllm_version.as_deref().unwrap_or("of unknown version");
+    println!("vLLM {version}, loaded in {:.1} s", engine.load_s());
 
     // Prompts are token ids. The handle of a request is its place in the list.
     let prompt = |first: u32| (first..first + 32).collect();
     let requests = [0, 100].map(|first| RequestSpec { prompt: prompt(first), output_tokens: 8 });
     engine.stage(&requests, "example").await?;
-    let mut window = engine.begin(Limits::default(), Drive::Free).await?;
+    let mut window = engine.begin("example", Limits::default(), Drive::Free).await?;
     let submitted_ns = window.submit(&[0, 1])?;
     let (mut unfinished, mut tokens, mut events) = (requests.len(), 0, Vec::new());
     while unfinished > 0 {

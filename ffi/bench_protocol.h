@@ -44,7 +44,7 @@ static_assert(offsetof(bench_tokens_record, request) == 16);
 static_assert(offsetof(bench_tokens_record, tokens) == 48);
 #endif
 
-// One engine step, pushed after it. `flags`: how often the engine's thread was taken off its core in it (65535: that often or more).
+// One engine step, pushed after it. `flags`: how often its thread was taken off its core in it (65535: or more).
 #define BENCH_KIND_STEP 2u
 struct bench_step_record {
   uint8_t kind;  // Which record this is.

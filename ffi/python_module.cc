@@ -2,36 +2,23 @@
 //
 // It walks the engine's own lists in C++, since inside a running engine, with cold caches, every call through a
 // foreign-function layer and every Python-level loop costs microseconds.
+#include "python_module.hpp"
+
 #include <errno.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "python_abi.h"
-#include "ring.hpp"
-#include "tap.hpp"
+namespace bench::python {
 
 namespace {
 
 constexpr const char* kCapsule = "bench_ring.Ring";
 
-// What a Python ring object stands for: one side of a ring, and the tap on it where that is the event ring's producer.
-struct Side {
-  explicit Side(bench_ring* attached) noexcept : ring(attached), tap(&attached->producer) {}
-  Side(const Side&) = delete;
-  Side& operator=(const Side&) = delete;
-  ~Side() { bench_ring_close(ring); }
+void destroy(PyObject* capsule) { delete side_of(capsule); }
 
-  bench_ring* ring;
-  bench::Tap tap;
-  std::uint32_t tap_push_ns = 0;  // how long the last tap took
-};
+}  // namespace
 
 Side* side_of(PyObject* capsule) { return static_cast<Side*>(PyCapsule_GetPointer(capsule, kCapsule)); }
-
-bench_ring* ring_of(PyObject* capsule) {
-  const Side* side = side_of(capsule);
-  return side == nullptr ? nullptr : side->ring;
-}
 
 bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
   if (given == wanted) return true;
@@ -39,7 +26,12 @@ bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
   return false;
 }
 
-void destroy(PyObject* capsule) { delete side_of(capsule); }
+namespace {
+
+bench_ring* ring_of(PyObject* capsule) {
+  const Side* side = side_of(capsule);
+  return side == nullptr ? nullptr : side->ring;
+}
 
 // attach(fd, wake_fd, stream, is_producer) -> ring
 PyObject* attach(PyObject*, PyObject* const* args, Py_ssize_t n) {
@@ -214,6 +206,10 @@ PyMethodDef methods[] = {
     method("describe", describe, "describe(ring) -> (capacity, locked)"),
     method("abi_version", abi_version, "abi_version() -> int"),
     method("die_with_parent", die_with_parent, "die_with_parent(signal)"),
+    method("scripted_new", scripted_new, "scripted_new(requests, gaps_ns, counts, faults) -> engine"),
+    method("scripted_stage", scripted_stage, "scripted_stage(engine, lengths)"),
+    method("scripted_run", scripted_run, "scripted_run(engine, events, requests, stepped) -> (end, stepping_ns, refused)"),
+    method("scripted_truth", scripted_truth, "scripted_truth(engine, fd, run)"),
     PyMethodDef{nullptr, nullptr, 0, nullptr},
 };
 
@@ -221,7 +217,8 @@ PyModuleDef definition = {{{1, nullptr}, nullptr, 0, nullptr}, "bench_ring", "Th
                           methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
+}  // namespace bench::python
 
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit_bench_ring(void) {
-  return PyModule_Create2(&definition, kAbiVersion);
+  return PyModule_Create2(&bench::python::definition, kAbiVersion);
 }

@@ -4,8 +4,6 @@ Between runs it answers the control channel. Inside a run it looks only at the r
 and the run ends with a record, so that nothing but the engine's own work stands between two steps.
 """
 
-import array
-import gc
 import os
 import queue
 import socket
@@ -13,23 +11,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import NoReturn
 
-from . import protocol
 from .control import Channel, ControlError, Message
-from .engine import Engine, EngineError
-from .records import unpack_requests
+from .records import EngineError
 from .ring import EventRing, RequestRing
-from .tap import library_push
-
-# How long an idle engine looks at the ring before it sleeps, and how long it sleeps at most before it looks again.
-SPIN_NS = 2_000_000
-SLEEP_MS = 100
-# Steps in a row in which the engine has work and no model runs. An engine that has failed inside may go on so for ever;
-# a full pipeline and the clearing away of finished requests take one or two.
-MAX_EMPTY_STEPS = 100_000
 
 
 class Control:
@@ -70,19 +58,13 @@ class Control:
         os._exit(status)
 
 
-class Driver:
+class Driver(ABC):
     """Carries out runs on one engine."""
 
-    def __init__(self, control: Control, engine: Engine, events: EventRing, requests: RequestRing) -> None:
+    def __init__(self, control: Control, events: EventRing, requests: RequestRing) -> None:
         self.control = control
-        self.engine = engine
         self.events = events
         self.requests = requests
-        self.stepped = False
-        self.granted = 0
-        self.empty_steps = 0
-        self.stepping_ns = 0
-        self.refused: list[int] = []
 
     def serve(self) -> None:
         """Answers until told to shut down."""
@@ -100,98 +82,40 @@ class Driver:
                     os.close(fd)
             self.control.send({"event": "reply", "to": operation, **reply})
             if operation == "begin" and "error" not in reply:
-                self.run()
+                self.control.send({"event": "ended", **self.run()})
 
     def _answer(self, operation: str, message: Message, fds: list[int]) -> Message:
         if operation == "stage":
-            return self._stage(message, fds)
+            self.stage(message, fds)
+            return {"staged": len(message["prompt_tokens"])}
         if operation == "begin":
-            return self._begin(message)
+            self.begin(message)
+            # Before the reply: from then on requests come.
+            self.events.begin()
+            return {}
         if operation == "reset":
-            return {"reset": self.engine.reset()}
+            return {"reset": self.reset()}
         raise EngineError(f"unknown operation {operation!r}")
 
-    def _stage(self, message: Message, fds: list[int]) -> Message:
-        """Builds the requests of a run from the prompts in a sealed memfd."""
-        self.engine.unstage()
-        lengths = message["prompt_tokens"]
-        if len(fds) != 1:
-            raise EngineError(f"the prompts come in one memfd; {len(fds)} descriptors came with the message")
-        prompts = _prompts(fds[0], lengths)
-        for handle, (prompt, output_tokens) in enumerate(zip(prompts, message["output_tokens"], strict=True)):
-            self.engine.stage(handle, prompt, output_tokens, message["salt"])
-        return {"staged": len(lengths)}
+    @abstractmethod
+    def describe(self) -> tuple[Message, list[str]]:
+        """What the report says of this engine, and what was noticed as it was loaded."""
 
-    def _begin(self, message: Message) -> Message:
-        self.engine.lower_limits(message["limits"])
-        self.stepped = message["drive"] == "stepped"
-        self.stepping_ns = 0
-        self.refused = []
-        self.events.begin()
-        # Before the reply: from then on requests come, and they must not wait for a collection.
-        gc.collect()
-        gc.disable()
-        return {}
+    @abstractmethod
+    def stage(self, message: Message, fds: list[int]) -> None:
+        """Takes the requests of a run; their prompts come in a sealed memfd."""
 
-    def run(self) -> None:
-        """One run: from the first submit to the record that ends it. Reports how it went on the channel."""
-        try:
-            self._window()
-            steps = self.events.tapped()[0]
-            aborted = self.engine.drain()
-        finally:
-            gc.enable()
-        for finish in aborted:
-            self.events.push(finish.pack(steps))
-        self.events.push(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
-        self.control.send({"event": "ended", "steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused})
+    @abstractmethod
+    def begin(self, message: Message) -> None:
+        """Gets ready for requests."""
 
-    def _window(self) -> None:
-        """Submits and steps until the run is ended."""
-        self.granted = self.empty_steps = 0
-        idle_since_ns = time.monotonic_ns()
-        while self._take_requests():
-            if self.engine.has_work() and (self.granted or not self.stepped):
-                self._step()
-                idle_since_ns = time.monotonic_ns()
-            elif time.monotonic_ns() - idle_since_ns > SPIN_NS:
-                self.requests.wait(SLEEP_MS)
+    @abstractmethod
+    def run(self) -> Message:
+        """One run: from the first submit to the record that ends it. Says how it went."""
 
-    def _take_requests(self) -> bool:
-        """Carries out all that is in the request ring; False if the run is over."""
-        while popped := self.requests.pop():
-            for kind, value in unpack_requests(popped):
-                if kind == protocol.KIND_END:
-                    return False
-                if kind == protocol.KIND_GRANT:
-                    self.granted += value
-                elif not self.engine.submit(value):
-                    self.refused.append(value)
-        return True
-
-    def _step(self) -> None:
-        """One engine step with its record. A step in which no model ran has none, and uses up no grant."""
-        before, _, _, switches_before = self.events.tapped()
-        started_ns = time.monotonic_ns()
-        stats = self.engine.step()
-        ended_ns = time.monotonic_ns()
-        self.stepping_ns += ended_ns - started_ns
-        if self.engine.is_failed():
-            raise EngineError("a worker process of the engine has died")
-        tapped, tap_push_ns, token_events, switches = self.events.tapped()
-        stats.involuntary_switches = switches - switches_before
-        if tapped == before:
-            tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
-            if not stats.finished:
-                self.empty_steps += 1
-                if self.empty_steps > MAX_EMPTY_STEPS:
-                    raise EngineError(f"the engine has work, and ran no model in {MAX_EMPTY_STEPS} steps in a row")
-                return
-        self.empty_steps = 0
-        self.granted = max(self.granted - 1, 0)
-        step = max(tapped - 1, 0)
-        record = stats.pack(step, started_ns, ended_ns, tap_push_ns, token_events)
-        self.events.push(record + b"".join(finish.pack(step) for finish in stats.finished))
+    @abstractmethod
+    def reset(self) -> bool:
+        """Empties the caches; False if the engine would not."""
 
 
 def run_engine_process(message: Message, fds: list[int], library: ModuleType) -> int:
@@ -202,51 +126,46 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
     """
     channel_fd, event_fd, request_fd, request_wake_fd, *event_wake = fds
     control = Control(Channel(socket.socket(fileno=channel_fd)))
-    stage = "load"
+    progress = Progress()
     try:
         if message.get("cores"):
             os.sched_setaffinity(0, message["cores"])
         os.environ.update(message.get("env", {}))
         started = time.monotonic()
-        engine = Engine(message["argv"], message["step_api"])
-        stage = "self-test"
-        checked = engine.self_test()
         events = EventRing(library, event_fd, event_wake[0] if event_wake else -1)
         requests = RequestRing(library, request_fd, request_wake_fd)
-        engine.tap.push = library_push(library, events.handle)
-        facts = engine.facts()
-        facts["other"] |= {"self_test": checked, "event_ring": events.describe()}
-        # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
-        gc.collect()
-        gc.freeze()
-        control.send(
-            {"event": "ready", "facts": facts, "warnings": engine.warnings, "load_s": time.monotonic() - started}
-        )
-        stage = "run"
-        Driver(control, engine, events, requests).serve()
+        driver = _load(message, control, events, requests, progress)
+        facts, warnings = driver.describe()
+        facts["other"]["event_ring"] = events.describe()
+        ready = {"event": "ready", "facts": facts, "warnings": warnings, "load_s": time.monotonic() - started}
+        control.send(ready)
+        progress.stage = "run"
+        driver.serve()
     except BaseException as err:
         traceback.print_exc()
-        control.send({"event": "failed", "stage": stage, "kind": type(err).__name__, "message": _in_words(err)})
+        failed = {"event": "failed", "stage": progress.stage, "kind": type(err).__name__, "message": _in_words(err)}
+        control.send(failed)
         return 1
     return 0
+
+
+class Progress:
+    """How far an engine process has come."""
+
+    stage = "load"
+
+
+def _load(message: Message, control: Control, events: EventRing, requests: RequestRing, progress: Progress) -> Driver:
+    """The driver of the engine that the message asks for; only the one that is needed is imported."""
+    if "script" in message:
+        from .scripted import ScriptedDriver
+
+        return ScriptedDriver(message, control, events, requests)
+    from .vllm_driver import VllmDriver
+
+    return VllmDriver(message, control, events, requests, progress)
 
 
 def _in_words(err: BaseException) -> str:
     """The first paragraph of what was raised, or its kind."""
     return str(err).strip().split("\n\n")[0] or type(err).__name__
-
-
-def _prompts(fd: int, lengths: list[int]) -> Iterator[list[int]]:
-    """The prompts that stand one after the other in a memfd of 32-bit token ids."""
-    total = sum(lengths)
-    tokens = array.array("I")
-    with open(fd, "rb", closefd=False) as memory:
-        memory.seek(0)
-        try:
-            tokens.fromfile(memory, total)
-        except EOFError:
-            raise EngineError(f"the staged memory holds {len(tokens)} token ids, {total} are needed") from None
-    at = 0
-    for length in lengths:
-        yield tokens[at : at + length].tolist()
-        at += length

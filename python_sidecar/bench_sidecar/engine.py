@@ -19,7 +19,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
 from . import protocol
-from .records import ABORT, Finish, Staged, StepStats, handle_of, to_ns
+from .records import ABORT, EngineError, Finish, Staged, StepStats, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 
 # The version that everything below was read off and tested with.
@@ -37,10 +37,6 @@ LAZY_MODULES = (
 MAX_DRAIN_STEPS = 10_000
 
 Message = dict[str, Any]
-
-
-class EngineError(RuntimeError):
-    """The engine cannot do what is asked; the message is for the user."""
 
 
 class _ArgumentError(Exception):

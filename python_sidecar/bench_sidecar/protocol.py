@@ -24,7 +24,7 @@ ABSENT_NS: Final = 0xFFFFFFFFFFFFFFFF
 KIND_TOKENS: Final = 1
 TOKENS: Final = struct.Struct("<BBHIQ8I8H")
 
-# One engine step, pushed after it. `flags`: how often the engine's thread was taken off its core in it (65535: that often or more).
+# One engine step, pushed after it. `flags`: how often its thread was taken off its core in it (65535: or more).
 # Fields: kind, count, flags, step, emitted_ns, started_ns, ended_ns, prefill_tokens, decode_tokens, waiting,
 # kv_cache_usage_ppm, tap_push_ns, token_events, prefill_requests, decode_requests, running, preemptions
 KIND_STEP: Final = 2

@@ -11,6 +11,10 @@ _REASONS = {"stop": STOP, "length": LENGTH, "abort": ABORT, "error": ERROR}
 _LARGEST_U16 = 0xFFFF
 
 
+class EngineError(RuntimeError):
+    """The engine cannot do what is asked; the message is for the user."""
+
+
 @dataclass(slots=True)
 class Finish:
     """How a request ended, in the engine's words. Times are CLOCK_MONOTONIC nanoseconds."""

@@ -1,4 +1,4 @@
-"""The fork server: imports vLLM once, and forks an engine process for every load."""
+"""The fork server: imports vLLM once, where it is asked for, and forks an engine process for every load."""
 
 import contextlib
 import os
@@ -20,23 +20,19 @@ from .ring import RingError, load_library
 class ForkServer:
     """Serves one harness until it asks for the end or goes away. No engine process outlives it."""
 
-    def __init__(self, channel: Channel, listener: socket.socket, library: ModuleType) -> None:
+    def __init__(self, channel: Channel, listener: socket.socket, library: ModuleType, with_vllm: bool) -> None:
+        self.with_vllm = with_vllm
         self.channel = channel
         self.listener = listener
         self.library = library
         self.children: set[int] = set()
-        self.vllm_version = ""
+        self.vllm_version: str | None = None
         self.import_s = 0.0
 
     def serve(self) -> None:
-        """Imports vLLM, says hello, and answers until the harness closes its end."""
-        started = time.monotonic()
-        with leaving_with(self.channel.connection):
-            from . import engine
-
-            engine.preload()
-        self.vllm_version = engine.vllm_version()
-        self.import_s = time.monotonic() - started
+        """Imports vLLM if it is to, says hello, and answers until the harness closes its end."""
+        if self.with_vllm:
+            self._import_vllm()
         self.channel.send({"event": "hello", **self.hello()})
         wake = self._wake_on_child()
         while True:
@@ -48,6 +44,15 @@ class ForkServer:
                 received = self.channel.receive()
                 if received is None or not self._answer(*received):
                     return
+
+    def _import_vllm(self) -> None:
+        started = time.monotonic()
+        with leaving_with(self.channel.connection):
+            from . import engine
+
+            engine.preload()
+        self.vllm_version = engine.vllm_version()
+        self.import_s = time.monotonic() - started
 
     def hello(self) -> Message:
         """What the harness has to know before it relies on this process."""
@@ -162,11 +167,11 @@ def leaving_with(connection: socket.socket) -> Iterator[None]:
         watcher.join()  # a fork copies no other thread
 
 
-def main(socket_path: str, library_path: str) -> int:
+def main(socket_path: str, library_path: str, with_vllm: bool = True) -> int:
     """Listens, serves one harness, and leaves nothing behind."""
     try:
         library = load_library(library_path)
-        return _serve_one(control.listen(socket_path), library)
+        return _serve_one(control.listen(socket_path), library, with_vllm)
     except (ControlError, RingError) as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1
@@ -177,8 +182,8 @@ def main(socket_path: str, library_path: str) -> int:
             os.rmdir(os.path.dirname(socket_path))
 
 
-def _serve_one(listener: socket.socket, library: ModuleType) -> int:
-    server = ForkServer(control.accept(listener), listener, library)
+def _serve_one(listener: socket.socket, library: ModuleType, with_vllm: bool) -> int:
+    server = ForkServer(control.accept(listener), listener, library, with_vllm)
     try:
         server.serve()
     except (BrokenPipeError, ConnectionResetError):

@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::error::{CliError, Exit};
 use super::interrupts::UserInterrupts;
 use super::screen::{self, Screen};
-use super::{EngineArgs, report, runtime};
+use super::{EngineArgs, EngineChoice, report, runtime};
 use crate::atomic_file::{self, Durability};
-use crate::config::{self, builtin_model_config};
+use crate::config::{self, Script, builtin_model_config};
 use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, WaitStrategy, pin_current_thread};
 use crate::environment::{Host, Interpreter, assets};
 use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, Quantization, RunTimes};
@@ -24,29 +25,34 @@ use crate::timeline::{Instrument, Outcome, SESSION_SCHEMA_VERSION, SessionRecord
 
 /// Plans, measures, reports.
 pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
-    let config = match &args.config {
-        Some(path) => config::load(path)?,
-        None => config::builtin_smoke(),
+    let script = match &args.engine {
+        EngineChoice::Vllm => None,
+        EngineChoice::Scripted(path) => Some(Arc::new(config::load_script(path)?)),
     };
-    let overrides = Overrides { device: args.device, repeats: args.repeats, seed: args.seed };
-    let plan = plan::resolve(&config, overrides)?;
+    let plan = make_plan(args, script.as_deref())?;
     let host = Host::of_process();
     let cache = host.cache_dir()?;
     let mut screen = Screen::new(args.output.quiet);
     let history_file = cache.join("history.json");
-    let history = read_history(&history_file, &screen);
+    // How long a script takes says nothing of vLLM.
+    let history = if script.is_some() { History::default() } else { read_history(&history_file, &screen) };
     let facts = HostFacts::read();
     let estimate = plan::estimate(&plan, &history, facts.usable_cores);
     if args.dry_run {
         return screen::print(&plan::render(&plan, &estimate, Detail::Full));
     }
     screen.say(&plan::render(&plan, &estimate, Detail::Short));
-    if let Some(epoch) = plan.epochs.iter().find(|epoch| epoch.key.device != DeviceClass::Cpu) {
+    let other_device = plan.epochs.iter().find(|epoch| epoch.key.device != DeviceClass::Cpu);
+    if let Some(epoch) = other_device.filter(|_| script.is_none()) {
         return Err(CliError::Device(epoch.key.device));
     }
     let out = open_results_folder(args.out.as_deref(), &plan.name)?;
-    let python = runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut |line| screen.say(line))?;
-    let job = Job::prepare(plan, facts, python, &cache, out, history, history_file)?;
+    let mut say = |line: &str| screen.say(line);
+    let python = match script {
+        Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
+        None => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
+    };
+    let job = Job::prepare(plan, script, facts, python, &cache, out, history, history_file)?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -56,6 +62,18 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Ok(()) => Ok(report::exit_of(&report)),
         Err(err) => Err(err.into()),
     }
+}
+
+/// What the configuration asks; without one the script is its own workload, and the smoke sweep that of vLLM.
+fn make_plan(args: &EngineArgs, script: Option<&Script>) -> Result<Plan, CliError> {
+    let (device, repeats, seed) = (args.device, args.repeats, args.seed);
+    let overrides = Overrides { device, repeats, seed, scripted: script.is_some() };
+    let config = match (&args.config, script) {
+        (Some(path), _) => config::load(path)?,
+        (None, Some(script)) => return Ok(plan::of_script(script, overrides)),
+        (None, None) => config::builtin_smoke(),
+    };
+    Ok(plan::resolve(&config, overrides)?)
 }
 
 fn read_history(path: &Path, screen: &Screen) -> History {
@@ -89,6 +107,7 @@ fn holds_results(out: &Path) -> bool {
 /// A sweep with everything that it needs, ready to start.
 struct Job {
     plan: Plan,
+    is_scripted: bool,
     facts: HostFacts,
     python: Interpreter,
     options: SidecarOptions,
@@ -99,8 +118,10 @@ struct Job {
 }
 
 impl Job {
+    #[allow(clippy::too_many_arguments)] // all that a job is made of, from the one who has it
     fn prepare(
         plan: Plan,
+        script: Option<Arc<Script>>,
         facts: HostFacts,
         python: Interpreter,
         cache: &Path,
@@ -112,7 +133,10 @@ impl Job {
         let io = |what: &str| SessionError::io(what.to_owned());
         let topology = Topology::of_this_machine().map_err(|err| io("asking for the usable cores")(err.into()))?;
         let placement = Placement::choose(&topology);
-        let specs = plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, cache)).collect::<Result<_, _>>()?;
+        let specs = match &script {
+            Some(script) => scripted_specs(&plan, script, &out)?,
+            None => plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, cache)).collect::<Result<_, _>>()?,
+        };
         let options = SidecarOptions {
             python: python.path.clone(),
             package: assets.package,
@@ -120,8 +144,9 @@ impl Job {
             env: sidecar_environment(&plan, cache, &python),
             placement,
             log: out.join("sidecar.log"),
+            with_vllm: script.is_none(),
         };
-        Ok(Job { plan, facts, python, options, specs, out, history, history_file })
+        Ok(Job { plan, is_scripted: script.is_some(), facts, python, options, specs, out, history, history_file })
     }
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
@@ -135,7 +160,9 @@ impl Job {
 
     async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), SweepError>), CliError> {
         let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
-        screen.wait_for("starting the sidecar: importing vLLM");
+        if !self.is_scripted {
+            screen.wait_for("starting the sidecar: importing vLLM");
+        }
         let mut sidecar = tokio::select! {
             started = Sidecar::start(&self.options) => started?,
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
@@ -156,7 +183,9 @@ impl Job {
         let ended = sweep.run().await;
         sidecar.shutdown().await;
         observer.screen.clear();
-        self.keep_times(&observer.times, observer.screen);
+        if !self.is_scripted {
+            self.keep_times(&observer.times, observer.screen);
+        }
         Ok((observer.results.finish()?, ended))
     }
 
@@ -260,7 +289,20 @@ fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, CliError> {
         argv.extend(["--quantization".to_owned(), "fp8_per_channel".to_owned()]);
     }
     argv.extend_from_slice(&key.engine_args);
-    Ok(EngineSpec { argv, step_api: key.step_api })
+    Ok(EngineSpec::Vllm { argv, step_api: key.step_api })
+}
+
+/// The columns of `truth.csv`: a row for each token, as the script meant it and as the engine emitted it.
+const TRUTH_HEADER: &str = "run,request,token,intended_ns,emitted_ns\n";
+
+/// A scripted engine for every epoch, and the file of what they really do.
+fn scripted_specs(plan: &Plan, script: &Arc<Script>, out: &Path) -> Result<Vec<EngineSpec>, CliError> {
+    let failed = |path: &Path, source| CliError::Write { what: "write", path: path.to_owned(), source };
+    let truth = out.join("truth.csv");
+    fs::write(&truth, TRUTH_HEADER).map_err(|source| failed(&truth, source))?;
+    let truth = truth.canonicalize().map_err(|source| failed(&truth, source))?;
+    let spec = || EngineSpec::Scripted { script: Arc::clone(script), truth: truth.clone() };
+    Ok(plan.epochs.iter().map(|_| spec()).collect())
 }
 
 /// The built-in model as the folder that vLLM wants.

@@ -9,6 +9,7 @@ mod screen;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -46,7 +47,10 @@ struct EngineArgs {
     /// Device class [default: the configuration's, else cpu]
     #[arg(long, value_enum)]
     device: Option<DeviceClass>,
-    /// Configuration file; without one the built-in smoke sweep runs
+    /// What measures: `vllm`, or `scripted:FILE` for tokens on the schedule of a script, to check the instrument itself
+    #[arg(long, value_name = "ENGINE", default_value = "vllm")]
+    engine: EngineChoice,
+    /// Configuration file; without one the built-in smoke sweep runs, or the script as its own workload
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Results folder [default: results/NAME-TIME]
@@ -66,6 +70,25 @@ struct EngineArgs {
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// Which engine measures.
+#[derive(Clone, Debug)]
+enum EngineChoice {
+    Vllm,
+    Scripted(PathBuf),
+}
+
+impl FromStr for EngineChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EngineChoice, String> {
+        match text.split_once(':') {
+            None if text == "vllm" => Ok(EngineChoice::Vllm),
+            Some(("scripted", file)) if !file.is_empty() => Ok(EngineChoice::Scripted(file.into())),
+            _ => Err("give `vllm`, or `scripted:FILE` with the file of a script".to_owned()),
+        }
+    }
 }
 
 #[derive(Args, Debug)]

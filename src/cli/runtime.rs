@@ -21,6 +21,18 @@ pub(super) fn interpreter(
     Ok(managed(&host, &Lock::of_device(device)?, &mut on_progress)?)
 }
 
+/// The interpreter for scripted engines: the one given, the system's, or the managed one where that is too old.
+pub(super) fn plain_interpreter(given: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<Interpreter, CliError> {
+    let host = Host::of_process();
+    if let Some(path) = given {
+        return Ok(Interpreter::without_vllm(path, &host)?);
+    }
+    match Interpreter::without_vllm(Path::new("python3"), &host) {
+        Ok(found) => Ok(found),
+        Err(_) => interpreter(None, DeviceClass::Cpu, say),
+    }
+}
+
 /// `bench env`: makes the managed environment and prints its interpreter.
 pub(super) fn make(device: DeviceClass) -> Result<Exit, CliError> {
     let made = interpreter(None, device, &mut |line| anstream::eprintln!("{line}"))?;

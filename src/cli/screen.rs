@@ -75,7 +75,7 @@ impl Screen {
     pub(super) fn begin_run(&mut self, point: &Point, repeat: u32, order: u32, total: u32) {
         self.clear();
         self.run = format!("[{}/{total}] {} #{}", order + 1, point.point, repeat + 1);
-        self.expected_tokens = u64::from(point.num_prompts) * u64::from(point.output_len);
+        self.expected_tokens = point.output_tokens();
         self.start_bar("{prefix} {bar:24} {percent:>3}% {msg}", self.expected_tokens);
         self.bar.set_prefix(self.run.clone());
     }

@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod node;
 mod reader;
+mod script;
 mod settings;
 mod source;
 mod suggest;
@@ -23,6 +24,7 @@ pub use entry::{Axis, Entry};
 pub use error::{ConfigError, Problem};
 pub use node::Place;
 pub use reader::Given;
+pub use script::{Fault, FaultKind, Script, ScriptedFinish, ScriptedRequest, load_script};
 pub use settings::Settings;
 pub use workload::{WORKLOADS, Workload};
 
@@ -32,6 +34,7 @@ pub(crate) use settings::MAX_REPEATS;
 pub(crate) use suggest::quoted;
 
 use crate::plan::Location;
+use amount::Bounds;
 use entry::Defaults;
 use node::{Node, Value};
 use reader::Reader;
@@ -59,22 +62,25 @@ const TOP_KEYS: [&str; 2] = ["standalone_runs", "defaults"];
 /// Everything that is wrong with the file itself: that it cannot be read, is no YAML, or has unknown, repeated or
 /// mistyped keys. Each problem has its line and column.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = source::read(path)?;
+    let text = source::read(path, &Bounds::CONFIG)?;
+    parse(&text, stem_of(path), Some(path.to_path_buf()))
+}
+
+/// The file's name without its ending, of characters that are safe in a folder's name.
+fn stem_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let name: String =
-        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-    parse(&text, name, Some(path.to_path_buf()))
+    stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
 
 /// Reads the text of a configuration.
 fn parse(text: &str, name: String, file: Option<PathBuf>) -> Result<Config, ConfigError> {
     let mut reader = Reader::new(file.clone());
-    let told_twice =
-        |place, key: &str| reader.problem(place, format!("the key {} stands twice in this table", quoted(key)));
-    let root = node::parse(text, told_twice).map_err(|(place, message)| {
-        let location = Location { file: file.clone(), line: place.line, column: place.column };
-        ConfigError::single(location, message)
-    })?;
+    let root = node::parse(text, &Bounds::CONFIG, |place, key| reader.told_twice(place, key)).map_err(
+        |(place, message)| {
+            let location = Location { file: file.clone(), line: place.line, column: place.column };
+            ConfigError::single(location, message)
+        },
+    )?;
     let (defaults, entries) = read_root(&mut reader, &root);
     reader.problems.into_result(Config { name, file, defaults, entries })
 }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::amount;
+use super::amount::{self, Bounds};
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +57,17 @@ const MAX_DEPTH: usize = 16;
 /// Longest key; the longest of the format has 22 bytes.
 const MAX_KEY_BYTES: usize = 200;
 
-/// Most values in a document, with everything that aliases repeat. 1,000 length configurations are 3,000 values.
-const MAX_VALUES: usize = 50_000;
-
 /// The tree of the only document in `text`. Keys that stand twice in a table are told to `duplicate`.
 ///
 /// # Errors
 /// Place and message: not YAML, several documents, too deep or too many values, tags, keys that are not text.
-pub(super) fn parse(text: &str, mut duplicate: impl FnMut(Place, &str)) -> Result<Node, (Place, String)> {
-    amount::check(text)?;
-    let walk = Walk::default();
+pub(super) fn parse(
+    text: &str,
+    bounds: &Bounds,
+    mut duplicate: impl FnMut(Place, &str),
+) -> Result<Node, (Place, String)> {
+    amount::check(text, bounds)?;
+    let walk = Walk::new(bounds.values);
     let seed = NodeSeed { walk: &walk, place: Place::START, depth: 0 };
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(node) => {
@@ -109,6 +110,7 @@ fn second_document_line(text: &str) -> usize {
 
 /// What one reading of a document has found so far.
 struct Walk {
+    max_values: usize,
     values: Cell<usize>,
     last_place: Cell<Place>,
     duplicates: RefCell<Vec<Key>>,
@@ -116,18 +118,17 @@ struct Walk {
     refusal: RefCell<Option<String>>,
 }
 
-impl Default for Walk {
-    fn default() -> Walk {
+impl Walk {
+    fn new(max_values: usize) -> Walk {
         Walk {
+            max_values,
             values: Cell::new(0),
             last_place: Cell::new(Place::START),
             duplicates: RefCell::default(),
             refusal: RefCell::default(),
         }
     }
-}
 
-impl Walk {
     /// The place that an error was raised at. Generic code sees the error only as text, and the text ends with
     /// `line L column C`, or has no such end at the very begin of the document.
     fn place_of(&self, error: &impl fmt::Display) -> Place {
@@ -148,8 +149,9 @@ impl Walk {
 
     fn count_value<E: de::Error>(&self) -> Result<(), E> {
         self.values.set(self.values.get() + 1);
-        if self.values.get() > MAX_VALUES {
-            return Err(self.refuse(format!("more than {MAX_VALUES} values, with all that aliases repeat")));
+        if self.values.get() > self.max_values {
+            let message = format!("more than {} values, with all that aliases repeat", self.max_values);
+            return Err(self.refuse(message));
         }
         Ok(())
     }
@@ -321,7 +323,7 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Node {
-        parse(text, |place, key| panic!("duplicate {key} at {place:?}")).unwrap()
+        parse(text, &Bounds::CONFIG, |place, key| panic!("duplicate {key} at {place:?}")).unwrap()
     }
 
     /// All scalars and keys as `text@line:column`, in the order of the document.
@@ -373,7 +375,8 @@ mod tests {
     #[test]
     fn duplicates_are_told_and_the_first_one_counts() {
         let mut told = Vec::new();
-        let node = parse("a: 1\nb: 2\na: 3\n", |place, key| told.push((place.line, key.to_owned()))).unwrap();
+        let node =
+            parse("a: 1\nb: 2\na: 3\n", &Bounds::CONFIG, |place, key| told.push((place.line, key.to_owned()))).unwrap();
         assert_eq!(told, [(3, "a".to_owned())]);
         assert_eq!(places(&node), ["a@1:1", "Integer(1)@1:4", "b@2:1", "Integer(2)@2:4"]);
     }
@@ -387,7 +390,7 @@ mod tests {
             ("b: 1\n[1]: 2\n", 2, 1, "key that is plain text"),
             ("a: *nothing\n", 1, 4, "anchor"),
         ] {
-            let (place, found) = parse(text, |_, _| {}).unwrap_err();
+            let (place, found) = parse(text, &Bounds::CONFIG, |_, _| {}).unwrap_err();
             assert!(found.contains(message), "{text:?}: {found}");
             assert_eq!((place.line, place.column), (line, column), "{text:?}: {found}");
         }

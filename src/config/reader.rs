@@ -44,6 +44,11 @@ impl Reader {
         self.problems.add(location, message);
     }
 
+    /// Notes a key that stands twice in its table.
+    pub(super) fn told_twice(&mut self, place: Place, key: &str) {
+        self.problem(place, format!("the key {} stands twice in this table", quoted(key)));
+    }
+
     /// Notes a word that is none of `known`, see [`unknown`].
     pub(super) fn unknown(&mut self, place: Place, what: &str, word: &str, known: &[&str]) {
         // Looking for the nearest takes time that a file full of unknown words must not multiply.

@@ -5,18 +5,15 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::amount::place_after;
+use super::amount::{Bounds, place_after};
 use super::error::ConfigError;
 use crate::plan::Location;
-
-/// Largest file that is read; the largest sensible configuration is some tens of kilobytes.
-pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The text of the file at `path`.
 ///
 /// # Errors
-/// It cannot be opened or read, is not a regular file, is larger than [`MAX_FILE_BYTES`], or is not text in UTF-8.
-pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+/// It cannot be opened or read, is not a regular file, is larger than its bound, or is not text in UTF-8.
+pub(super) fn read(path: &Path, bounds: &Bounds) -> Result<String, ConfigError> {
     let whole_file = || Location { file: Some(path.to_path_buf()), line: 0, column: 0 };
     let refuse = |message: String| ConfigError::single(whole_file(), message);
     let cannot_read = |error: std::io::Error| refuse(format!("cannot read the configuration file: {error}"));
@@ -28,14 +25,12 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         .open(path)
         .map_err(cannot_read)?;
     if !file.metadata().map_err(cannot_read)?.is_file() {
-        return Err(refuse("a configuration has to be a regular file; this is a folder, a pipe or a device".into()));
+        return Err(refuse("it has to be a regular file; this is a folder, a pipe or a device".into()));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(refuse(format!(
-            "the file is larger than {MAX_FILE_BYTES} bytes, the most a configuration may have"
-        )));
+    file.take(bounds.file_bytes + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    if bytes.len() as u64 > bounds.file_bytes {
+        return Err(refuse(format!("the file is larger than {} bytes, the most that is read", bounds.file_bytes)));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -64,6 +64,23 @@ impl Interpreter {
     /// # Errors
     /// When it does not exist, cannot be run, is no Python, is too old, has no vLLM, or does not answer in time.
     pub fn given(named: &Path, host: &Host) -> Result<Self, EnvironmentError> {
+        let (path, facts) = Interpreter::runnable(named, host)?;
+        if !facts.has("vllm") {
+            return Err(EnvironmentError::NoVllm { path, python: facts.python });
+        }
+        Ok(facts.into_interpreter(path))
+    }
+
+    /// An interpreter for a sidecar that loads scripted engines only: any Python that is new enough.
+    ///
+    /// # Errors
+    /// As of [`Interpreter::given`], but for vLLM.
+    pub fn without_vllm(named: &Path, host: &Host) -> Result<Self, EnvironmentError> {
+        let (path, facts) = Interpreter::runnable(named, host)?;
+        Ok(facts.into_interpreter(path))
+    }
+
+    fn runnable(named: &Path, host: &Host) -> Result<(PathBuf, Facts), EnvironmentError> {
         let path = locate(named, host)?;
         // PYTHONPATH stays, as the sidecar will have it; but a folder `vllm` where the user stands is not vLLM.
         let mut command = host.command(&path);
@@ -73,10 +90,7 @@ impl Interpreter {
             let needed = format!("3.{OLDEST_MINOR}");
             return Err(EnvironmentError::PythonVersion { path, found: facts.python, needed });
         }
-        if !facts.has("vllm") {
-            return Err(EnvironmentError::NoVllm { path, python: facts.python });
-        }
-        Ok(facts.into_interpreter(path))
+        Ok((path, facts))
     }
 }
 

@@ -9,6 +9,7 @@ mod local_model;
 mod model;
 mod render;
 mod resolve;
+mod scripted;
 mod seed;
 
 pub use estimate::{EpochEstimate, Estimate, estimate};
@@ -16,3 +17,4 @@ pub use history::{History, HistoryError, RunTimes};
 pub use model::*;
 pub use render::{Detail, render};
 pub use resolve::{MAX_POINTS, MAX_TOKENS_PER_RUN, Overrides, defaults, resolve};
+pub use scripted::of_script;

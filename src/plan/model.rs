@@ -127,8 +127,11 @@ pub struct Point {
     pub point: String,
     /// Prompt tokens of each request, all included.
     pub input_len: u32,
-    /// Output tokens asked of each request.
+    /// Output tokens asked of each request; the most, where a script asks different ones.
     pub output_len: u32,
+    /// Output tokens asked of each request in turn, where a script gives the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scripted_output_lens: Option<Vec<u32>>,
     /// Leading prompt tokens that all requests share.
     pub prefix_len: u32,
     /// How the configuration gave the prefix; `input_len` above has already been resolved by it.
@@ -193,6 +196,27 @@ impl<T> PartialOrd for IgnoredInEq<T> {
 impl<T> Ord for IgnoredInEq<T> {
     fn cmp(&self, _: &Self) -> std::cmp::Ordering {
         std::cmp::Ordering::Equal
+    }
+}
+
+impl Point {
+    /// Whether all requests are asked for `output_len` tokens.
+    pub fn has_one_output_len(&self) -> bool {
+        self.scripted_output_lens.iter().flatten().all(|tokens| *tokens == self.output_len)
+    }
+
+    /// Output tokens asked of all measured requests together.
+    pub fn output_tokens(&self) -> u64 {
+        match &self.scripted_output_lens {
+            Some(lens) => lens.iter().map(|tokens| u64::from(*tokens)).sum(),
+            None => u64::from(self.num_prompts) * u64::from(self.output_len),
+        }
+    }
+
+    /// Output tokens asked of the measured request `index`.
+    pub fn output_len_of(&self, index: u32) -> u32 {
+        let scripted = self.scripted_output_lens.as_deref().unwrap_or_default();
+        scripted.get(index as usize).copied().unwrap_or(self.output_len)
     }
 }
 

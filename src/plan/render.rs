@@ -128,9 +128,9 @@ fn row(point: &Point) -> [String; 10] {
 fn tokens(plan: &Plan) -> (u64, u64) {
     let points = plan.epochs.iter().flat_map(|epoch| &epoch.points);
     points.fold((0u64, 0u64), |(prompt, output), point| {
-        let requests = u64::from(point.num_prompts) * u64::from(point.repeats);
-        let add = |sum: u64, len: u32| sum.saturating_add(requests.saturating_mul(len.into()));
-        (add(prompt, point.input_len), add(output, point.output_len))
+        let of_runs = |sum: u64, tokens: u64| sum.saturating_add(tokens.saturating_mul(point.repeats.into()));
+        let prompt_tokens = u64::from(point.num_prompts) * u64::from(point.input_len);
+        (of_runs(prompt, prompt_tokens), of_runs(output, point.output_tokens()))
     })
 }
 

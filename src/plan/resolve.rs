@@ -20,6 +20,8 @@ pub struct Overrides {
     pub repeats: Option<u32>,
     /// Seed of the plan; seeds that entries give themselves stay.
     pub seed: Option<u64>,
+    /// Whether a scripted engine takes the place of vLLM: it needs no warm-up unless the configuration asks for one.
+    pub scripted: bool,
 }
 
 /// Most points of a plan.
@@ -211,11 +213,12 @@ impl Resolver<'_> {
             point: String::new(),
             input_len: lengths.input_len,
             output_len: lengths.output_len,
+            scripted_output_lens: None,
             prefix_len: lengths.prefix_len,
             prefix_mode: lengths.prefix_mode,
             num_prompts,
             repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, defaults::REPEATS)),
-            warmup: value(&settings.warmup, defaults::WARMUP),
+            warmup: value(&settings.warmup, if self.overrides.scripted { 0 } else { defaults::WARMUP }),
             seed: 0,
             load: Load::Closed { concurrency: settings.concurrency.as_ref().and_then(|given| given.value) },
             drive: settings.drive.as_ref().map_or(Drive::default(), |given| given.value),

@@ -48,7 +48,7 @@ impl TokensRecord {
     pub const KIND: u8 = 1;
 }
 
-/// One engine step, pushed after it. `flags`: how often the engine's thread was taken off its core in it (65535: that often or more).
+/// One engine step, pushed after it. `flags`: how often its thread was taken off its core in it (65535: or more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct StepRecord {

@@ -179,8 +179,9 @@ impl Engine {
 
     /// Opens a run with the scheduler's limits lowered to `limits`, and lends out the rings. From here until the end
     /// record the engine looks only at its request ring. The rings go back with [`Engine::ended`].
-    pub async fn begin(&mut self, limits: Limits, drive: Drive) -> Result<Window, SessionError> {
-        let message = serde_json::json!({"op": "begin", "limits": limits, "drive": drive});
+    /// `run` names the run in the truth of a scripted engine.
+    pub async fn begin(&mut self, run: &str, limits: Limits, drive: Drive) -> Result<Window, SessionError> {
+        let message = serde_json::json!({"op": "begin", "run": run, "limits": limits, "drive": drive});
         self.ask("the begin of a run", &message, &[]).await?;
         self.window.take().ok_or_else(|| SessionError::Protocol("a run begun inside another".to_owned()))
     }

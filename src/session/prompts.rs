@@ -39,13 +39,12 @@ impl RunRequests {
         if point.prefix_len > 0 {
             made.push(Phase::Prime, prefix.clone(), 1, 0);
         }
-        for (phase, count, output) in
-            [(Phase::Warmup, point.warmup, warmup_output), (Phase::Measure, point.num_prompts, point.output_len)]
-        {
-            for _ in 0..count {
+        for (phase, count) in [(Phase::Warmup, point.warmup), (Phase::Measure, point.num_prompts)] {
+            for index in 0..count {
                 let mut prompt = Vec::with_capacity(point.input_len as usize);
                 prompt.extend_from_slice(&prefix);
                 prompt.extend(tokens.take(point.input_len - point.prefix_len));
+                let output = if phase == Phase::Warmup { warmup_output } else { point.output_len_of(index) };
                 made.push(phase, prompt, output, point.prefix_len);
             }
         }

@@ -13,7 +13,7 @@ use crate::device::{Placement, pin_current_thread};
 use crate::load::ClosedLoop;
 use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
-use crate::timeline::Phase;
+use crate::timeline::{Phase, csv};
 
 /// How long an engine with work may give no sign. A step of the largest prefill on the slowest device takes less.
 const SILENT_LIMIT: Duration = Duration::from_secs(120);
@@ -66,7 +66,8 @@ pub async fn execute(
     let tape =
         Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));
     let offset_before = wall_clock_offset_ns();
-    let window = engine.begin(point.limits, point.drive).await?;
+    let run_name = csv::run_name(&point.name, &point.point, repeat);
+    let window = engine.begin(&run_name, point.limits, point.drive).await?;
     let options = RecorderOptions {
         wait: placement.wait_strategy,
         stepped: point.drive == Drive::Stepped,

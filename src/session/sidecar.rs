@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::channel::Channel;
 use super::engine::{Engine, Rings};
 use super::{SessionError, log_tail};
+use crate::config::Script;
 use crate::device::{Placement, WaitStrategy};
 use crate::plan::StepApi;
 use crate::ring;
@@ -45,15 +47,48 @@ pub struct SidecarOptions {
     pub log: PathBuf,
     /// Added to the sidecar's environment.
     pub env: Vec<(String, String)>,
+    /// Whether vLLM is imported; without it only scripted engines can be loaded.
+    pub with_vllm: bool,
 }
 
 /// What an engine is loaded with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineSpec {
-    /// For vLLM's own parser: the model and everything that needs a reload.
-    pub argv: Vec<String>,
-    /// Which step function is called.
-    pub step_api: StepApi,
+pub enum EngineSpec {
+    /// vLLM.
+    Vllm {
+        /// For vLLM's own parser: the model and everything that needs a reload.
+        argv: Vec<String>,
+        /// Which step function is called.
+        step_api: StepApi,
+    },
+    /// Tokens on a schedule, in place of vLLM's.
+    Scripted {
+        /// What its requests do.
+        script: Arc<Script>,
+        /// Where it appends what it really did, `truth.csv`; the file exists.
+        truth: PathBuf,
+    },
+}
+
+impl EngineSpec {
+    /// The engine's name in records and reports: `vllm` or `scripted`.
+    pub fn engine_name(&self) -> &'static str {
+        match self {
+            EngineSpec::Vllm { .. } => "vllm",
+            EngineSpec::Scripted { .. } => "scripted",
+        }
+    }
+
+    fn load_message(&self, cores: &[usize]) -> serde_json::Value {
+        match self {
+            EngineSpec::Vllm { argv, step_api } => {
+                serde_json::json!({"op": "load", "argv": argv, "step_api": step_api, "cores": cores})
+            }
+            EngineSpec::Scripted { script, truth } => {
+                serde_json::json!({"op": "load", "script": **script, "truth": truth, "cores": cores})
+            }
+        }
+    }
 }
 
 /// What a sidecar said of itself.
@@ -67,8 +102,8 @@ pub struct Hello {
     pub pid: u32,
     /// Version of Python.
     pub python: String,
-    /// Version of vLLM.
-    pub vllm_version: String,
+    /// Version of vLLM; null where it is not imported.
+    pub vllm_version: Option<String>,
     /// Seconds that importing vLLM took.
     pub import_s: f64,
 }
@@ -154,12 +189,7 @@ impl Sidecar {
     pub async fn load(&mut self, spec: &EngineSpec) -> Result<Engine, SessionError> {
         let (ours, theirs) = StdUnixStream::pair().map_err(SessionError::io("making a socket pair"))?;
         let rings = Rings::create(self.placement.wait_strategy == WaitStrategy::SpinThenSleep)?;
-        let message = serde_json::json!({
-            "op": "load",
-            "argv": spec.argv,
-            "step_api": spec.step_api,
-            "cores": self.placement.engine_cores,
-        });
+        let message = spec.load_message(&self.placement.engine_cores);
         let mut fds = vec![theirs.as_fd()];
         fds.extend(rings.descriptors());
         let reply = self.ask("the load of an engine", &message, &fds).await?;
@@ -234,6 +264,7 @@ fn command(options: &SidecarOptions, socket: &Path, log: File) -> Command {
     let mut command = Command::new(&options.python);
     command.args(["-m", "bench_sidecar", "--socket"]).arg(socket);
     command.arg("--ring-library").arg(&options.ring_library);
+    command.args((!options.with_vllm).then_some("--scripted"));
     command.env("PYTHONPATH", &options.package);
     command.env("PYTHONUNBUFFERED", "1").env("VLLM_ENABLE_V1_MULTIPROCESSING", "0").env("VLLM_NO_USAGE_STATS", "1");
     command.envs(options.placement.openmp_environment());

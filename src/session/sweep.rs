@@ -92,7 +92,8 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
 
     async fn check_arguments(&mut self) -> Result<(), SweepError> {
         for (epoch, spec) in self.plan.epochs.iter().zip(self.specs) {
-            match self.sidecar.check(&spec.argv).await {
+            let EngineSpec::Vllm { argv, .. } = spec else { continue };
+            match self.sidecar.check(argv).await {
                 Ok(()) => {}
                 Err(SessionError::Refused(message)) => {
                     let location = epoch.key.args_location.0.clone();
@@ -114,7 +115,9 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         for point in &epoch.points {
             check_point(point, &engine)?;
         }
-        self.discard_first_run(epoch, &mut engine).await?;
+        if matches!(spec, EngineSpec::Vllm { .. }) {
+            self.discard_first_run(epoch, &mut engine).await?;
+        }
         let mut load_s = engine.load_s();
         for head in runs_of(index, epoch) {
             if self.observer.leave_after_run() {
@@ -180,7 +183,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             schema_version: RUN_SCHEMA_VERSION,
             point: head.point.clone(),
             engine_key: epoch.key.clone(),
-            engine: "vllm".to_owned(),
+            engine: self.specs[head.epoch as usize].engine_name().to_owned(),
             epoch: head.epoch,
             repeat: head.round,
             round: head.round,

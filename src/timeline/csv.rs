@@ -49,8 +49,8 @@ pub enum CsvError {
 }
 
 /// The name of a run in the column `run`.
-pub fn run_name(run: &RunRecord) -> String {
-    format!("{}|{}|{}", run.point.name, run.point.point, run.repeat)
+pub fn run_name(name: &str, point: &str, repeat: u32) -> String {
+    format!("{name}|{point}|{repeat}")
 }
 
 /// Writes the header row.
@@ -66,7 +66,8 @@ pub fn write_header<W: Write>(out: &mut csv::Writer<W>) -> csv::Result<()> {
 /// # Errors
 /// Those of the writer.
 pub fn write_events<W: Write>(out: &mut csv::Writer<W>, timeline: &Timeline) -> csv::Result<()> {
-    let run = run_name(&timeline.run);
+    let record = &timeline.run;
+    let run = run_name(&record.point.name, &record.point.point, record.repeat);
     let mut row = |request: usize, phase: Phase, kind: &str, step: Option<u32>, count: u32, times: [Option<u64>; 4]| {
         let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
         let [scheduled, submitted, emitted, received] = times.map(number);
@@ -297,6 +298,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         point: point.to_owned(),
         input_len: 0,
         output_len: 0,
+        scripted_output_lens: None,
         prefix_len: 0,
         prefix_mode: PrefixMode::Inside,
         num_prompts,

@@ -77,8 +77,8 @@ pub enum Outcome {
 /// What a loaded engine says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EngineFacts {
-    /// vLLM's own version.
-    pub vllm_version: String,
+    /// vLLM's own version; null for a scripted engine.
+    pub vllm_version: Option<String>,
     /// Tokens in a block of the prefix cache; null when prefix caching is off.
     pub prefix_block_size: Option<u32>,
     /// Longest sequence that the engine takes, prompt and output together.

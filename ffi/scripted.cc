@@ -1,0 +1,283 @@
+// Implementation of the scripted engine.
+#include "scripted.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace bench {
+namespace {
+
+// How long an idle engine looks at the request ring before it sleeps, and how long it sleeps at most.
+constexpr std::uint64_t kIdleSpinNs = 2'000'000;
+constexpr std::uint32_t kSleepMs = 100;
+// How long step, finish and end records wait for room. Tokens never wait: a full ring must not bend the schedule.
+constexpr std::uint64_t kRoomLimitNs = 30'000'000'000;
+constexpr std::uint32_t kPopRecords = 64;
+
+template <typename Record>
+bench_record raw(const Record& record) noexcept {
+  static_assert(sizeof(Record) == sizeof(bench_record));
+  bench_record out;
+  std::memcpy(&out, &record, sizeof out);
+  return out;
+}
+
+}  // namespace
+
+void ScriptedEngine::stage(std::vector<Lengths> lengths) {
+  requests_.clear();
+  requests_.reserve(lengths.size());
+  std::size_t events = 0;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    requests_.push_back(Request{.asked = lengths[i]});
+    const ScriptedRequest& script = script_.requests[i % script_.requests.size()];
+    events += script.events > 0 ? script.events : lengths[i].output_tokens;
+  }
+  due_.clear();
+  batch_.clear();
+  records_.clear();
+  truth_.clear();
+  refused_.clear();
+  due_.reserve(lengths.size() + 1);
+  batch_.reserve(lengths.size() + 1);
+  records_.reserve(lengths.size() + 2);
+  truth_.reserve(events);
+  std::fill_n(std::back_inserter(truth_), events, Truth{});  // touches the pages before the run
+  truth_.clear();
+  planned_ = submitted_ = granted_ = stepping_ns_ = 0;
+  running_ = 0;
+}
+
+ScriptedEngine::End ScriptedEngine::run(Tap& tap, Producer& events, Consumer& requests, bool stepped) {
+  std::uint64_t idle_since_ns = clock_ns();
+  std::uint64_t began_ns = idle_since_ns;  // of the step that is waited for
+  for (;;) {
+    const Taken taken = take_requests(requests);
+    if (taken == Taken::kBroken) return End::kBrokenRing;
+    if (taken == Taken::kEnd) {
+      end_run(events, tap.steps());
+      return End::kAsked;
+    }
+    if (taken == Taken::kRecords) return_batch();  // something new may be due earlier
+    gather_batch();
+    const std::uint64_t now_ns = clock_ns();
+    if (batch_.empty()) {
+      began_ns = now_ns;
+      if (now_ns - idle_since_ns > kIdleSpinNs) requests.wait(kSleepMs);
+      continue;
+    }
+    idle_since_ns = now_ns;
+    if (now_ns < batch_.front().at_ns || (stepped && granted_ == 0)) continue;
+    const std::optional<FaultKind> fault = fault_at(tap.steps());
+    if (fault == FaultKind::kRaise) return End::kRaise;
+    if (fault == FaultKind::kExit) return End::kExit;
+    if (fault == FaultKind::kHang) return End::kHang;
+    if (fault == FaultKind::kSilent) return End::kSilent;
+    step(tap, events, began_ns, fault);
+    if (granted_ > 0) --granted_;
+    began_ns = idle_since_ns = clock_ns();
+  }
+}
+
+ScriptedEngine::Taken ScriptedEngine::take_requests(Consumer& requests) {
+  Taken taken = Taken::kNothing;
+  for (;;) {
+    bench_record records[kPopRecords];
+    std::uint32_t n = 0;
+    bench_look look{};
+    if (requests.pop(records, kPopRecords, &n, &look) != BENCH_RING_OK) return Taken::kBroken;
+    if (n == 0) return taken;
+    taken = Taken::kRecords;
+    for (std::uint32_t i = 0; i < n; ++i) {
+      bench_submit_record record;
+      std::memcpy(&record, &records[i], sizeof record);
+      if (record.kind == BENCH_KIND_END) return Taken::kEnd;
+      if (record.kind == BENCH_KIND_GRANT) {
+        granted_ += record.request;  // where a grant keeps its steps
+      } else if (record.kind == BENCH_KIND_SUBMIT) {
+        submit(record.request, look.received_ns);
+      } else {
+        return Taken::kBroken;
+      }
+    }
+  }
+}
+
+void ScriptedEngine::submit(std::uint32_t handle, std::uint64_t admitted_ns) {
+  if (handle >= requests_.size() || requests_[handle].script != nullptr) {
+    refused_.push_back(handle);
+    return;
+  }
+  Request& request = requests_[handle];
+  request.script = &script_.requests[submitted_++ % script_.requests.size()];
+  request.queued_ns = admitted_ns;
+  ++running_;
+  plan(handle, admitted_ns + request.script->first_ns);
+}
+
+void ScriptedEngine::plan(std::uint32_t handle, std::uint64_t at_ns) {
+  due_.push_back(Due{at_ns, planned_++, handle});
+  std::push_heap(due_.begin(), due_.end());
+}
+
+void ScriptedEngine::gather_batch() {
+  if (!batch_.empty() || due_.empty()) return;
+  const std::uint64_t at_ns = due_.front().at_ns;
+  while (!due_.empty() && due_.front().at_ns == at_ns) {
+    std::pop_heap(due_.begin(), due_.end());
+    batch_.push_back(due_.back());
+    due_.pop_back();
+  }
+}
+
+void ScriptedEngine::return_batch() {
+  for (const Due& due : batch_) {
+    due_.push_back(due);
+    std::push_heap(due_.begin(), due_.end());
+  }
+  batch_.clear();
+}
+
+void ScriptedEngine::step(Tap& tap, Producer& events, std::uint64_t began_ns, std::optional<FaultKind> fault) {
+  // The batch holds what is due first. What else is due by now is late already, and goes with it.
+  while (!due_.empty() && due_.front().at_ns <= clock_ns()) {
+    std::pop_heap(due_.begin(), due_.end());
+    batch_.push_back(due_.back());
+    due_.pop_back();
+  }
+  if (fault == FaultKind::kLose) {
+    requests_[batch_.front().request].ended = true;
+    --running_;
+    batch_.erase(batch_.begin());
+  }
+  const std::uint32_t number = tap.steps();
+  const std::uint64_t emitted_ns = clock_ns();
+  if (tap.begin_step(static_cast<std::uint32_t>(batch_.size()))) {
+    for (const Due& due : batch_) {
+      const Request& request = requests_[due.request];
+      tap.add(due.request, tokens_of(request, request.next_event));
+    }
+  }
+  tap.publish();
+  const std::uint64_t pushed_ns = clock_ns();
+  keep_truth(emitted_ns);
+
+  bench_step_record record{};
+  record.kind = BENCH_KIND_STEP;
+  record.step = number;
+  record.started_ns = began_ns;
+  record.tap_push_ns = static_cast<std::uint32_t>(pushed_ns - emitted_ns);
+  record.token_events = tap.events();
+  records_.clear();
+  records_.push_back(bench_record{});
+  advance(record, emitted_ns, fault);
+  record.running = static_cast<std::uint16_t>(std::min<std::uint32_t>(running_, 0xFFFF));
+  record.ended_ns = clock_ns();
+  stepping_ns_ += record.ended_ns - record.started_ns;
+  records_.front() = raw(record);
+  push_records(events);
+}
+
+void ScriptedEngine::keep_truth(std::uint64_t emitted_ns) {
+  for (const Due& due : batch_) {
+    const Request& request = requests_[due.request];
+    truth_.push_back(Truth{due.request, tokens_of(request, request.next_event), due.at_ns, emitted_ns});
+  }
+}
+
+void ScriptedEngine::advance(bench_step_record& record, std::uint64_t emitted_ns, std::optional<FaultKind> fault) {
+  for (const Due& due : batch_) {
+    Request& request = requests_[due.request];
+    const std::uint32_t event = request.next_event++;
+    request.tokens += tokens_of(request, event);
+    if (event == 0) {
+      request.first_token_ns = emitted_ns;
+      ++record.prefill_requests;
+      record.prefill_tokens += request.asked.prompt_tokens - std::min(request.asked.prompt_tokens, request.script->cached);
+    } else {
+      ++record.decode_requests;
+      ++record.decode_tokens;
+    }
+    const bool is_cut = fault == FaultKind::kWrongLength && &due == &batch_.front();
+    if (request.next_event >= events_of(request) || is_cut) {
+      finish(due.request, record.step, emitted_ns, request.script->finish);
+    } else {
+      plan(due.request, due.at_ns + gap_after(request, event));
+    }
+  }
+  batch_.clear();
+}
+
+void ScriptedEngine::finish(std::uint32_t handle, std::uint32_t step, std::uint64_t last_token_ns,
+                            std::uint32_t reason) {
+  Request& request = requests_[handle];
+  request.ended = true;
+  --running_;
+  bench_finish_record record{};
+  record.kind = BENCH_KIND_FINISH;
+  record.count = static_cast<std::uint8_t>(reason);
+  record.step = step;
+  record.queued_ns = record.scheduled_ns = request.queued_ns;
+  record.first_token_ns = request.first_token_ns;
+  record.last_token_ns = last_token_ns;
+  record.request = handle;
+  record.prompt_tokens = request.asked.prompt_tokens;
+  record.output_tokens = request.tokens;
+  record.cached_tokens = request.script->cached;
+  records_.push_back(raw(record));
+}
+
+void ScriptedEngine::push_records(Producer& events) {
+  const auto n = static_cast<std::uint32_t>(records_.size());
+  const std::uint64_t limit_ns = clock_ns() + kRoomLimitNs;
+  bool is_counted = false;
+  while (!events.has_room(n)) {
+    if (!is_counted) events.drop(n);  // they found the ring full, although they come in the end
+    is_counted = true;
+    if (clock_ns() > limit_ns) return;
+    const timespec pause{0, 100'000};
+    nanosleep(&pause, nullptr);
+  }
+  events.push(records_.data(), n);
+}
+
+void ScriptedEngine::end_run(Producer& events, std::uint32_t steps) {
+  records_.clear();
+  constexpr std::uint32_t kAbort = 3;
+  for (std::uint32_t handle = 0; handle < requests_.size(); ++handle) {
+    if (requests_[handle].script != nullptr && !requests_[handle].ended) {
+      finish(handle, steps, BENCH_ABSENT_NS, kAbort);
+    }
+  }
+  bench_ended_record record{};
+  record.kind = BENCH_KIND_ENDED;
+  record.step = steps;
+  record.steps = steps;
+  records_.push_back(raw(record));
+  push_records(events);
+}
+
+std::optional<FaultKind> ScriptedEngine::fault_at(std::uint32_t step) const noexcept {
+  for (const ScriptedFault& fault : script_.faults) {
+    if (fault.at_step == step) return fault.kind;
+  }
+  return std::nullopt;
+}
+
+std::uint32_t ScriptedEngine::events_of(const Request& request) const noexcept {
+  return request.script->events > 0 ? request.script->events : request.asked.output_tokens;
+}
+
+std::uint64_t ScriptedEngine::gap_after(const Request& request, std::uint32_t event) const noexcept {
+  const ScriptedRequest& script = *request.script;
+  return script.first_gap == ScriptedRequest::kNone ? script.gap_ns : script_.gaps_ns[script.first_gap + event];
+}
+
+std::uint16_t ScriptedEngine::tokens_of(const Request& request, std::uint32_t event) const noexcept {
+  const ScriptedRequest& script = *request.script;
+  return script.first_count == ScriptedRequest::kNone ? 1 : script_.counts[script.first_count + event];
+}
+
+}  // namespace bench

@@ -1,0 +1,149 @@
+"""The scripted engine: tokens on a schedule in place of vLLM's, through the same tap, rings and records.
+
+The schedule is kept by compiled code, a whole run in one call; here the script is packed for it, and faults take their
+course.
+"""
+
+import array
+import csv
+import io
+import os
+import signal
+import struct
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+from . import protocol
+from .control import Message
+from .driver import Control, Driver
+from .records import ABORT, ERROR, LENGTH, STOP, EngineError
+from .ring import EventRing, RequestRing
+
+_NONE = 0xFFFFFFFF
+_REQUEST = struct.Struct("=QQIIIIIxxxx")  # ScriptedRequest in ffi/scripted.hpp
+_FAULT = struct.Struct("=II")
+_REASONS = {"stop": STOP, "length": LENGTH, "abort": ABORT, "error": ERROR}
+_FAULTS = ("raise", "exit", "hang", "silent", "lose", "wrong_length")
+# How a run ended: ScriptedEngine::End.
+_ASKED, _BROKEN_RING, _RAISE, _EXIT, _HANG, _SILENT = range(6)
+EXIT_STATUS = 70
+
+
+class ScriptedEngine:
+    """One scripted engine, with what the driver needs of an engine."""
+
+    def __init__(self, library: ModuleType, script: Message, truth_path: str) -> None:
+        self.warnings: list[str] = []
+        self.library = library
+        self._handle: Any = library.scripted_new(*pack(script))
+        self._truth = os.open(truth_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._lengths = array.array("I")
+        self._run = ""
+
+    def facts(self) -> Message:
+        """What the report says of this engine."""
+        return {
+            "vllm_version": None,
+            "prefix_block_size": 16,
+            "max_model_len": _NONE,
+            "vocab_size": 1 << 15,
+            "num_kv_blocks": None,
+            "async_scheduling": False,
+            "prefix_caching": True,
+            "max_num_seqs": _NONE,
+            "max_num_batched_tokens": _NONE,
+            "other": {"engine_cores": sorted(os.sched_getaffinity(0))},
+        }
+
+    def begin(self, run: str, limits: dict[str, int | None]) -> None:
+        """Names the run. EngineError for limits, which a script does not have."""
+        if any(value is not None for value in limits.values()):
+            raise EngineError("`limits` mean nothing to a scripted engine: take them out")
+        name = io.StringIO()
+        csv.writer(name, lineterminator="").writerow([run])
+        self._run = name.getvalue()
+
+    def stage(self, lengths: Sequence[tuple[int, int]]) -> None:
+        """Takes the lengths of a run's requests, prompt and output, by handle."""
+        packed = array.array("I", [length for pair in lengths for length in pair])
+        self.library.scripted_stage(self._handle, packed.tobytes())
+
+    def run(self, events: EventRing, requests: RequestRing, stepped: bool) -> tuple[int, list[int]]:
+        """One run; nanoseconds spent in steps, and the handles that were refused."""
+        end, stepping_ns, refused = self.library.scripted_run(
+            self._handle, events.handle, requests.handle, int(stepped)
+        )
+        self.library.scripted_truth(self._handle, self._truth, self._run)
+        if end == _BROKEN_RING:
+            raise EngineError("the request ring is broken: the harness is broken")
+        if end != _ASKED:
+            self._fail(end, events)
+        handles = array.array("I")
+        handles.frombytes(refused)
+        return stepping_ns, handles.tolist()
+
+    def _fail(self, end: int, events: EventRing) -> NoReturn:
+        """What the script's fault does."""
+        step = events.tapped()[0]
+        if end == _EXIT:
+            os._exit(EXIT_STATUS)
+        if end == _HANG:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while end == _SILENT:  # answers nothing; the harness's death still ends the process
+            time.sleep(1)
+        raise EngineError(f"the script raises at step {step}")
+
+
+class ScriptedDriver(Driver):
+    """Carries out runs on a scripted engine."""
+
+    def __init__(self, message: Message, control: Control, events: EventRing, requests: RequestRing) -> None:
+        super().__init__(control, events, requests)
+        self.engine = ScriptedEngine(events.library, message["script"], message["truth"])
+        self.stepped = False
+
+    def describe(self) -> tuple[Message, list[str]]:
+        """What the report says of this engine; there is nothing to notice."""
+        return self.engine.facts(), []
+
+    def stage(self, message: Message, fds: list[int]) -> None:
+        """Takes the lengths; nobody reads the prompts."""
+        self.engine.stage(list(zip(message["prompt_tokens"], message["output_tokens"], strict=True)))
+
+    def begin(self, message: Message) -> None:
+        """Gets ready for requests."""
+        self.engine.begin(message["run"], message["limits"])
+        self.stepped = message["drive"] == "stepped"
+
+    def run(self) -> Message:
+        """One run, by the script."""
+        stepping_ns, refused = self.engine.run(self.events, self.requests, self.stepped)
+        return {"steps": self.events.tapped()[0], "stepping_ns": stepping_ns, "refused": refused}
+
+    def reset(self) -> bool:
+        """There is no cache."""
+        return True
+
+
+def pack(script: Message) -> tuple[bytes, bytes, bytes, bytes]:
+    """A script as `scripted_new` takes it: requests, their gaps, their counts, and the faults."""
+    requests: list[bytes] = []
+    gaps = array.array("Q")
+    counts = array.array("H")
+    for request in script["requests"]:
+        first_gap = first_count = _NONE
+        if request["gaps_ns"] is not None:
+            first_gap = len(gaps)
+            gaps.extend(request["gaps_ns"])
+        if request["counts"] is not None:
+            first_count = len(counts)
+            counts.extend(request["counts"])
+        numbers = (request["events"] or 0, first_gap, first_count, request["cached"], _REASONS[request["finish"]])
+        requests.append(_REQUEST.pack(request["first_ns"], request["gap_ns"], *numbers))
+    faults = [_FAULT.pack(fault["at_step"], _FAULTS.index(fault["kind"])) for fault in script["faults"]]
+    return b"".join(requests), gaps.tobytes(), counts.tobytes(), b"".join(faults)
+
+
+assert protocol.UNKNOWN_COUNT == _NONE

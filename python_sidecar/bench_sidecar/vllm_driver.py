@@ -1,0 +1,146 @@
+"""Drives vLLM: between two steps it looks at the request ring, and at nothing else."""
+
+import array
+import gc
+import time
+from collections.abc import Iterator
+
+from . import protocol
+from .control import Message
+from .driver import Control, Driver, Progress
+from .engine import Engine
+from .records import EngineError, unpack_requests
+from .ring import EventRing, RequestRing
+from .tap import library_push
+
+# How long an idle engine looks at the ring before it sleeps, and how long it sleeps at most before it looks again.
+SPIN_NS = 2_000_000
+SLEEP_MS = 100
+# Steps in a row in which the engine has work and no model runs. An engine that has failed inside may go on so for ever;
+# a full pipeline and the clearing away of finished requests take one or two.
+MAX_EMPTY_STEPS = 100_000
+
+
+class VllmDriver(Driver):
+    """Carries out runs on one vLLM engine."""
+
+    def __init__(
+        self, message: Message, control: Control, events: EventRing, requests: RequestRing, progress: Progress
+    ) -> None:
+        super().__init__(control, events, requests)
+        self.engine = Engine(message["argv"], message["step_api"])
+        progress.stage = "self-test"
+        self.checked = self.engine.self_test()
+        self.engine.tap.push = library_push(events.library, events.handle)
+        self.stepped = False
+        self.granted = 0
+        self.empty_steps = 0
+        self.stepping_ns = 0
+        self.refused: list[int] = []
+        # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
+        gc.collect()
+        gc.freeze()
+
+    def describe(self) -> tuple[Message, list[str]]:
+        """What the report says of this engine, and what was noticed as it was loaded."""
+        facts = self.engine.facts()
+        facts["other"]["self_test"] = self.checked
+        return facts, self.engine.warnings
+
+    def stage(self, message: Message, fds: list[int]) -> None:
+        """Builds the requests of a run."""
+        self.engine.unstage()
+        if len(fds) != 1:
+            raise EngineError(f"the prompts come in one memfd; {len(fds)} descriptors came with the message")
+        prompts = _prompts(fds[0], message["prompt_tokens"])
+        for handle, (prompt, output_tokens) in enumerate(zip(prompts, message["output_tokens"], strict=True)):
+            self.engine.stage(handle, prompt, output_tokens, message["salt"])
+
+    def begin(self, message: Message) -> None:
+        """Gets ready for requests, which must not wait for a collection."""
+        self.engine.lower_limits(message["limits"])
+        self.stepped = message["drive"] == "stepped"
+        self.stepping_ns = 0
+        self.refused = []
+        gc.collect()
+        gc.disable()
+
+    def reset(self) -> bool:
+        """Empties the prefix cache; False if the engine would not."""
+        return self.engine.reset()
+
+    def run(self) -> Message:
+        """One run: from the first submit to the record that ends it. Says how it went."""
+        try:
+            self._window()
+            steps = self.events.tapped()[0]
+            aborted = self.engine.drain()
+        finally:
+            gc.enable()
+        for finish in aborted:
+            self.events.push(finish.pack(steps))
+        self.events.push(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
+        return {"steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused}
+
+    def _window(self) -> None:
+        """Submits and steps until the run is ended."""
+        self.granted = self.empty_steps = 0
+        idle_since_ns = time.monotonic_ns()
+        while self._take_requests():
+            if self.engine.has_work() and (self.granted or not self.stepped):
+                self._step()
+                idle_since_ns = time.monotonic_ns()
+            elif time.monotonic_ns() - idle_since_ns > SPIN_NS:
+                self.requests.wait(SLEEP_MS)
+
+    def _take_requests(self) -> bool:
+        """Carries out all that is in the request ring; False if the run is over."""
+        while popped := self.requests.pop():
+            for kind, value in unpack_requests(popped):
+                if kind == protocol.KIND_END:
+                    return False
+                if kind == protocol.KIND_GRANT:
+                    self.granted += value
+                elif not self.engine.submit(value):
+                    self.refused.append(value)
+        return True
+
+    def _step(self) -> None:
+        """One engine step with its record. A step in which no model ran has none, and uses up no grant."""
+        before, _, _, switches_before = self.events.tapped()
+        started_ns = time.monotonic_ns()
+        stats = self.engine.step()
+        ended_ns = time.monotonic_ns()
+        self.stepping_ns += ended_ns - started_ns
+        if self.engine.is_failed():
+            raise EngineError("a worker process of the engine has died")
+        tapped, tap_push_ns, token_events, switches = self.events.tapped()
+        stats.involuntary_switches = switches - switches_before
+        if tapped == before:
+            tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
+            if not stats.finished:
+                self.empty_steps += 1
+                if self.empty_steps > MAX_EMPTY_STEPS:
+                    raise EngineError(f"the engine has work, and ran no model in {MAX_EMPTY_STEPS} steps in a row")
+                return
+        self.empty_steps = 0
+        self.granted = max(self.granted - 1, 0)
+        step = max(tapped - 1, 0)
+        record = stats.pack(step, started_ns, ended_ns, tap_push_ns, token_events)
+        self.events.push(record + b"".join(finish.pack(step) for finish in stats.finished))
+
+
+def _prompts(fd: int, lengths: list[int]) -> Iterator[list[int]]:
+    """The prompts that stand one after the other in a memfd of 32-bit token ids."""
+    total = sum(lengths)
+    tokens = array.array("I")
+    with open(fd, "rb", closefd=False) as memory:
+        memory.seek(0)
+        try:
+            tokens.fromfile(memory, total)
+        except EOFError:
+            raise EngineError(f"the staged memory holds {len(tokens)} token ids, {total} are needed") from None
+    at = 0
+    for length in lengths:
+        yield tokens[at : at + length].tolist()
+        at += length

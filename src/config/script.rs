@@ -1,0 +1,290 @@
+//! The script of the scripted engine: what each request does, and when something breaks.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::amount::Bounds;
+use super::node::{self, Node};
+use super::reader::Reader;
+use super::{ConfigError, source, stem_of};
+use crate::plan::Location;
+
+/// A script, as `docs/scripted-engine.md` describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// The file's stem; names the results folder.
+    pub name: String,
+    /// Used in the order of submission, and repeated.
+    pub requests: Vec<ScriptedRequest>,
+    /// What breaks.
+    pub faults: Vec<Fault>,
+}
+
+/// What one request does. Times are nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptedRequest {
+    /// From admission to the first token event.
+    pub first_ns: u64,
+    /// Gaps between the token events; null: each is `gap_ns`.
+    pub gaps_ns: Option<Vec<u64>>,
+    /// The gap where there is no list.
+    pub gap_ns: u64,
+    /// Token events; null: as many as tokens are asked.
+    pub events: Option<u32>,
+    /// Tokens of each event; null: one.
+    pub counts: Option<Vec<u16>>,
+    /// Prompt tokens that it says came from the cache.
+    pub cached: u32,
+    /// How it ends.
+    pub finish: ScriptedFinish,
+}
+
+/// How a scripted request ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScriptedFinish {
+    /// As if a stop token had come.
+    Stop,
+    /// As if its output length had been reached.
+    #[default]
+    Length,
+    /// As if somebody had aborted it.
+    Abort,
+    /// As if the engine had failed on it.
+    Error,
+}
+
+/// Something that breaks as a step is about to be emitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The step of the run, from 0.
+    pub at_step: u32,
+    /// What breaks.
+    pub kind: FaultKind,
+}
+
+/// What breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The step function raises an exception.
+    Raise,
+    /// The engine process ends.
+    Exit,
+    /// The engine process stands still.
+    Hang,
+    /// The engine process lives, and gives nothing any more.
+    Silent,
+    /// The first request of the step is forgotten.
+    Lose,
+    /// The first request of the step ends with it, whatever is left of it.
+    WrongLength,
+}
+
+const FAULT_KINDS: [(&str, FaultKind); 6] = [
+    ("raise", FaultKind::Raise),
+    ("exit", FaultKind::Exit),
+    ("hang", FaultKind::Hang),
+    ("silent", FaultKind::Silent),
+    ("lose", FaultKind::Lose),
+    ("wrong_length", FaultKind::WrongLength),
+];
+
+const FINISHES: [(&str, ScriptedFinish); 4] = [
+    ("stop", ScriptedFinish::Stop),
+    ("length", ScriptedFinish::Length),
+    ("abort", ScriptedFinish::Abort),
+    ("error", ScriptedFinish::Error),
+];
+
+const TOP_KEYS: [&str; 2] = ["requests", "faults"];
+const REQUEST_KEYS: [&str; 7] = ["first_ns", "gaps_ns", "gap_ns", "tokens", "counts", "cached", "finish"];
+const FAULT_KEYS: [&str; 2] = ["at_step", "kind"];
+
+/// A day: longer than any schedule, and far from where times overflow.
+const TIMES_NS: RangeInclusive<u64> = 0..=86_400_000_000_000;
+const MAX_TOKENS: u32 = 1 << 24;
+
+impl ScriptedRequest {
+    /// Output tokens in all; `None` if the script leaves it to what is asked.
+    pub fn output_tokens(&self) -> Option<u32> {
+        match &self.counts {
+            Some(counts) => Some(counts.iter().map(|count| u32::from(*count)).sum()),
+            None => self.events,
+        }
+    }
+}
+
+/// Reads the script at `path`.
+///
+/// # Errors
+/// Everything that is wrong with the file, each problem with its line and column.
+pub fn load_script(path: &Path) -> Result<Script, ConfigError> {
+    let text = source::read(path, &Bounds::SCRIPT)?;
+    let file = Some(path.to_path_buf());
+    let mut reader = Reader::new(file.clone());
+    let root = node::parse(&text, &Bounds::SCRIPT, |place, key| reader.told_twice(place, key)).map_err(
+        |(place, message)| ConfigError::single(Location { file, line: place.line, column: place.column }, message),
+    )?;
+    let script = read_root(&mut reader, &root, stem_of(path));
+    reader.problems.into_result(script)
+}
+
+fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
+    let mut script = Script { name, requests: Vec::new(), faults: Vec::new() };
+    let table = reader.table("the script", root).unwrap_or_default();
+    for (key, value) in table {
+        match key.text.as_str() {
+            "requests" => {
+                let items = reader.list("requests", value).unwrap_or_default();
+                script.requests = items.iter().filter_map(|item| read_request(reader, item)).collect();
+            }
+            "faults" => {
+                let items = reader.list("faults", value).unwrap_or_default();
+                script.faults = items.iter().filter_map(|item| read_fault(reader, item)).collect();
+            }
+            other => reader.unknown(key.place, "key of a script:", other, &TOP_KEYS),
+        }
+    }
+    if !table.iter().any(|(key, _)| key.text == "requests") {
+        reader.problem(root.place, "the script has no `requests`, the list of what each request does");
+    }
+    script
+}
+
+fn read_request(reader: &mut Reader, node: &Node) -> Option<ScriptedRequest> {
+    let (mut first_ns, mut gap_ns, mut tokens, mut gaps_ns) = (None, None, None, None);
+    let mut counts = Counts::One;
+    let (mut cached, mut finish) = (0, ScriptedFinish::default());
+    for (key, value) in reader.table("a request of the script", node)? {
+        match key.text.as_str() {
+            "first_ns" => first_ns = reader.whole("first_ns", value, TIMES_NS).map(|time| time.value),
+            "gap_ns" => gap_ns = Some(reader.whole("gap_ns", value, TIMES_NS)?.value),
+            "tokens" => tokens = Some(reader.count("tokens", value, 1, MAX_TOKENS)?),
+            "gaps_ns" => gaps_ns = Some(read_gaps(reader, value)?),
+            "counts" => counts = Counts::read(reader, value)?,
+            "cached" => cached = reader.count("cached", value, 0, u32::MAX - 1)?.value,
+            "finish" => finish = reader.choice("finish", value, &FINISHES)?.value,
+            other => reader.unknown(key.place, "key of a request:", other, &REQUEST_KEYS),
+        }
+    }
+    let Some(first_ns) = first_ns else {
+        reader.problem(node.place, "this request has no `first_ns`, the time from its admission to its first token");
+        return None;
+    };
+    if gaps_ns.is_some() && (gap_ns.is_some() || tokens.is_some()) {
+        reader.problem(node.place, "`gaps_ns` gives every gap; take out `gap_ns` and `tokens`");
+        return None;
+    }
+    let events = counts.events(reader, node, gaps_ns.as_ref().map(|gaps| gaps.len() as u32 + 1), tokens)?;
+    let needs_gap = gaps_ns.is_none() && events != Some(1);
+    if needs_gap && gap_ns.is_none() {
+        reader.problem(node.place, "several tokens need the time between them: give `gap_ns`, or the list `gaps_ns`");
+        return None;
+    }
+    let counts = counts.list(events);
+    Some(ScriptedRequest { first_ns, gaps_ns, gap_ns: gap_ns.unwrap_or(0), events, counts, cached, finish })
+}
+
+fn read_gaps(reader: &mut Reader, node: &Node) -> Option<Vec<u64>> {
+    let items = match &node.value {
+        node::Value::List(items) => items.as_slice(), // of one token event there is no gap
+        _ => reader.list("gaps_ns", node)?,
+    };
+    items.iter().map(|item| reader.whole("gaps_ns", item, TIMES_NS).map(|gap| gap.value)).collect()
+}
+
+/// `counts` of a request.
+enum Counts {
+    /// Not given: one token in each event.
+    One,
+    /// The same number in each event.
+    Each(u16),
+    /// A number for each event.
+    List(Vec<u16>),
+}
+
+impl Counts {
+    fn read(reader: &mut Reader, node: &Node) -> Option<Counts> {
+        let one = |reader: &mut Reader, node: &Node| {
+            reader.whole("counts", node, 1..=u16::MAX.into()).map(|count| count.value as u16)
+        };
+        match &node.value {
+            node::Value::List(_) => {
+                let items = reader.list("counts", node)?;
+                items.iter().map(|item| one(reader, item)).collect::<Option<Vec<_>>>().map(Counts::List)
+            }
+            _ => one(reader, node).map(Counts::Each),
+        }
+    }
+
+    /// Token events of a request with these counts, so many events by its gaps, and so many tokens. `Some(None)`: as many
+    /// as are asked. `None` if they contradict each other, which has been told.
+    fn events(
+        &self,
+        reader: &mut Reader,
+        node: &Node,
+        by_gaps: Option<u32>,
+        tokens: Option<super::Given<u32>>,
+    ) -> Option<Option<u32>> {
+        let by_tokens = tokens.as_ref().map(|tokens| tokens.value);
+        let events = match self {
+            Counts::One => by_gaps.or(by_tokens),
+            Counts::Each(count) => match (by_gaps, by_tokens) {
+                (Some(events), _) => Some(events),
+                (None, Some(tokens)) if tokens % u32::from(*count) == 0 => Some(tokens / u32::from(*count)),
+                (None, Some(tokens)) => {
+                    reader.problem(node.place, format!("{tokens} `tokens` are not whole events of {count}"));
+                    return None;
+                }
+                (None, None) => {
+                    reader.problem(node.place, "`counts` of one number needs `tokens` or `gaps_ns` beside it");
+                    return None;
+                }
+            },
+            Counts::List(counts) => {
+                let events = counts.len() as u32;
+                if by_gaps.is_some_and(|by_gaps| by_gaps != events) {
+                    let message = format!("{events} `counts` need {} gaps in `gaps_ns`", events - 1);
+                    reader.problem(node.place, message);
+                    return None;
+                }
+                let sum: u32 = counts.iter().map(|count| u32::from(*count)).sum();
+                if by_tokens.is_some_and(|tokens| tokens != sum) {
+                    reader.problem(node.place, format!("the `counts` are {sum} tokens together, and `tokens` differs"));
+                    return None;
+                }
+                Some(events)
+            }
+        };
+        Some(events)
+    }
+
+    fn list(self, events: Option<u32>) -> Option<Vec<u16>> {
+        match self {
+            Counts::One => None,
+            Counts::Each(count) => events.map(|events| vec![count; events as usize]),
+            Counts::List(counts) => Some(counts),
+        }
+    }
+}
+
+fn read_fault(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    let (mut at_step, mut kind) = (None, None);
+    for (key, value) in reader.table("a fault of the script", node)? {
+        match key.text.as_str() {
+            "at_step" => at_step = reader.count("at_step", value, 0, u32::MAX - 1).map(|step| step.value),
+            "kind" => kind = reader.choice("kind", value, &FAULT_KINDS).map(|kind| kind.value),
+            other => reader.unknown(key.place, "key of a fault:", other, &FAULT_KEYS),
+        }
+    }
+    match (at_step, kind) {
+        (Some(at_step), Some(kind)) => Some(Fault { at_step, kind }),
+        _ => {
+            reader.problem(node.place, "a fault needs `at_step`, from 0, and `kind`");
+            None
+        }
+    }
+}
