@@ -6,10 +6,15 @@ same memory-ordering code.
 
 import importlib.machinery
 import importlib.util
+import time
 from types import ModuleType
 from typing import Any
 
 from . import protocol
+
+
+# How long a record that has to arrive waits for room.
+ROOM_LIMIT_S = 30
 
 
 class RingError(RuntimeError):
@@ -43,6 +48,16 @@ class EventRing:
     def push(self, records: bytes) -> bool:
         """Pushes whole records together; False if they found no room, which the ring counts."""
         return bool(self.library.push(self.handle, records))
+
+    def push_in_the_end(self, records: bytes) -> None:
+        """Pushes records that a run cannot end without, waiting for room. That they found none is counted; RingError if
+        none comes.
+        """
+        limit_s = time.monotonic() + ROOM_LIMIT_S
+        while not self.push(records):
+            if time.monotonic() > limit_s:
+                raise RingError("the event ring is full, and the harness takes nothing out of it")
+            time.sleep(0.001)
 
     def begin(self) -> None:
         """The next tap is step 0 of a new run."""

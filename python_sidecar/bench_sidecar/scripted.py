@@ -21,7 +21,7 @@ from .driver import Control, Driver
 from .records import ABORT, ERROR, LENGTH, STOP, EngineError
 from .ring import EventRing, RequestRing
 
-_NONE = 0xFFFFFFFF
+_NONE = protocol.UNKNOWN_COUNT  # kNone in ffi/scripted.hpp
 _REQUEST = struct.Struct("=QQIIIIIxxxx")  # ScriptedRequest in ffi/scripted.hpp
 _FAULT = struct.Struct("=II")
 _REASONS = {"stop": STOP, "length": LENGTH, "abort": ABORT, "error": ERROR}
@@ -144,6 +144,3 @@ def pack(script: Message) -> tuple[bytes, bytes, bytes, bytes]:
         requests.append(_REQUEST.pack(request["first_ns"], request["gap_ns"], *numbers))
     faults = [_FAULT.pack(fault["at_step"], _FAULTS.index(fault["kind"])) for fault in script["faults"]]
     return b"".join(requests), gaps.tobytes(), counts.tobytes(), b"".join(faults)
-
-
-assert protocol.UNKNOWN_COUNT == _NONE

@@ -78,8 +78,8 @@ class VllmDriver(Driver):
         finally:
             gc.enable()
         for finish in aborted:
-            self.events.push(finish.pack(steps))
-        self.events.push(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
+            self.events.push_in_the_end(finish.pack(steps))
+        self.events.push_in_the_end(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
         return {"steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused}
 
     def _window(self) -> None:
@@ -127,7 +127,7 @@ class VllmDriver(Driver):
         self.granted = max(self.granted - 1, 0)
         step = max(tapped - 1, 0)
         record = stats.pack(step, started_ns, ended_ns, tap_push_ns, token_events)
-        self.events.push(record + b"".join(finish.pack(step) for finish in stats.finished))
+        self.events.push_in_the_end(record + b"".join(finish.pack(step) for finish in stats.finished))
 
 
 def _prompts(fd: int, lengths: list[int]) -> Iterator[list[int]]:

@@ -137,6 +137,7 @@ pub fn point(label: &str) -> Point {
         point: label.to_owned(),
         input_len: 32,
         output_len: 4,
+        scripted_output_lens: None,
         prefix_len: 0,
         prefix_mode: PrefixMode::Inside,
         num_prompts: 1,
@@ -165,7 +166,7 @@ pub fn engine_key() -> EngineKey {
 
 fn facts() -> EngineFacts {
     EngineFacts {
-        vllm_version: "0.32.0".to_owned(),
+        vllm_version: Some("0.32.0".to_owned()),
         prefix_block_size: Some(16),
         max_model_len: 4096,
         vocab_size: 1000,
