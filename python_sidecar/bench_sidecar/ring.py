@@ -12,7 +12,6 @@ from typing import Any
 
 from . import protocol
 
-
 # How long a record that has to arrive waits for room.
 ROOM_LIMIT_S = 30
 

@@ -83,7 +83,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     for path in [folder.path(), &fifo, Path::new("/dev/zero")] {
         let message = refusal_of(path);
         assert!(
-            message.starts_with(&format!("{}: a configuration has to be a regular file", path.display())),
+            message.starts_with(&format!("{}: it has to be a regular file", path.display())),
             "{message}"
         );
     }
