@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use bench::timeline::Timeline;
+use bench::timeline::{Hiccup, Timeline};
 use bench::timeline::store::{StoreError, read_run, read_session, run_folder, stored_runs, write_run, write_session};
 use tempfile::TempDir;
 
@@ -13,14 +13,15 @@ use super::sketch::{session, typical_run};
 const VERSION: usize = 12;
 const TOKEN_BYTES: usize = 20;
 const TOKENS: usize = 40;
-const HEADER_BYTES: usize = 56;
+const HEADER_BYTES: usize = 64;
 
 /// What is done to the bytes of a file.
 type Change = fn(&mut Vec<u8>);
 
 fn stored() -> (TempDir, PathBuf, Timeline) {
     let results = tempfile::tempdir().unwrap();
-    let timeline = typical_run("a", 0, 4);
+    let mut timeline = typical_run("a", 0, 4);
+    timeline.hiccups = vec![Hiccup { began_ns: 1, ended_ns: 9_001 }];
     write_run(results.path(), &timeline).unwrap();
     let folder = run_folder(results.path(), "a", 0);
     (results, folder, timeline)
@@ -50,6 +51,7 @@ fn a_run_comes_back_as_it_was() {
     assert_eq!(read.requests, timeline.requests);
     assert_eq!(read.tokens, timeline.tokens);
     assert_eq!(read.steps, timeline.steps);
+    assert_eq!(read.hiccups, timeline.hiccups);
     assert_eq!(stored_runs(results.path()).unwrap(), std::slice::from_ref(&folder));
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
