@@ -5,6 +5,7 @@
 //! [`metrics`] -> [`report`], [`plot`].
 
 pub mod atomic_file;
+pub mod calibration;
 pub mod cli;
 pub mod clock;
 pub mod config;

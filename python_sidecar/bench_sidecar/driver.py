@@ -95,6 +95,10 @@ class Driver(ABC):
             return {}
         if operation == "reset":
             return {"reset": self.reset()}
+        return self.answer_other(operation, message)
+
+    def answer_other(self, operation: str, message: Message) -> Message:
+        """What only one kind of engine is asked."""
         raise EngineError(f"unknown operation {operation!r}")
 
     @abstractmethod

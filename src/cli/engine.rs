@@ -11,6 +11,7 @@ use super::interrupts::UserInterrupts;
 use super::screen::{self, Screen};
 use super::{EngineArgs, EngineChoice, report, runtime};
 use crate::atomic_file::{self, Durability};
+use crate::calibration::{self, ErrorBudget};
 use crate::config::{self, Script, builtin_model_config};
 use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, WaitStrategy, pin_current_thread};
 use crate::environment::{Host, Interpreter, assets};
@@ -20,6 +21,7 @@ use crate::report::{Report, Results};
 use crate::ring::clock_ns;
 use crate::session::{
     EngineSpec, Interrupts, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError, SweepObserver,
+    TRUTH_HEADER,
 };
 use crate::timeline::{Instrument, Outcome, SESSION_SCHEMA_VERSION, SessionRecord, Timeline};
 
@@ -113,6 +115,7 @@ struct Job {
     options: SidecarOptions,
     specs: Vec<EngineSpec>,
     out: PathBuf,
+    cache: PathBuf,
     history: History,
     history_file: PathBuf,
 }
@@ -146,7 +149,18 @@ impl Job {
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
         };
-        Ok(Job { plan, is_scripted: script.is_some(), facts, python, options, specs, out, history, history_file })
+        Ok(Job {
+            plan,
+            is_scripted: script.is_some(),
+            facts,
+            python,
+            options,
+            specs,
+            out,
+            cache: cache.to_owned(),
+            history,
+            history_file,
+        })
     }
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
@@ -160,6 +174,13 @@ impl Job {
 
     async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), SweepError>), CliError> {
         let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
+        let mut say = |what: &str| screen.wait_for(what);
+        let error_budget = tokio::select! {
+            budget = calibration::budget(&self.options, &self.cache, &mut say) => budget,
+            () = interrupts.next() => return Err(SweepError::Interrupted.into()),
+        };
+        // A command that can measure goes on; its numbers then have no error beside them.
+        let error_budget = error_budget.map_err(|err| screen.say(&format!("warning: not calibrated: {err}"))).ok();
         if !self.is_scripted {
             screen.wait_for("starting the sidecar: importing vLLM");
         }
@@ -167,7 +188,7 @@ impl Job {
             started = Sidecar::start(&self.options) => started?,
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
         };
-        let results = Results::create(&self.out, &self.session_record(&sidecar))?;
+        let results = Results::create(&self.out, &self.session_record(&sidecar, error_budget))?;
         let mut observer = Observer {
             screen,
             interrupts,
@@ -189,7 +210,7 @@ impl Job {
         Ok((observer.results.finish()?, ended))
     }
 
-    fn session_record(&self, sidecar: &Sidecar) -> SessionRecord {
+    fn session_record(&self, sidecar: &Sidecar, error_budget: Option<ErrorBudget>) -> SessionRecord {
         let placement = &self.options.placement;
         let strategy = match placement.wait_strategy {
             WaitStrategy::Spin => "spin on a core of its own",
@@ -213,7 +234,7 @@ impl Job {
                 wait_strategy: strategy.to_owned(),
                 recorder_core: placement.recorder_core.map(core),
                 engine_cores: placement.engine_cores.iter().copied().map(core).collect(),
-                error_budget: None,
+                error_budget,
             },
             started_at: jiff::Timestamp::now().to_string(),
         }
@@ -291,9 +312,6 @@ fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, CliError> {
     argv.extend_from_slice(&key.engine_args);
     Ok(EngineSpec::Vllm { argv, step_api: key.step_api })
 }
-
-/// The columns of `truth.csv`: a row for each token, as the script meant it and as the engine emitted it.
-const TRUTH_HEADER: &str = "run,request,token,intended_ns,emitted_ns\n";
 
 /// A scripted engine for every epoch, and the file of what they really do.
 fn scripted_specs(plan: &Plan, script: &Arc<Script>, out: &Path) -> Result<Vec<EngineSpec>, CliError> {

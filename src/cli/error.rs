@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::calibration::CalibrationError;
 use crate::config::ConfigError;
 use crate::device::DeviceClass;
 use crate::environment::EnvironmentError;
@@ -60,6 +61,9 @@ pub enum CliError {
     /// The results cannot be read or written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The instrument could not be calibrated.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// The sidecar could not be started.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -74,6 +78,7 @@ impl CliError {
         match self {
             CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
             CliError::Environment(_) | CliError::Device(_) | CliError::Session(_) => Exit::NoEngine,
+            CliError::Calibration(_) => Exit::NoEngine,
             CliError::Report(_) => Exit::Invalid,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
             CliError::Sweep(SweepError::Start(_)) => Exit::NoEngine,

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and the exit status that answers.
 
+mod calibrate;
 mod engine;
 mod error;
 mod interrupts;
@@ -32,6 +33,8 @@ const EXIT_CODES: &str = "Exit status: 0 all runs valid; 1 a run was invalid or 
 enum Command {
     /// Measure: run a configuration, or the built-in smoke sweep, on one engine that stays loaded
     Engine(EngineArgs),
+    /// Measure the instrument itself: its clock, its ring, and its error against known answers
+    Calibrate(CalibrateArgs),
     /// Rebuild every report of a results folder from its recorded runs, or judge a timeline that anyone gives
     Report(ReportArgs),
     /// Export the recorded events of a results folder
@@ -70,6 +73,25 @@ struct EngineArgs {
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+struct CalibrateArgs {
+    /// Write calibration.json into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Python interpreter; any from 3.11 on, vLLM is not needed
+    #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
+    python: Option<PathBuf>,
+    /// Measure only what a command measures for its error budget, in under 3 seconds
+    #[arg(long)]
+    short: bool,
+    /// Print calibration.json instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but the result
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 /// Which engine measures.
@@ -142,6 +164,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Engine(args) => engine::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Export(args) => report::export(&args),
         Command::Env(args) => runtime::make(args.device),

@@ -5,7 +5,7 @@ use std::fs;
 use serde::Serialize;
 
 /// The machine that measures.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HostFacts {
     /// Its name in the network.
     pub hostname: Option<String>,

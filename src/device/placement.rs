@@ -17,6 +17,24 @@ pub enum WaitStrategy {
     SpinThenSleep,
 }
 
+impl WaitStrategy {
+    /// All of them.
+    pub const ALL: [WaitStrategy; 2] = [WaitStrategy::Spin, WaitStrategy::SpinThenSleep];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            WaitStrategy::Spin => "spin",
+            WaitStrategy::SpinThenSleep => "spin-then-sleep",
+        }
+    }
+
+    /// Looks at the ring before it is asked whether to go on, of the `most` that a spinning one takes.
+    pub fn looks(self, most: u32) -> u32 {
+        most
+    }
+}
+
 /// Where the threads of a measurement run. Cores are the kernel's numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {

@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::Identity;
+use super::{Identity, InstrumentErrors, Ruler};
 use crate::metrics::{Distribution, Metric, RunMetrics, Samples};
 use crate::plan::Point;
 use crate::timeline::csv::IMPORTED_ENGINE;
@@ -44,6 +44,8 @@ pub struct RunEntry {
     /// All metrics by name.
     #[serde(flatten)]
     pub values: MetricValues,
+    /// By how much the instrument can have moved each metric, in its unit; null where nothing is known of that.
+    pub instrument_error: InstrumentErrors,
     /// received - emitted.
     pub transport_ns: Option<NsSpread>,
     /// submitted - scheduled.
@@ -149,7 +151,7 @@ impl BatchSpread {
 
 impl RunEntry {
     /// The metrics and the verdict of a timeline. A run that ended early has no metrics: part of a run is not the run.
-    pub fn of(timeline: &Timeline) -> RunEntry {
+    pub fn of(timeline: &Timeline, ruler: Ruler<'_>) -> RunEntry {
         let run = &timeline.run;
         let samples = Samples::of(timeline);
         let totals = samples.totals;
@@ -158,6 +160,7 @@ impl RunEntry {
         let counts = matches!(verdict.status, Status::Valid | Status::Invalid);
         let metrics = if counts { whole } else { RunMetrics::of(&[]) };
         let asked = run.engine != IMPORTED_ENGINE;
+        let values = MetricValues::of(&metrics);
         RunEntry {
             identity: Identity::of(run),
             repeat: run.repeat,
@@ -173,7 +176,8 @@ impl RunEntry {
             num_prompts: totals.requests,
             num_prompts_planned: run.point.num_prompts.into(),
             num_failed: (verdict.status != Status::Skipped).then_some(totals.failed),
-            values: MetricValues::of(&metrics),
+            instrument_error: InstrumentErrors::of(ruler.budget, &run.point, &values),
+            values,
             transport_ns: NsSpread::of(&metrics.transport_ns),
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
             tap_push_ns: NsSpread::of(&metrics.tap_push_ns),

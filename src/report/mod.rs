@@ -9,6 +9,7 @@ mod requests_table;
 mod results;
 mod summary;
 mod table;
+mod uncertainty;
 mod units;
 
 pub use entry::{BatchSpread, MetricValues, NsSpread, RunEntry};
@@ -18,3 +19,4 @@ pub use point::{Note, PointEntry};
 pub use results::{Results, export_csv, from_csv, rebuild, write_all};
 pub use summary::{REPORT_SCHEMA, REPORT_SCHEMA_VERSION, Report};
 pub use table::{TableFormat, table};
+pub use uncertainty::{InstrumentErrors, Ruler};

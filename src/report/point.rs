@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::entry::MetricValues;
-use super::{BatchSpread, Identity, NsSpread, RunEntry};
+use super::{BatchSpread, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
 use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
 use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, woodruff};
@@ -41,6 +41,8 @@ pub struct PointEntry {
     pub intervals: BTreeMap<String, Option<EntryInterval>>,
     /// What has to be said of a metric or its interval.
     pub notes: BTreeMap<String, Note>,
+    /// By how much the instrument can have moved each metric, in its unit; null where nothing is known of that.
+    pub instrument_error: InstrumentErrors,
     /// received - emitted.
     pub transport_ns: Option<NsSpread>,
     /// submitted - scheduled.
@@ -93,15 +95,16 @@ struct Finding {
 
 impl PointEntry {
     /// A point of its runs in the order of execution, of which there is at least one, and the samples of the valid ones
-    /// among them. `tick_s` is the clock's resolution in seconds.
-    pub fn of(runs: &[&RunEntry], samples: &[Samples], tick_s: f64) -> PointEntry {
+    /// among them.
+    pub fn of(runs: &[&RunEntry], samples: &[Samples], ruler: Ruler<'_>) -> PointEntry {
         let valid: Vec<&RunEntry> = runs.iter().copied().filter(|run| run.status == Status::Valid).collect();
         let metrics = RunMetrics::of(samples);
         let mut values = MetricValues::of(&metrics);
         let mut intervals = BTreeMap::new();
         let mut notes = BTreeMap::new();
         for (metric, value) in &mut values.0 {
-            let finding = if value.is_some() { finding(*metric, &valid, samples, tick_s) } else { Finding::default() };
+            let finding =
+                if value.is_some() { finding(*metric, &valid, samples, ruler.tick_s) } else { Finding::default() };
             if finding.withheld {
                 *value = None;
             }
@@ -120,6 +123,7 @@ impl PointEntry {
             warnings: warnings(&valid),
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
+            instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values),
             values,
             intervals,
             notes,

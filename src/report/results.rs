@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::html::html;
 use super::requests_table::RequestsTable;
-use super::{PointEntry, Report, ReportError, RunEntry};
+use super::{PointEntry, Report, ReportError, Ruler, RunEntry};
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Samples;
 use crate::plot::{Curve, itl_cdf_svg};
@@ -46,7 +46,7 @@ impl Results {
     /// [`ReportError`]; the report and the files are as they were, or the run is stored and not yet in them.
     pub fn add(&mut self, timeline: &Timeline) -> Result<&RunEntry, ReportError> {
         store::write_run(&self.folder, timeline)?;
-        let entry = RunEntry::of(timeline);
+        let entry = RunEntry::of(timeline, self.report.ruler());
         let label = entry.identity.point.clone();
         self.report.runs.push(entry);
         self.update_point(&label)?;
@@ -70,7 +70,7 @@ impl Results {
 
     fn update_point(&mut self, label: &str) -> Result<(), ReportError> {
         let runs: Vec<&RunEntry> = self.report.runs.iter().filter(|run| run.identity.point == label).collect();
-        let entry = stored_point(&self.folder, &runs, self.report.tick_s())?;
+        let entry = stored_point(&self.folder, &runs, self.report.ruler())?;
         match self.report.points.iter_mut().find(|point| point.identity.point == label) {
             Some(point) => *point = entry,
             None => self.report.points.push(entry),
@@ -94,12 +94,13 @@ fn read(folder: &Path) -> Result<Report, ReportError> {
     let session = store::read_session(folder)?;
     let mut report = Report::empty(Some(&session));
     for run in store::stored_runs(folder)? {
-        report.runs.push(RunEntry::of(&store::read_run(&run)?));
+        let entry = RunEntry::of(&store::read_run(&run)?, report.ruler());
+        report.runs.push(entry);
     }
     report.runs.sort_by_key(|run| run.order);
     let mut points = Vec::new();
     for runs in by_point(&report.runs) {
-        points.push(stored_point(folder, &runs, report.tick_s())?);
+        points.push(stored_point(folder, &runs, report.ruler())?);
     }
     report.points = points;
     Ok(report)
@@ -112,12 +113,12 @@ fn read(folder: &Path) -> Result<Report, ReportError> {
 pub fn from_csv(path: &Path) -> Result<Report, ReportError> {
     let timelines = csv::read(path)?;
     let mut report = Report::empty(None);
-    report.runs = timelines.iter().map(RunEntry::of).collect();
+    report.runs = timelines.iter().map(|timeline| RunEntry::of(timeline, Ruler::UNKNOWN)).collect();
     let mut points = Vec::new();
     for runs in by_point(&report.runs) {
         let valid = runs.iter().filter(|run| run.status == Status::Valid);
         let samples: Vec<Samples> = valid.map(|run| Samples::of(&timelines[run.order as usize])).collect();
-        points.push(PointEntry::of(&runs, &samples, report.tick_s()));
+        points.push(PointEntry::of(&runs, &samples, Ruler::UNKNOWN));
     }
     report.points = points;
     Ok(report)
@@ -183,13 +184,13 @@ fn by_point(runs: &[RunEntry]) -> Vec<Vec<&RunEntry>> {
     points
 }
 
-fn stored_point(folder: &Path, runs: &[&RunEntry], tick_s: f64) -> Result<PointEntry, ReportError> {
+fn stored_point(folder: &Path, runs: &[&RunEntry], ruler: Ruler<'_>) -> Result<PointEntry, ReportError> {
     let mut samples = Vec::new();
     for run in runs.iter().filter(|run| run.status == Status::Valid) {
         let stored = store::run_folder(folder, &run.identity.point, run.repeat);
         samples.push(Samples::of(&store::read_run(&stored)?));
     }
-    Ok(PointEntry::of(runs, &samples, tick_s))
+    Ok(PointEntry::of(runs, &samples, ruler))
 }
 
 fn write_summary(folder: &Path, report: &Report) -> Result<(), ReportError> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{PointEntry, RunEntry};
+use super::{PointEntry, Ruler, RunEntry};
 use crate::plan::Plan;
 use crate::timeline::{Instrument, SessionRecord};
 use crate::verdict::Status;
@@ -59,8 +59,11 @@ impl Report {
         u8::from(self.runs.iter().any(|run| run.status != Status::Valid))
     }
 
-    /// The clock's resolution in seconds; that of the stamps for an imported timeline.
-    pub fn tick_s(&self) -> f64 {
-        self.instrument.as_ref().map_or(1.0, |instrument| instrument.clock.resolution_ns) * 1e-9
+    /// The instrument that the numbers come from; for an imported timeline nothing is known of it.
+    pub fn ruler(&self) -> Ruler<'_> {
+        self.instrument.as_ref().map_or(Ruler::UNKNOWN, |instrument| Ruler {
+            tick_s: instrument.clock.resolution_ns * 1e-9,
+            budget: instrument.error_budget.as_ref(),
+        })
     }
 }

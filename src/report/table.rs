@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use super::units::{number, time_unit};
+use super::units::{bound, number, number_within, time_unit};
 use super::{PointEntry, Report};
 use crate::metrics::{Metric, Series, Statistic, Total};
 use crate::verdict::Status;
@@ -140,12 +140,14 @@ impl Rows {
         for (title, series) in [("TTFT", Series::Ttft), ("ITL", Series::Itl)] {
             let medians = report.points.iter().filter_map(|point| shown(point, series)[1]);
             let unit = time_unit(medians);
-            add(format!("{title} {}\navg/p50/p99", unit.name), &|point| {
-                joined(shown(point, series).map(|value| value.map(|value| value / unit.size_s)))
-            });
+            add(format!("{title} {}\navg/p50/p99 {PLUS_MINUS}", unit.name), &|point| cell(point, series, unit.size_s));
         }
-        add("TPOT tok/s\navg/p50/p99".to_owned(), &|point| joined(shown(point, Series::Tpot)));
-        add("output\ntok/s".to_owned(), &|point| number(point.values.get(Metric::Total(Total::OutputTokens))));
+        add(format!("TPOT tok/s\navg/p50/p99 {PLUS_MINUS}"), &|point| cell(point, Series::Tpot, 1.0));
+        add(format!("output\ntok/s {PLUS_MINUS}"), &|point| {
+            let metric = Metric::Total(Total::OutputTokens);
+            let error = point.instrument_error.get(metric);
+            with_bound(number_within(point.values.get(metric), error), error)
+        });
         add("hit rate %\nasked/got".to_owned(), &|point| {
             let rates = [Total::PrefixHitRateExpected, Total::PrefixHitRateMeasured];
             joined(rates.map(|rate| point.values.get(Metric::Total(rate)).map(|share| share * 100.0)))
@@ -175,6 +177,23 @@ fn label(point: &PointEntry) -> String {
 fn shown(point: &PointEntry, series: Series) -> [Option<f64>; 3] {
     [Statistic::ALL[0], Statistic::ALL[1], Statistic::ALL[3]]
         .map(|statistic| point.values.get(Metric::Of(series, statistic)))
+}
+
+/// Between a number and the bound of its error by the instrument.
+const PLUS_MINUS: &str = "±";
+
+/// Average, median and p99 of a series in a unit, and the largest of their errors by the instrument.
+fn cell(point: &PointEntry, series: Series, unit_size: f64) -> String {
+    let metrics =
+        [Statistic::ALL[0], Statistic::ALL[1], Statistic::ALL[3]].map(|statistic| Metric::Of(series, statistic));
+    let errors = metrics.map(|metric| point.instrument_error.get(metric).map(|error| error / unit_size));
+    let error = errors.into_iter().flatten().max_by(f64::total_cmp);
+    let values = metrics.map(|metric| number_within(point.values.get(metric).map(|value| value / unit_size), error));
+    with_bound(values.join("/"), error)
+}
+
+fn with_bound(shown: String, error: Option<f64>) -> String {
+    error.map_or_else(|| shown.clone(), |error| format!("{shown} {PLUS_MINUS}{}", bound(error)))
 }
 
 fn joined<const N: usize>(values: [Option<f64>; N]) -> String {
@@ -251,6 +270,13 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if report.points.iter().any(withheld) {
         lines.push("-: a percentile of too few samples is not shown (p99 takes 299 over a point's runs)".to_owned());
+    }
+    let is_known = |point: &PointEntry| point.instrument_error.get(Metric::Total(Total::Elapsed)).is_some();
+    if report.points.iter().any(is_known) {
+        lines.push(format!(
+            "{PLUS_MINUS}: by how much the instrument itself can be wrong, from known answers on this machine; what is finer \
+             is no difference"
+        ));
     }
     lines
 }

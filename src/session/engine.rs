@@ -57,23 +57,21 @@ impl Rings {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum FromEngine {
-    Ready {
-        facts: EngineFacts,
-        warnings: Vec<String>,
-        load_s: f64,
-    },
-    Failed {
-        stage: String,
-        kind: String,
-        message: String,
-    },
+    Ready { facts: EngineFacts, warnings: Vec<String>, load_s: f64 },
+    Failed { stage: String, kind: String, message: String },
     Ended(Ended),
-    Reply {
-        #[serde(default)]
-        error: Option<ErrorText>,
-        #[serde(default)]
-        reset: Option<bool>,
-    },
+    Reply(Reply),
+}
+
+/// The answer to a question; which fields it has depends on that.
+#[derive(Debug, Deserialize)]
+struct Reply {
+    #[serde(default)]
+    error: Option<ErrorText>,
+    #[serde(default)]
+    reset: Option<bool>,
+    #[serde(default)]
+    tap_push_ns: Vec<i64>,
 }
 
 /// What the engine process says of a run that it has carried out.
@@ -160,7 +158,21 @@ impl Engine {
     /// Empties the prefix cache; false if the engine would not.
     pub async fn reset(&mut self) -> Result<bool, SessionError> {
         let reply = self.ask("a reset", &serde_json::json!({"op": "reset"}), &[]).await?;
-        reply.ok_or_else(|| SessionError::Protocol("a reset without its result".to_owned()))
+        reply.reset.ok_or_else(|| SessionError::Protocol("a reset without its result".to_owned()))
+    }
+
+    /// Nanoseconds that tap and push took in each of `steps` made-up steps of `batch` requests, outside of any run, with
+    /// the caches full of other things. Scripted engines only.
+    pub async fn measure_tap(&mut self, batch: u32, steps: u32) -> Result<Vec<i64>, SessionError> {
+        let message = serde_json::json!({"op": "measure_tap", "batch": batch, "steps": steps});
+        let reply = self.ask("a measurement of the tap", &message, &[]).await?;
+        // The records that it pushed belong to no run.
+        while let Some(window) = self.window.as_mut() {
+            if window.events.pop(1)?.is_none() {
+                break;
+            }
+        }
+        Ok(reply.tap_push_ns)
     }
 
     /// Builds vLLM's request objects, in order: the handle of a request is its index. `salt` keeps the prefix cache
@@ -258,14 +270,14 @@ impl Engine {
         what: &str,
         message: &serde_json::Value,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<Option<bool>, SessionError> {
+    ) -> Result<Reply, SessionError> {
         // A failed send means a dead peer, and the read below says how it died.
         let _ = self.channel.send(message, fds).await;
         match timeout(REPLY_LIMIT, self.channel.receive()).await {
             Err(_) => Err(no_answer(what, REPLY_LIMIT, &self.log)),
             Ok(received) => match received? {
-                Some(FromEngine::Reply { error: Some(error), .. }) => Err(SessionError::Refused(error.message)),
-                Some(FromEngine::Reply { reset, .. }) => Ok(reset),
+                Some(FromEngine::Reply(Reply { error: Some(error), .. })) => Err(SessionError::Refused(error.message)),
+                Some(FromEngine::Reply(reply)) => Ok(reply),
                 Some(FromEngine::Failed { stage, kind, message }) => {
                     let hint = hint(&message);
                     Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })

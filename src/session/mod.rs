@@ -17,7 +17,7 @@ pub use engine::{Ended, Engine, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};
-pub use sidecar::{EngineSpec, Hello, Sidecar, SidecarOptions};
+pub use sidecar::{EngineSpec, Hello, Sidecar, SidecarOptions, TRUTH_HEADER};
 pub use sweep::{Sweep, SweepError, SweepObserver};
 pub use window::{Event, Window};
 

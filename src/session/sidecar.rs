@@ -51,6 +51,9 @@ pub struct SidecarOptions {
     pub with_vllm: bool,
 }
 
+/// The columns of `truth.csv`: a row for each token, as the script meant it and as the engine emitted it.
+pub const TRUTH_HEADER: &str = "run,request,token,intended_ns,emitted_ns\n";
+
 /// What an engine is loaded with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineSpec {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::ErrorBudget;
 use crate::plan::Plan;
 
 /// Version of the layout of [`SessionRecord`] that this version writes and reads.
@@ -36,7 +37,7 @@ pub struct Instrument {
     /// The cores that the engine is bound to; empty if it was left to the system.
     pub engine_cores: Vec<u32>,
     /// Measured error of the whole path; null if it was not measured.
-    pub error_budget: Option<serde_json::Value>,
+    pub error_budget: Option<ErrorBudget>,
 }
 
 /// A clock, as measured.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bench::metrics::{Metric, RunMetrics};
-use bench::report::{RunEntry, from_csv};
+use bench::report::{Ruler, RunEntry, from_csv};
 use bench::timeline::csv::{CsvError, read_from, write_events, write_header};
 use bench::timeline::{Timeline, known};
 use bench::verdict::Status;
@@ -44,7 +44,7 @@ fn what_was_written_gives_the_same_metrics() {
             assert_eq!(metric.value(&after_metrics), expected, "{}", metric.name());
         }
         assert_eq!(before_metrics.transport_ns, after_metrics.transport_ns);
-        assert_eq!(RunEntry::of(after).status, Status::Valid);
+        assert_eq!(RunEntry::of(after, Ruler::UNKNOWN).status, Status::Valid);
     }
     assert_eq!((read[0].run.point.name.as_str(), read[0].run.repeat), ("sketch", 0));
     assert_eq!((read[1].run.point.name.as_str(), read[1].run.point.point.as_str()), ("sketch|b", "c"));
@@ -69,7 +69,7 @@ fn columns_in_another_order_and_without_the_optional_ones() {
                 6000,2,token,r1,mine,measure,,,\n\
                 6000,3,finish,r1,mine,measure,,,y\n";
     let read = imported(text).unwrap();
-    let entry = RunEntry::of(&read[0]);
+    let entry = RunEntry::of(&read[0], Ruler::UNKNOWN);
     assert_eq!((entry.status, &entry.reasons), (Status::Valid, &Vec::new()));
     assert_eq!((entry.identity.name.as_str(), entry.identity.point.as_str()), ("mine", "mine"));
     assert_eq!(entry.values.get(Metric::named("avg_ttft_s").unwrap()), Some(4e-6));
@@ -83,7 +83,7 @@ fn a_dropped_event_and_a_changed_length_are_found() {
     let without = |line: usize| {
         let kept: Vec<&str> =
             text.lines().enumerate().filter(|(index, _)| *index != line).map(|(_, row)| row).collect();
-        RunEntry::of(&imported(&kept.join("\n")).unwrap()[0])
+        RunEntry::of(&imported(&kept.join("\n")).unwrap()[0], Ruler::UNKNOWN)
     };
     let token = text.lines().position(|row| row.contains("measure,token")).unwrap();
     assert!(without(token).reasons[0].contains("3 received"), "{:?}", without(token).reasons);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use bench::timeline::{Hiccup, Timeline};
 use bench::timeline::store::{StoreError, read_run, read_session, run_folder, stored_runs, write_run, write_session};
+use bench::timeline::{Hiccup, Timeline};
 use tempfile::TempDir;
 
 use super::sketch::{session, typical_run};

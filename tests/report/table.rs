@@ -57,7 +57,7 @@ fn markdown_is_a_table() {
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
     assert_eq!(rows.len(), 4, "{text}");
     assert!(rows.iter().all(|row| row.matches('|').count() == rows[0].matches('|').count()));
-    assert!(rows[0].contains("| TTFT ms avg/p50/p99 |") && rows[1].starts_with("| --- | ---: |"), "{text}");
+    assert!(rows[0].contains("| TTFT ms avg/p50/p99 ± |") && rows[1].starts_with("| --- | ---: |"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! The whole path against the scripted engine, which writes down what it really did.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{BATCHES, CalibrationError, Effort, KnownAnswer, TapCost, Times};
+use crate::config::{Script, ScriptedFinish, ScriptedRequest};
+use crate::plan::{self, Load, Overrides, Point};
+use crate::recorder::LiveTotals;
+use crate::session::{EngineSpec, Interrupts, Progress, RunRecording, Sidecar, SidecarOptions, execute};
+use crate::timeline::csv::run_name;
+use crate::timeline::{ABSENT, Phase};
+
+/// Requests at once, tokens of each, and how many of them follow each other.
+type Series = [(u32, u32, u32); 4];
+
+/// The schedule of vLLM's own test of its client: the first token after 50 ms, then one every 10 ms.
+const FULL: (u64, u64, Series) = (50_000_000, 10_000_000, [(1, 10, 30), (10, 50, 6), (100, 100, 2), (1_000, 100, 2)]);
+/// The same ten times faster: what the instrument adds does not depend on the schedule.
+const SHORT: (u64, u64, Series) = (5_000_000, 1_000_000, [(1, 10, 30), (10, 20, 8), (100, 20, 4), (1_000, 20, 3)]);
+
+/// What the scripted engine has answered.
+pub(super) struct Measured {
+    pub(super) answers: Vec<KnownAnswer>,
+    pub(super) per_step: Vec<TapCost>,
+}
+
+/// Nobody watches, and nobody interrupts but by ending the program.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn tick(&mut self, _: &LiveTotals) {}
+}
+
+impl Interrupts for Unwatched {
+    async fn leave_now(&mut self) {
+        std::future::pending().await
+    }
+}
+
+/// A row of `truth.csv`.
+#[derive(Deserialize)]
+struct TruthRow {
+    run: String,
+    request: u32,
+    token: u32,
+    intended_ns: u64,
+    emitted_ns: u64,
+}
+
+/// Runs the schedule at every concurrency, and measures the tap in the sidecar's Python.
+pub(super) async fn measure(
+    options: &SidecarOptions,
+    effort: Effort,
+    say: &mut dyn FnMut(&str),
+) -> Result<Measured, CalibrationError> {
+    let folder = tempfile::tempdir().map_err(|error| CalibrationError::Truth {
+        path: std::env::temp_dir(),
+        problem: format!("no folder can be made there: {error}"),
+    })?;
+    let truth = folder.path().join("truth.csv");
+    std::fs::write(&truth, crate::session::TRUTH_HEADER).map_err(|error| unreadable(&truth, &error))?;
+    let options = SidecarOptions { log: folder.path().join("sidecar.log"), with_vllm: false, ..options.clone() };
+    let mut sidecar = Sidecar::start(&options).await?;
+    let (first_ns, gap_ns, series) = effort.pick(SHORT, FULL);
+    let script = Arc::new(script(first_ns, gap_ns));
+    let spec = EngineSpec::Scripted { script: Arc::clone(&script), truth: truth.clone() };
+    let mut engine = sidecar.load(&spec).await?;
+    let mut per_step = Vec::new();
+    for batch in BATCHES {
+        let samples_ns = engine.measure_tap(batch, effort.pick(30, 300)).await?;
+        per_step.extend(Times::of(samples_ns).map(|tap_push_ns| TapCost { batch, tap_push_ns }));
+    }
+    let mut answers = Vec::new();
+    for (concurrency, tokens, waves) in series {
+        say(&format!("a known answer with {concurrency} requests at once"));
+        let point = point(&script, concurrency, tokens, waves);
+        let recording = execute(&mut sidecar, &mut engine, &options.placement, &point, 0, &mut Unwatched).await?;
+        if let Some(failure) = recording.failure {
+            return Err(failure.into());
+        }
+        let truth = read_truth(&truth, &run_name(&point.name, &point.point, 0))?;
+        answers.push(Samples::of(&recording, &truth).answer(concurrency)?);
+    }
+    engine.shutdown().await;
+    sidecar.shutdown().await;
+    Ok(Measured { answers, per_step })
+}
+
+fn script(first_ns: u64, gap_ns: u64) -> Script {
+    let request = ScriptedRequest {
+        first_ns,
+        gaps_ns: None,
+        gap_ns,
+        events: None,
+        counts: None,
+        cached: 0,
+        finish: ScriptedFinish::Length,
+    };
+    Script { name: "calibration".to_owned(), requests: vec![request], faults: Vec::new() }
+}
+
+/// Waves of `concurrency` requests, each request following the one that has ended.
+fn point(script: &Script, concurrency: u32, tokens: u32, waves: u32) -> Point {
+    let mut plan = plan::of_script(script, Overrides { scripted: true, ..Overrides::default() });
+    let point = plan.epochs.remove(0).points.remove(0); // a script's plan has one epoch of one point
+    Point {
+        point: format!("c{concurrency}"),
+        num_prompts: concurrency * waves,
+        output_len: tokens,
+        scripted_output_lens: None,
+        load: Load::Closed { concurrency: Some(concurrency) },
+        ..point
+    }
+}
+
+fn unreadable(path: &Path, problem: &impl ToString) -> CalibrationError {
+    CalibrationError::Truth { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// Intended and emitted time of each token of a run, by request and token.
+type Truth = HashMap<(u32, u32), (u64, u64)>;
+
+fn read_truth(path: &PathBuf, run: &str) -> Result<Truth, CalibrationError> {
+    let mut reader = ::csv::Reader::from_path(path).map_err(|error| unreadable(path, &error))?;
+    let mut truth = Truth::new();
+    for row in reader.deserialize() {
+        let row: TruthRow = row.map_err(|error| unreadable(path, &error))?;
+        if row.run == run {
+            truth.insert((row.request, row.token), (row.intended_ns, row.emitted_ns));
+        }
+    }
+    Ok(truth)
+}
+
+/// Errors and stages of the runs at one concurrency, in nanoseconds.
+#[derive(Default)]
+struct Samples {
+    ttft_error: Vec<i64>,
+    itl_error: Vec<i64>,
+    tap: Vec<i64>,
+    transport: Vec<i64>,
+    submit: Vec<i64>,
+    schedule_error: Vec<i64>,
+    unexplained: u64,
+}
+
+impl Samples {
+    fn of(recording: &RunRecording, truth: &Truth) -> Samples {
+        let mut samples = Samples::default();
+        samples.add(recording, truth);
+        samples
+    }
+
+    fn add(&mut self, recording: &RunRecording, truth: &Truth) {
+        let requests = &recording.tape.requests;
+        let measured = requests.iter().filter(|request| request.phase() == Phase::Measure);
+        self.submit.extend(
+            measured
+                .filter(|request| request.engine_queued_ns != ABSENT)
+                .map(|request| request.engine_queued_ns as i64 - request.scheduled_ns as i64),
+        );
+        // By request: the next token, and received - emitted of the one before.
+        let mut next = vec![(0u32, None::<i64>); requests.len()];
+        for event in &recording.tape.tokens {
+            let (token, before) = &mut next[event.request as usize];
+            let Some((intended_ns, emitted_ns)) = truth.get(&(event.request, *token)) else {
+                self.unexplained += 1;
+                continue;
+            };
+            let late_ns = event.received_ns as i64 - *emitted_ns as i64;
+            self.unexplained += u64::from(late_ns < 0);
+            match before {
+                None => self.ttft_error.push(late_ns.abs()),
+                Some(before) => self.itl_error.push((late_ns - *before).abs()),
+            }
+            self.tap.push(event.emitted_ns as i64 - *emitted_ns as i64);
+            self.transport.push(event.received_ns as i64 - event.emitted_ns as i64);
+            self.schedule_error.push(*emitted_ns as i64 - *intended_ns as i64);
+            (*token, *before) = (*token + event.count, Some(late_ns));
+        }
+        self.unexplained += truth.len().abs_diff(recording.tape.tokens.len()) as u64;
+    }
+
+    fn answer(self, concurrency: u32) -> Result<KnownAnswer, CalibrationError> {
+        let times = |samples_ns: Vec<i64>, what: &str| {
+            let problem = format!("the run gave no {what}");
+            Times::of(samples_ns).ok_or(CalibrationError::Answer { concurrency, problem })
+        };
+        Ok(KnownAnswer {
+            concurrency,
+            ttft_error_ns: times(self.ttft_error, "first token")?,
+            itl_error_ns: Times::of(self.itl_error),
+            tap_ns: times(self.tap, "token")?,
+            transport_ns: times(self.transport, "token")?,
+            submit_ns: times(self.submit, "stamp of a request's admission")?,
+            schedule_error_ns: times(self.schedule_error, "token")?,
+            unexplained_events: self.unexplained,
+        })
+    }
+}
