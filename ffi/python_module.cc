@@ -5,8 +5,11 @@
 #include "python_module.hpp"
 
 #include <errno.h>
+#include <linux/perf_event.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace bench::python {
 
@@ -110,6 +113,28 @@ std::uint32_t involuntary_switches() {
   return getrusage(RUSAGE_THREAD, &usage) == 0 ? static_cast<std::uint32_t>(usage.ru_nivcsw) : 0;
 }
 
+// Instructions that the calling thread has retired in user mode, or -1 where the machine or its owner does not let them
+// be counted. The counter is opened at the first call.
+long long instructions() {
+  thread_local const int counter = [] {
+    perf_event_attr wanted{};
+    wanted.size = sizeof wanted;
+    wanted.type = PERF_TYPE_HARDWARE;
+    wanted.config = PERF_COUNT_HW_INSTRUCTIONS;
+    wanted.exclude_kernel = 1;
+    wanted.exclude_hv = 1;
+    return static_cast<int>(syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
+  }();
+  long long count = 0;
+  return counter >= 0 && read(counter, &count, sizeof count) == sizeof count ? count : -1;
+}
+
+// instructions() -> int: see above
+PyObject* instructions_of_thread(PyObject*, PyObject* const*, Py_ssize_t n) {
+  if (!has_arguments("instructions", n, 0)) return nullptr;
+  return Py_BuildValue("L", instructions());
+}
+
 // tapped(ring) -> (steps tapped in this run, tap_push_ns, token events of the last tap, involuntary switches so far)
 PyObject* tapped(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("tapped", n, 1)) return nullptr;
@@ -204,6 +229,7 @@ PyMethodDef methods[] = {
     method("pop", pop, "pop(ring) -> records"),
     method("wait", wait, "wait(ring, timeout_ms)"),
     method("describe", describe, "describe(ring) -> (capacity, locked)"),
+    method("instructions", instructions_of_thread, "instructions() -> retired by this thread, -1 if not counted"),
     method("abi_version", abi_version, "abi_version() -> int"),
     method("die_with_parent", die_with_parent, "die_with_parent(signal)"),
     method("scripted_new", scripted_new, "scripted_new(requests, gaps_ns, counts, faults) -> engine"),

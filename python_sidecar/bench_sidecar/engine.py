@@ -239,6 +239,18 @@ class Engine:
         self.core.add_request(staged.request)
         return True
 
+    def submit_to_both(self, handle: int) -> None:
+        """Hands a staged request to the core, and to LLMEngine's output side too, so that either can be stepped."""
+        staged = self._staged[handle]
+        staged.is_submitted = True
+        self.llm.output_processor.add_request(staged.core_request, None, None, 0)
+        self.core.add_request(staged.request)
+
+    def forget_outputs(self) -> None:
+        """Takes all requests out of LLMEngine's output side."""
+        ids = [staged.request.request_id for staged in self._staged.values()]
+        self.llm.output_processor.abort_requests(ids, internal=True)
+
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self.scheduler.has_requests() or self.core.batch_queue)

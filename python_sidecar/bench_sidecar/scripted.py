@@ -145,7 +145,7 @@ class StepOutput:
 
 
 def measure_tap(events: EventRing, batch: int, steps: int) -> list[int]:
-    """Nanoseconds that tap and push take in made-up steps, each after a walk through memory that leaves the caches cold."""
+    """Nanoseconds that tap and push take in made-up steps, each after a walk through memory that empties the caches."""
     tap = Tap()
     tap.push = library_push(events.library, events.handle)
     others = bytes(WALK_BYTES)

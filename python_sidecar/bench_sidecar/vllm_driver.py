@@ -9,6 +9,7 @@ from . import protocol
 from .control import Message
 from .driver import Control, Driver, Progress
 from .engine import Engine
+from .observer import Observer
 from .records import EngineError, unpack_requests
 from .ring import EventRing, RequestRing
 from .tap import library_push
@@ -68,6 +69,18 @@ class VllmDriver(Driver):
     def reset(self) -> bool:
         """Empties the prefix cache; False if the engine would not."""
         return self.engine.reset()
+
+    def answer_other(self, operation: str, message: Message) -> Message:
+        """Measures what observing changes."""
+        if operation != "observe":
+            return super().answer_other(operation, message)
+        self.stepped = False
+        return Observer(self).measure(message["batch"], message["rounds"])
+
+    def look_and_step(self) -> None:
+        """What a run does between one step and the next, and the step."""
+        self._take_requests()
+        self._step()
 
     def run(self) -> Message:
         """One run: from the first submit to the record that ends it. Says how it went."""

@@ -10,6 +10,7 @@ mod capacity;
 mod floor;
 mod known_answer;
 mod model;
+mod observer;
 mod pair;
 mod render;
 mod transport;
@@ -19,6 +20,7 @@ use std::path::Path;
 pub use budget::{BudgetRow, ErrorBudget, MetricErrors, Stages};
 pub use cache::{cached, keep};
 pub use model::{Calibration, CalibrationError, Cores, Identity, KnownAnswer, RingTimes, StrategyCost, TapCost, Times};
+pub use observer::{Change, ObserverEffect, observer_effect};
 pub use render::render;
 
 use crate::clock;

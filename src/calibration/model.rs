@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ErrorBudget;
+use super::{ErrorBudget, ObserverEffect};
 use crate::device::{HostFacts, Placement, WaitStrategy};
 use crate::metrics::Distribution;
 use crate::ring::RingError;
@@ -133,7 +133,7 @@ pub struct Calibration {
     pub per_step: Vec<TapCost>,
     /// What observing changes in a real engine; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub observer: Option<serde_json::Value>,
+    pub observer: Option<Vec<ObserverEffect>>,
     /// How the recorder waits.
     pub wait_strategy: WaitStrategy,
     /// Between which cores.

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use super::{Calibration, Times};
+use super::{Calibration, Change, ObserverEffect, Times};
 
 /// The figures as tables, and the error budget below them.
 pub fn render(calibration: &Calibration) -> String {
@@ -19,6 +19,9 @@ pub fn render(calibration: &Calibration) -> String {
     out += &format!("\nTap and push in the engine, caches cold\n{}\n", per_step(calibration));
     if !calibration.strategies.is_empty() {
         out += &format!("\nWaiting, with a record every millisecond\n{}\n", strategies(calibration));
+    }
+    if let Some(effects) = &calibration.observer {
+        out += &format!("\nObserver effect: change of a real engine's step time\n{}\n", observer(effects));
     }
     out += &format!("\nError budget: medians of what makes up the error of a TTFT\n{}\n", budget(calibration));
     out
@@ -98,6 +101,27 @@ fn strategies(calibration: &Calibration) -> String {
     for cost in &calibration.strategies {
         let share = format!("{:.1} %", cost.cpu_share * 100.0);
         table.add_row([vec![cost.strategy.name().to_owned()], cells(cost.transport_ns), vec![share]].concat());
+    }
+    table.to_string()
+}
+
+fn observer(effects: &[ObserverEffect]) -> String {
+    let headers =
+        ["batch", "step p50", "by the tap", "against EngineCore", "against LLMEngine.step", "instructions", "rounds"];
+    let mut table = grid(&headers);
+    let change = |change: &Change| {
+        format!("{:+.2} % ({:+.2} to {:+.2})", change.change_pct, change.ci_low_pct, change.ci_high_pct)
+    };
+    for effect in effects {
+        table.add_row([
+            effect.batch.to_string(),
+            time(effect.step_ns as i64),
+            change(&effect.tap),
+            change(&effect.against_engine_core),
+            change(&effect.against_llm_engine),
+            effect.instructions_change_pct.map_or_else(|| "not counted here".to_owned(), |pct| format!("{pct:+.3} %")),
+            effect.rounds.to_string(),
+        ]);
     }
     table.to_string()
 }

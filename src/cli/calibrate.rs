@@ -1,14 +1,18 @@
 //! `bench calibrate`: the instrument's own error, as tables and as `calibration.json`.
 
 use std::io::Write as _;
+use std::path::Path;
 
+use super::engine::engine_spec;
 use super::error::{CliError, Exit};
 use super::screen::{self, Screen};
 use super::{CalibrateArgs, runtime};
 use crate::atomic_file::{self, Durability};
-use crate::calibration::{self, Effort, Identity, render};
-use crate::device::{HostFacts, Placement, Topology, pin_current_thread};
+use crate::calibration::{self, Calibration, Effort, Identity, render};
+use crate::config::builtin_smoke;
+use crate::device::{DeviceClass, HostFacts, Placement, Topology, pin_current_thread};
 use crate::environment::{Host, assets};
+use crate::plan::{self, Overrides};
 use crate::session::{SessionError, SidecarOptions};
 
 /// Calibrates, prints, and keeps the error budget for the commands that follow.
@@ -20,25 +24,12 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<Exit, CliError> {
         tempfile::tempfile_in(out).map_err(failed)?;
     }
     let cache = Host::of_process().cache_dir()?;
-    let python = runtime::plain_interpreter(args.python.as_deref(), &mut |line| screen.say(line))?;
-    let assets = assets::lay_out(&cache)?;
-    let topology = Topology::of_this_machine()
-        .map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))?;
-    let options = SidecarOptions {
-        python: python.path,
-        package: assets.package,
-        ring_library: assets.ring_library,
-        placement: Placement::choose(&topology),
-        log: std::env::temp_dir().join("unused"), // the calibration keeps its own
-        env: Vec::new(),
-        with_vllm: false,
-    };
+    let options = sidecar_options(args, &cache, &screen)?;
     // As in a measurement; a core that cannot be had shows as an error of the threads that need theirs.
     let _ = pin_current_thread(&options.placement.harness_cores);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|err| SessionError::io("starting the control plane")(err))?;
-    let effort = if args.short { Effort::Short } else { Effort::Full };
-    let measured = runtime.block_on(calibration::calibrate(&options, effort, &mut |what| screen.wait_for(what)));
+    let measured = runtime.block_on(measure(args, &options, &cache, &mut screen));
     screen.clear();
     let calibration = measured?;
     calibration::keep(&cache, &Identity::of(&options.placement, &HostFacts::read()), &calibration.error_budget);
@@ -51,4 +42,43 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<Exit, CliError> {
         screen.say(&format!("calibration: {}", path.display()));
     }
     screen::print(&if args.json { json } else { render(&calibration) })
+}
+
+fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Result<SidecarOptions, CliError> {
+    let mut say = |line: &str| screen.say(line);
+    let python = match args.observer {
+        true => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
+        false => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
+    };
+    let assets = assets::lay_out(cache)?;
+    let topology = Topology::of_this_machine()
+        .map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))?;
+    Ok(SidecarOptions {
+        python: python.path,
+        package: assets.package,
+        ring_library: assets.ring_library,
+        placement: Placement::choose(&topology),
+        log: cache.join("logs").join("calibration.log"),
+        env: vec![("HF_HUB_OFFLINE".to_owned(), "1".to_owned())],
+        with_vllm: args.observer,
+        stall_limit: SidecarOptions::STALL_LIMIT,
+    })
+}
+
+async fn measure(
+    args: &CalibrateArgs,
+    options: &SidecarOptions,
+    cache: &Path,
+    screen: &mut Screen,
+) -> Result<Calibration, CliError> {
+    let effort = if args.short { Effort::Short } else { Effort::Full };
+    let mut calibration = calibration::calibrate(options, effort, &mut |what| screen.wait_for(what)).await?;
+    if args.observer {
+        // The engine of the smoke sweep: a tiny model, whose short steps show the most.
+        let smoke = plan::resolve(&builtin_smoke(), Overrides::default())?;
+        let spec = engine_spec(&smoke.epochs[0].key, cache)?;
+        let mut say = |what: &str| screen.wait_for(what);
+        calibration.observer = Some(calibration::observer_effect(options, &spec, args.rounds, &mut say).await?);
+    }
+    Ok(calibration)
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -54,7 +55,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
         None => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
     };
-    let job = Job::prepare(plan, script, facts, python, &cache, out, history, history_file)?;
+    let job = Job::prepare(plan, script, args.stall_limit, facts, python, &cache, out, history, history_file)?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -125,6 +126,7 @@ impl Job {
     fn prepare(
         plan: Plan,
         script: Option<Arc<Script>>,
+        stall_limit_s: u32,
         facts: HostFacts,
         python: Interpreter,
         cache: &Path,
@@ -148,6 +150,7 @@ impl Job {
             placement,
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
+            stall_limit: Duration::from_secs(stall_limit_s.into()),
         };
         Ok(Job {
             plan,
@@ -296,7 +299,7 @@ impl MeasuredTime {
 }
 
 /// What vLLM's parser gets for an engine key.
-fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, CliError> {
+pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, CliError> {
     let model = match builtin_model_config(&key.model) {
         Some(Ok(config)) => lay_out_model(&key.model, config, cache)?.display().to_string(),
         _ => key.model.clone(),

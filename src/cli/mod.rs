@@ -68,6 +68,9 @@ struct EngineArgs {
     /// Seed of the plan, instead of the configuration's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// How long an engine with work may give no sign before its run is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    stall_limit: u32,
     /// Print the plan and the estimated time, and measure nothing
     #[arg(long)]
     dry_run: bool,
@@ -80,9 +83,15 @@ struct CalibrateArgs {
     /// Write calibration.json into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Python interpreter; any from 3.11 on, vLLM is not needed
+    /// Python interpreter; any from 3.11 on, vLLM is needed for --observer only
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,
+    /// Measure also what observing changes in the steps of a real engine; needs a Python with vLLM, and minutes
+    #[arg(long, conflicts_with = "short")]
+    observer: bool,
+    /// Steps of each kind and batch size for --observer
+    #[arg(long, value_name = "N", default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    rounds: u32,
     /// Measure only what a command measures for its error budget, in under 3 seconds
     #[arg(long)]
     short: bool,

@@ -1,6 +1,9 @@
 //! One loaded engine: stage requests, open a window, read what comes back.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -10,6 +13,7 @@ use tokio::time::timeout;
 use super::channel::Channel;
 use super::sidecar::{ErrorText, no_answer};
 use super::{SessionError, Sidecar, Window};
+use crate::device::pin_current_thread;
 use crate::plan::{Drive, Limits};
 use crate::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
 use crate::ring::{RingError, RingMemory, sealed_memory};
@@ -21,6 +25,8 @@ const EVENT_CAPACITY: u32 = 1 << 16;
 pub const REQUEST_CAPACITY: u32 = 1 << 15;
 /// How long a load may take: hundreds of gigabytes from a network disk.
 const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+/// How long observing one batch size may take.
+const OBSERVE_LIMIT: Duration = Duration::from_secs(3600);
 /// How long staging, beginning and resetting may take.
 const REPLY_LIMIT: Duration = Duration::from_secs(300);
 
@@ -72,6 +78,19 @@ struct Reply {
     reset: Option<bool>,
     #[serde(default)]
     tap_push_ns: Vec<i64>,
+    #[serde(default)]
+    times_ns: BTreeMap<String, Vec<u64>>,
+    #[serde(default)]
+    instructions: Option<BTreeMap<String, Vec<u64>>>,
+}
+
+/// Steps of one batch size, taken in several ways in random order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedSteps {
+    /// Nanoseconds of each step, round by round, by way: `on`, `off`, `engine_core`, `llm_engine`.
+    pub times_ns: BTreeMap<String, Vec<u64>>,
+    /// Instructions of the engine's thread in each; `None` where the machine does not count them.
+    pub instructions: Option<BTreeMap<String, Vec<u64>>>,
 }
 
 /// What the engine process says of a run that it has carried out.
@@ -175,6 +194,25 @@ impl Engine {
         Ok(reply.tap_push_ns)
     }
 
+    /// Steps the engine with a batch of `batch` requests in every way that [`ObservedSteps`] names, `rounds` times each.
+    /// What the tap pushes is taken out of the ring by a thread that looks all the time on `recorder_core`, as in a run.
+    pub async fn observe(
+        &mut self,
+        batch: u32,
+        rounds: u32,
+        recorder_core: Option<usize>,
+    ) -> Result<ObservedSteps, SessionError> {
+        let Some(window) = self.window.take() else {
+            return Err(SessionError::Protocol("steps are to be observed inside a run".to_owned()));
+        };
+        let drain = Drain::start(window, recorder_core);
+        let message = serde_json::json!({"op": "observe", "batch": batch, "rounds": rounds});
+        let reply = self.ask_within(OBSERVE_LIMIT, "an observation of steps", &message, &[]).await;
+        self.window = Some(drain.stop()?);
+        let Reply { times_ns, instructions, .. } = reply?;
+        Ok(ObservedSteps { times_ns, instructions })
+    }
+
     /// Builds vLLM's request objects, in order: the handle of a request is its index. `salt` keeps the prefix cache
     /// of one run from answering another. `Refused` says which request vLLM does not take, and why.
     pub async fn stage(&mut self, requests: &[RequestSpec], salt: &str) -> Result<(), SessionError> {
@@ -271,10 +309,20 @@ impl Engine {
         message: &serde_json::Value,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Reply, SessionError> {
+        self.ask_within(REPLY_LIMIT, what, message, fds).await
+    }
+
+    async fn ask_within(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        message: &serde_json::Value,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Reply, SessionError> {
         // A failed send means a dead peer, and the read below says how it died.
         let _ = self.channel.send(message, fds).await;
-        match timeout(REPLY_LIMIT, self.channel.receive()).await {
-            Err(_) => Err(no_answer(what, REPLY_LIMIT, &self.log)),
+        match timeout(limit, self.channel.receive()).await {
+            Err(_) => Err(no_answer(what, limit, &self.log)),
             Ok(received) => match received? {
                 Some(FromEngine::Reply(Reply { error: Some(error), .. })) => Err(SessionError::Refused(error.message)),
                 Some(FromEngine::Reply(reply)) => Ok(reply),
@@ -290,6 +338,35 @@ impl Engine {
                 }),
             },
         }
+    }
+}
+
+/// A thread that takes records out of the event ring and forgets them.
+struct Drain {
+    thread: std::thread::JoinHandle<Result<Window, SessionError>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drain {
+    fn start(mut window: Window, core: Option<usize>) -> Drain {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            // Not bound, it only disturbs more: the comparison still holds.
+            let _ = core.map(|core| pin_current_thread(&[core]));
+            // Partner: the store in `stop`. Nothing is read through it: relaxed is enough.
+            while !asked.load(Ordering::Relaxed) {
+                window.events.pop(1_000)?;
+            }
+            Ok(window)
+        });
+        Drain { thread, stop }
+    }
+
+    fn stop(self) -> Result<Window, SessionError> {
+        self.stop.store(true, Ordering::Relaxed); // partner: the load in the thread
+        let lost = |_| SessionError::Protocol("the draining thread is gone".to_owned());
+        self.thread.join().map_err(lost)?
     }
 }
 

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-pub use engine::{Ended, Engine, REQUEST_CAPACITY, RequestSpec};
+pub use engine::{Ended, Engine, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};

@@ -8,15 +8,13 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Ended, Engine, RunRequests, SessionError, Sidecar, Window};
-use crate::device::{Placement, pin_current_thread};
+use super::{Ended, Engine, RunRequests, SessionError, Sidecar, SidecarOptions, Window};
+use crate::device::pin_current_thread;
 use crate::load::ClosedLoop;
 use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
 use crate::timeline::{Phase, csv};
 
-/// How long an engine with work may give no sign. A step of the largest prefill on the slowest device takes less.
-const SILENT_LIMIT: Duration = Duration::from_secs(120);
 /// How often progress is drawn and the engine's silence looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// Steps to have room for, beyond those that follow from the lengths.
@@ -55,7 +53,7 @@ pub trait Progress {
 pub async fn execute(
     sidecar: &mut Sidecar,
     engine: &mut Engine,
-    placement: &Placement,
+    options: &SidecarOptions,
     point: &Point,
     repeat: u32,
     observer: &mut (impl Progress + Interrupts),
@@ -68,13 +66,14 @@ pub async fn execute(
     let offset_before = wall_clock_offset_ns();
     let run_name = csv::run_name(&point.name, &point.point, repeat);
     let window = engine.begin(&run_name, point.limits, point.drive).await?;
-    let options = RecorderOptions {
-        wait: placement.wait_strategy,
+    let recorder_options = RecorderOptions {
+        wait: options.placement.wait_strategy,
         stepped: point.drive == Drive::Stepped,
         async_scheduling: engine.facts().async_scheduling,
     };
-    let thread = RecorderThread::start(window, tape, options, phases(&requests, point.load), placement.recorder_core);
-    let watched = watch(thread, sidecar, engine, observer).await;
+    let core = options.placement.recorder_core;
+    let thread = RecorderThread::start(window, tape, recorder_options, phases(&requests, point.load), core);
+    let watched = watch(thread, sidecar, engine, options.stall_limit, observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;
     if let Some(window) = watched.window.filter(|_| failure.is_none()) {
@@ -176,6 +175,7 @@ async fn watch(
     mut thread: RecorderThread,
     sidecar: &mut Sidecar,
     engine: &mut Engine,
+    stall_limit: Duration,
     observer: &mut (impl Progress + Interrupts),
 ) -> Watched {
     let mut failure = None;
@@ -196,7 +196,7 @@ async fn watch(
                 let totals = thread.live.totals();
                 observer.tick(&totals);
                 if failure.is_none() {
-                    failure = silence.look(&totals);
+                    failure = silence.look(&totals, stall_limit);
                 }
             }
         }
@@ -230,12 +230,12 @@ impl Silence {
         Silence { batches: 0, since: Instant::now() }
     }
 
-    fn look(&mut self, totals: &LiveTotals) -> Option<SessionError> {
+    fn look(&mut self, totals: &LiveTotals, limit: Duration) -> Option<SessionError> {
         if totals.batches != self.batches {
             *self = Silence { batches: totals.batches, since: Instant::now() };
         }
         let silent_for = self.since.elapsed();
-        (silent_for > SILENT_LIMIT).then_some(SessionError::Silent { silent_for })
+        (silent_for > limit).then_some(SessionError::Silent { silent_for })
     }
 }
 

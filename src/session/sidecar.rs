@@ -49,6 +49,13 @@ pub struct SidecarOptions {
     pub env: Vec<(String, String)>,
     /// Whether vLLM is imported; without it only scripted engines can be loaded.
     pub with_vllm: bool,
+    /// How long an engine with work may give no sign before its run is given up.
+    pub stall_limit: Duration,
+}
+
+impl SidecarOptions {
+    /// A step of the largest prefill on the slowest device takes less.
+    pub const STALL_LIMIT: Duration = Duration::from_secs(120);
 }
 
 /// The columns of `truth.csv`: a row for each token, as the script meant it and as the engine emitted it.

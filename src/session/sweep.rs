@@ -149,7 +149,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     async fn execute(&mut self, engine: &mut Engine, point: &Point, repeat: u32) -> Result<RunRecording, SessionError> {
-        execute(self.sidecar, engine, &self.options.placement, point, repeat, self.observer).await
+        execute(self.sidecar, engine, self.options, point, repeat, self.observer).await
     }
 
     async fn run_point(

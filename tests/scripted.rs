@@ -1,0 +1,209 @@
+//! The whole program on the scripted engine: known answers, and what breaks on purpose.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+fn bench(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.env_remove("BENCH_PYTHON").env("NO_COLOR", "1").stdin(Stdio::null()).args(args);
+    command
+}
+
+/// The command that measures `script`, with its results in `folder`.
+fn engine(folder: &Path, script: &str, more: &[&str]) -> Command {
+    let file = folder.join("script.yaml");
+    fs::write(&file, script).unwrap();
+    let engine = format!("scripted:{}", file.display());
+    let out = folder.join("out").display().to_string();
+    bench(&[&["engine", "--engine", &engine, "--out", &out], more].concat())
+}
+
+fn measure(folder: &Path, script: &str, more: &[&str]) -> (Output, Value) {
+    let output = engine(folder, script, more).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("panicked") && !said.contains("Traceback"), "{said}");
+    (output, summary(folder))
+}
+
+fn summary(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("out/summary_report.json")).unwrap()).unwrap()
+}
+
+/// Rows of a CSV file by column.
+fn rows(path: &Path) -> Vec<HashMap<String, String>> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(|row| row.unwrap()).collect()
+}
+
+fn number(row: &HashMap<String, String>, column: &str) -> u64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{column} of {row:?}"))
+}
+
+/// (intended, emitted) of each token of the first run, by request.
+fn truth(folder: &Path) -> HashMap<u64, Vec<(u64, u64)>> {
+    let mut truth: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
+    for row in rows(&folder.join("out/truth.csv")) {
+        let tokens = truth.entry(number(&row, "request")).or_default();
+        assert_eq!(number(&row, "token"), tokens.len() as u64);
+        tokens.push((number(&row, "intended_ns"), number(&row, "emitted_ns")));
+    }
+    truth
+}
+
+/// Every shape of a schedule: a steady one, bursts and pauses, gaps of 1 us and of nothing, several tokens an event, a
+/// request of one token; 1 to 3 take turns over 40 requests that end together.
+const SHAPES: &str = "
+requests:
+  - {first_ns: 5000000, gap_ns: 1000000, tokens: 20}
+  - {first_ns: 2000000, gaps_ns: [0, 0, 1000, 1000, 300000000, 0, 1000]}
+  - {first_ns: 1000, gap_ns: 1000, tokens: 500}
+  - {first_ns: 1000000, counts: [1, 5, 5, 2], gaps_ns: [10000, 2000000, 10000]}
+  - {first_ns: 3000000, gap_ns: 2000000, tokens: 9, counts: 3}
+  - {first_ns: 0, gaps_ns: []}
+";
+
+#[test]
+fn a_schedule_is_kept_and_every_token_of_it_is_received() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, report) = measure(folder.path(), SHAPES, &[]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("engine: scripted"));
+    let run = &report["runs"][0];
+    assert_eq!((run["status"].as_str(), run["engine"].as_str()), (Some("valid"), Some("scripted")));
+    assert_eq!(run["output_len"], Value::Null, "the requests differ");
+
+    let truth = truth(folder.path());
+    let gaps = |request| -> Vec<u64> { truth[&request].windows(2).map(|pair| pair[1].0 - pair[0].0).collect() };
+    assert_eq!(gaps(0), [1_000_000; 19]);
+    assert_eq!(gaps(1), [0, 0, 1_000, 1_000, 300_000_000, 0, 1_000]);
+    assert_eq!(gaps(2), [1_000; 499]);
+    assert_eq!(gaps(3), [10_000, 0, 0, 0, 0, 2_000_000, 0, 0, 0, 0, 10_000, 0]);
+    assert_eq!(gaps(4), [0, 0, 2_000_000, 0, 0, 2_000_000, 0, 0]);
+    assert_eq!(truth[&5].len(), 1);
+    let first_ns = [5_000_000, 2_000_000, 1_000, 1_000_000, 3_000_000, 0];
+    let admitted: Vec<u64> = (0..6).map(|request| truth[&request][0].0 - first_ns[request as usize]).collect();
+    assert!(admitted.iter().all(|ns| *ns == admitted[0]), "submitted together, admitted together: {admitted:?}");
+    assert!(truth.values().flatten().all(|(intended_ns, emitted_ns)| intended_ns <= emitted_ns));
+
+    check_events(folder.path(), &truth);
+}
+
+/// Each token event was received after it was stamped, and stamped after it was emitted, and none is missing.
+fn check_events(folder: &Path, truth: &HashMap<u64, Vec<(u64, u64)>>) {
+    let out = folder.join("out").display().to_string();
+    assert!(bench(&["export", &out, "--csv"]).output().unwrap().status.success());
+    let mut seen: HashMap<u64, usize> = HashMap::new();
+    for event in rows(&folder.join("out/events.csv")).iter().filter(|row| row["kind"] == "token") {
+        let tokens = seen.entry(number(event, "request")).or_default();
+        let count = number(event, "count") as usize;
+        let emitted = &truth[&number(event, "request")][*tokens..*tokens + count];
+        assert!(emitted.iter().all(|(_, emitted_ns)| *emitted_ns == emitted[0].1), "one event is one instant");
+        let (stamped_ns, received_ns) = (number(event, "emitted_ns"), number(event, "received_ns"));
+        assert!(emitted[0].1 <= stamped_ns && stamped_ns <= received_ns, "{event:?}");
+        *tokens += count;
+    }
+    assert!(seen.iter().all(|(request, tokens)| truth[request].len() == *tokens), "{seen:?}");
+}
+
+#[test]
+fn a_configuration_gives_the_workload_and_the_script_the_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sweep.yaml");
+    let entry = "standalone_runs:\n  - {name: t, mode: vllm_throughput, args: --model some/model, repeats: 2, \
+                 num_prompts: 5, length_configs: [{input_len: 64, output_len: 6}]}\n";
+    fs::write(&config, entry).unwrap();
+    let script = "requests: [{first_ns: 100000, gap_ns: 200000}, {first_ns: 300000, gap_ns: 50000}]";
+    let (output, report) = measure(folder.path(), script, &["--config", &config.display().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        assert_eq!((run["model"].as_str(), run["output_len"].as_u64()), (Some("some/model"), Some(6)));
+        assert_eq!((run["num_prompts"].as_u64(), run["steps"].as_u64().is_some()), (Some(5), true));
+    }
+}
+
+#[test]
+fn a_wrong_length_and_a_wrong_share_of_the_cache_are_invalid() {
+    for (script, reason) in [
+        ("requests: [{first_ns: 1000, gap_ns: 1000, tokens: 9}]\nfaults: [{at_step: 3, kind: wrong_length}]", "output"),
+        ("requests: [{first_ns: 1000, gap_ns: 1000, tokens: 9, cached: 40}]", "cache"),
+        ("requests: [{first_ns: 1000, gap_ns: 1000, tokens: 9, finish: abort}]", "abort"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (output, report) = measure(folder.path(), script, &[]);
+        assert_eq!(output.status.code(), Some(1), "{script}");
+        let run = &report["runs"][0];
+        assert_eq!(run["status"].as_str(), Some("invalid"), "{script}");
+        assert!(run["reasons"].to_string().contains(reason), "{script}: {}", run["reasons"]);
+    }
+}
+
+#[test]
+fn an_engine_that_breaks_ends_its_run_in_bounded_time_with_the_cause() {
+    let steady = "requests: [{first_ns: 1000000, gap_ns: 1000000, tokens: 50}]\nfaults: [{at_step: 20, kind: KIND}]";
+    for (kind, cause) in [
+        ("raise", "the script raises at step 20"),
+        ("exit", "ended with status 70"),
+        ("hang", "no sign"),
+        ("silent", "no sign"),
+        ("lose", "no sign"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let (output, report) = measure(folder.path(), &steady.replace("KIND", kind), &["--stall-limit", "2"]);
+        assert!(began.elapsed() < Duration::from_secs(60), "{kind}");
+        assert_eq!(output.status.code(), Some(1), "{kind}");
+        let run = &report["runs"][0];
+        assert_eq!(run["status"].as_str(), Some("failed"), "{kind}");
+        assert!(run["reasons"].to_string().contains(cause), "{kind}: {}", run["reasons"]);
+        // What was emitted until then is known, and nothing of it is lost.
+        let tokens = rows(&folder.path().join("out/truth.csv")).len();
+        assert!(tokens == 20 || kind == "lose", "{kind}: {tokens} tokens");
+    }
+}
+
+#[test]
+fn a_recorder_that_stands_still_lets_the_ring_fill_and_the_run_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    // 4 s at 250,000 tokens/s: the ring's 65,536 records fill in a part of a second.
+    let script = "requests: [{first_ns: 1000000, gap_ns: 4000, tokens: 1000000}]";
+    let mut child =
+        engine(folder.path(), script, &["--quiet"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for_engine(&mut child, &folder.path().join("out"));
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let report = summary(folder.path());
+    let run = &report["runs"][0];
+    assert_eq!(run["status"].as_str(), Some("invalid"));
+    assert!(run["counters"]["ring_dropped"].as_u64().unwrap() > 0, "{}", run["counters"]);
+    assert!(run["reasons"].to_string().contains("ring"), "{}", run["reasons"]);
+}
+
+/// Waits until the session is described, which is the last thing before the engine is loaded, and an engine is there.
+fn wait_for_engine(child: &mut Child, out: &Path) {
+    let began = Instant::now();
+    let children = |pid: u32| -> Vec<u32> {
+        let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    while began.elapsed() < Duration::from_secs(60) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it measured");
+        let has_engine = children(child.id()).into_iter().any(|sidecar| !children(sidecar).is_empty());
+        if out.join("runs/session.json").exists() && has_engine {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("no engine process within a minute");
+}
