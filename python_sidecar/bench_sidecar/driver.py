@@ -5,6 +5,7 @@ and the run ends with a record, so that nothing but the engine's own work stands
 """
 
 import array
+import contextlib
 import gc
 import os
 import queue
@@ -224,7 +225,8 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
         stage = "run"
         Driver(control, engine, events, requests).serve()
     except BaseException as err:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be full
+            traceback.print_exc()
         control.send({"event": "failed", "stage": stage, "kind": type(err).__name__, "message": _in_words(err)})
         return 1
     return 0
