@@ -85,12 +85,94 @@ fn an_environment_is_announced_made_and_found_again() {
 fn a_damaged_environment_is_made_anew() {
     let (_folder, host) = cache();
     let made = make(&host).0.unwrap();
-    let site = fs::read_dir(made.path.parent().unwrap().parent().unwrap().join("lib")).unwrap();
-    let site = site.map(|entry| entry.unwrap().path().join("site-packages")).next().unwrap();
-    fs::remove_file(site.join("six.py")).unwrap();
+    fs::remove_file(site_packages(&made.path).join("six.py")).unwrap();
     let (again, told) = make(&host);
     assert!(six_runs(&again.unwrap().path));
     assert!(!told.is_empty());
+}
+
+#[test]
+fn a_failed_replacement_leaves_the_old_environment_and_a_successful_one_nothing_beside() {
+    let (folder, host) = cache();
+    let made = make(&host).0.unwrap();
+    let name = environments(folder.path()).remove(0);
+    let old = folder.path().join("envs").join(&name);
+    fs::remove_file(site_packages(&made.path).join("six.py")).unwrap();
+    // A command that was killed as it removed what it had replaced.
+    fs::create_dir(old.with_extension("old")).unwrap();
+
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stuck = host.clone().with("UV_DEFAULT_INDEX", format!("http://{closed}/simple")).with("UV_HTTP_RETRIES", "0");
+    let error = make(&stuck.with("UV_CACHE_DIR", folder.path().join("cold"))).0.unwrap_err();
+    assert!(matches!(error, EnvironmentError::Install { .. }), "{error}");
+    assert!(old.join("bin/python").exists() && site_packages(&made.path).exists());
+
+    assert!(six_runs(&make(&host).0.unwrap().path));
+    assert_eq!(environments(folder.path()), [name]);
+}
+
+#[test]
+fn a_shim_that_starts_another_python_elsewhere_does_not_mix_up_the_environment() {
+    let (folder, host) = cache();
+    let real = real_python();
+    // As a version manager's, it looks at the folder where it is started; the installer is started in the cache.
+    let elsewhere = format!("case \"$(pwd)\" in {}*) echo not here >&2; exit 127;; esac", folder.path().display());
+    let host = with_python3(&folder, host, &format!("{elsewhere}\nexec {} \"$@\"", real.display()));
+    assert!(six_runs(&make(&host).0.unwrap().path));
+}
+
+#[test]
+fn a_python_of_another_version_than_the_environment_is_named_after_is_noticed() {
+    let (folder, host) = cache();
+    let real = real_python();
+    let minor = Command::new(&real).args(["-c", "import sys; print(sys.version_info[1])"]).output().unwrap().stdout;
+    let minor: u8 = String::from_utf8(minor).unwrap().trim().parse().unwrap();
+    let answer = |minor| {
+        format!(
+            r#"bench-probe {{"executable": "", "python": [3, {minor}, 0], "modules": ["venv", "ensurepip", "six"], "packages": {{"six": "1.17.0"}}}}"#
+        )
+    };
+
+    let made = make(&host).0.unwrap();
+    fs::remove_file(&made.path).unwrap();
+    write_script(&made.path, &format!("echo '{}'", answer(minor + 1)));
+    assert_eq!(make(&host).0.unwrap(), made, "the other Python was kept");
+
+    let other = if minor == 12 { 13 } else { 12 };
+    let lies = format!("case \"$*\" in *bench-probe*) echo '{}'; exit;; esac", answer(other));
+    let host = with_python3(&folder, host, &format!("{lies}\nexec {} \"$@\"", real.display()));
+    let error = make(&host).0.unwrap_err();
+    assert!(matches!(error, EnvironmentError::Incomplete { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("not 3.{other}")), "{error}");
+}
+
+fn site_packages(python: &Path) -> PathBuf {
+    let versions = fs::read_dir(python.parent().unwrap().parent().unwrap().join("lib")).unwrap();
+    versions.map(|version| version.unwrap().path().join("site-packages")).next().unwrap()
+}
+
+/// The Python behind the first `python3` on PATH.
+fn real_python() -> PathBuf {
+    let said = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    String::from_utf8(said.stdout).unwrap().trim().into()
+}
+
+/// A host whose first `python3` on PATH is this shell script.
+fn with_python3(folder: &tempfile::TempDir, host: Host, script: &str) -> Host {
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    write_script(&bin.join("python3"), script);
+    let inherited = std::env::var_os("PATH").unwrap();
+    let path = [bin].into_iter().chain(std::env::split_paths(&inherited));
+    host.with("PATH", std::env::join_paths(path).unwrap())
+}
+
+/// Another process writes it: a file that this one has open for writing could be inherited by a child that another test
+/// starts at that moment, and would count as busy.
+fn write_script(path: &Path, script: &str) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#]).arg(path).arg(script);
+    assert!(shell.status().unwrap().success());
 }
 
 #[test]

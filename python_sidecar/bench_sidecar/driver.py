@@ -4,6 +4,7 @@ Between runs it answers the control channel. Inside a run it looks only at the r
 and the run ends with a record, so that nothing but the engine's own work stands between two steps.
 """
 
+import contextlib
 import os
 import queue
 import socket
@@ -146,7 +147,8 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
         progress.stage = "run"
         driver.serve()
     except BaseException as err:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be full
+            traceback.print_exc()
         failed = {"event": "failed", "stage": progress.stage, "kind": type(err).__name__, "message": _in_words(err)}
         control.send(failed)
         return 1

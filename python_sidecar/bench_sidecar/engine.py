@@ -109,6 +109,7 @@ class Engine:
         self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
         self.config = config
         self.executor_name = executor.__name__
+        self._vocab_size = int(config.model_config.get_vocab_size())
         self.core = self.llm.engine_core.engine_core
         self.scheduler = self.core.scheduler
         self._limits = _live_limits(self.scheduler)
@@ -131,7 +132,7 @@ class Engine:
             "vllm_version": vllm_version(),
             "prefix_block_size": int(cache.block_size) if caching else None,
             "max_model_len": int(model.max_model_len),
-            "vocab_size": int(model.get_vocab_size()),
+            "vocab_size": self._vocab_size,
             "num_kv_blocks": int(cache.num_gpu_blocks) if cache.num_gpu_blocks else None,
             "async_scheduling": bool(scheduler.async_scheduling),
             "prefix_caching": caching,
@@ -209,6 +210,11 @@ class Engine:
         room = self.config.model_config.max_model_len - len(prompt)
         if 0 < room < output_tokens:  # vLLM takes it, and stops early without a word
             raise EngineError(f"max_model_len would cut request {handle} to {room} of {output_tokens} output tokens")
+        if prompt and max(prompt) >= self._vocab_size:  # without a tokenizer vLLM takes it, and fails inside a step
+            raise EngineError(
+                f"request {handle} has token id {max(prompt)}, outside the vocabulary of {self._vocab_size} ids "
+                f"(0 to {self._vocab_size - 1})"
+            )
         params = SamplingParams(temperature=0.0, max_tokens=output_tokens, ignore_eos=True, detokenize=False)
         try:
             core_request = self.llm.input_processor.process_inputs(

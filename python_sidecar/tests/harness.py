@@ -214,13 +214,15 @@ class Sidecar:
         folder.chmod(0o700)
         self.log_path = folder / "sidecar.log"
         arguments = ["--socket", str(folder / "s"), "--ring-library", os.environ["BENCH_RING_LIBRARY"]]
+        # What vLLM is told to load by name stands beside the tests.
+        path = os.pathsep.join([*os.environ["PYTHONPATH"].split(os.pathsep), str(Path(__file__).parent)])
         settings = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bench_sidecar", *arguments],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "VLLM_NO_USAGE_STATS": "1", **settings},
+                env={**os.environ, "PYTHONPATH": path, "VLLM_NO_USAGE_STATS": "1", **settings},
             )
         self.server = Channel(connect(folder / "s"))
 

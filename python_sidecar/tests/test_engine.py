@@ -105,6 +105,13 @@ def test_request_that_cannot_be_delivered_is_refused_at_stage(
     assert says in error
 
 
+def test_token_id_outside_the_vocabulary_is_refused_at_stage(engine: Engine) -> None:
+    size = engine.first["facts"]["vocab_size"]
+    error = engine.stage([prompt(8), [1, size, 2]], [1, 1])["error"]["message"]
+    assert error == f"request 1 has token id {size}, outside the vocabulary of {size} ids (0 to {size - 1})"
+    assert engine.run([[0, size - 1]], [2], next(salts)).tokens[0] == 2
+
+
 def test_prompts_shorter_than_announced_are_refused(engine: Engine) -> None:
     fd = os.memfd_create("prompts")
     os.write(fd, array.array("I", [1] * 5).tobytes())

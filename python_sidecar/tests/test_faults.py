@@ -49,13 +49,22 @@ def test_too_small_a_kv_cache_fails_the_load(sidecar: Sidecar) -> None:
 
 
 def test_exception_inside_a_step_is_reported(sidecar: Sidecar) -> None:
-    engine = sidecar.load()
-    engine.stage([[1, 2, 10**6]], [4])
+    engine = sidecar.load("--logits-processors", "faulty:RaisesInABatchOfThree")
+    engine.stage([[1, 2]] * 3, [4] * 3)
     engine.begin()
-    engine.push(protocol.KIND_SUBMIT, 0)
+    engine.push(protocol.KIND_SUBMIT, 0, 1, 2)
     failed = engine.failure()
-    assert (failed["stage"], failed["kind"]) == ("run", "IndexError")
+    assert (failed["stage"], failed["kind"], failed["message"]) == ("run", "ArithmeticError", "on purpose")
     assert sidecar.exit_of(engine) == (1, 0)
+
+
+def test_log_on_a_full_disk_hides_no_failure(library: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "sidecar.log").symlink_to("/dev/full")
+    sidecar = Sidecar(tmp_path, library)
+    sidecar.wait_for_hello()
+    engine = sidecar.load("--kv-cache-memory-bytes", "4194304")
+    assert (engine.first["event"], engine.first["kind"]) == ("failed", "ValueError")
+    assert sidecar.close() == 0
 
 
 def test_corrupted_request_record_and_a_broken_channel_end_the_engine(sidecar: Sidecar) -> None:

@@ -61,10 +61,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         screen::print_report(&report, args.output.format)?;
         screen.say(&format!("results: {}", job.out.display()));
     }
-    match ended {
-        Ok(()) => Ok(report::exit_of(&report)),
-        Err(err) => Err(err.into()),
-    }
+    ended.map(|()| report::exit_of(&report))
 }
 
 /// What the configuration asks; without one the script is its own workload, and the smoke sweep that of vLLM.
@@ -167,7 +164,7 @@ impl Job {
     }
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
-    fn measure(&self, screen: &mut Screen) -> Result<(Report, Result<(), SweepError>), CliError> {
+    fn measure(&self, screen: &mut Screen) -> Result<(Report, Result<(), CliError>), CliError> {
         // A core that cannot be pinned shows in the recorder's own warning; the rest of the harness works anywhere.
         let _ = pin_current_thread(&self.options.placement.harness_cores);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -175,7 +172,7 @@ impl Job {
         runtime.block_on(self.measure_on(screen))
     }
 
-    async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), SweepError>), CliError> {
+    async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), CliError>), CliError> {
         let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
         let mut say = |what: &str| screen.wait_for(what);
         let error_budget = tokio::select! {
@@ -210,7 +207,13 @@ impl Job {
         if !self.is_scripted {
             self.keep_times(&observer.times, observer.screen);
         }
-        Ok((observer.results.finish()?, ended))
+        let report = observer.results.report().clone();
+        let ended = match (observer.results.finish(), ended) {
+            // That a run could not be stored says more than what could not be written because of the same cause.
+            (Err(_), Err(err @ SweepError::Results(_))) => Err(err.into()),
+            (finished, ended) => finished.map_err(CliError::from).and(ended.map_err(CliError::from)),
+        };
+        Ok((report, ended))
     }
 
     fn session_record(&self, sidecar: &Sidecar, error_budget: Option<ErrorBudget>) -> SessionRecord {

@@ -96,17 +96,20 @@ impl Screen {
         self.bar.set_message(message);
     }
 
-    /// The line of a run that has ended.
+    /// The line of a run that has ended. Runs that did not begin have none: the error at the end says why.
     pub(super) fn end_run(&mut self, run: &RunEntry) {
         self.clear();
-        let label = if self.run.is_empty() { run.identity.point.clone() } else { std::mem::take(&mut self.run) };
+        if run.status == Status::Skipped {
+            return;
+        }
         let value = |name| crate::metrics::Metric::named(name).and_then(|metric| run.values.get(metric));
-        let mut line = format!("{label}: {}", run.status.as_str());
+        let mut line = format!("{}: {}", self.run, run.status.as_str());
         if let (Some(ttft_s), Some(rate)) = (value("p50_ttft_s"), value("output_tokens_per_s")) {
             line += &format!(", TTFT p50 {:.2} ms, {rate:.0} output tok/s", ttft_s * 1e3);
         }
         if run.status != Status::Valid {
-            line += &run.reasons.first().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let reason = run.reasons.first().and_then(|reason| reason.lines().next());
+            line += &reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         }
         self.say(&line);
     }

@@ -29,14 +29,14 @@ impl BasePython {
         let mut without_venv = None;
         let mut tried = Vec::new();
         for path in names.flat_map(|name: String| host.programs(&name)) {
-            // Shims of version managers are on PATH without a Python behind them.
+            // Shims of version managers are on PATH without a Python behind them, too.
             let Ok(facts) = ask_isolated(&path, host, &MODULES) else { continue };
             let Some(minor) = supported(facts.python, lock) else {
                 tried.push(format!("{} {}", path.display(), facts.python));
                 continue;
             };
             match MODULES.into_iter().find(|module| !facts.has(module)) {
-                None => return Ok(Self { path, minor }),
+                None => return Ok(Self { path: facts.behind(path), minor }),
                 Some(module) => {
                     without_venv.get_or_insert(EnvironmentError::NoVenv { path, python: facts.python, module });
                 }
@@ -62,7 +62,8 @@ mod tests {
     fn host(pythons: &[(&str, &str, &str)]) -> (tempfile::TempDir, Host) {
         let folder = tempfile::tempdir().unwrap();
         for (name, version, modules) in pythons {
-            let json = format!(r#"{{"python": [{version}], "modules": [{modules}], "packages": {{}}}}"#);
+            let json =
+                format!(r#"{{"executable": "", "python": [{version}], "modules": [{modules}], "packages": {{}}}}"#);
             write_script(&folder.path().join(name), &[&format!("echo 'bench-probe {json}'")]);
         }
         let host = Host::new([]).with("PATH", folder.path());

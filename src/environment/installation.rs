@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::syncfs;
 
 use crate::environment::EnvironmentError;
 use crate::environment::host::Host;
@@ -108,19 +109,17 @@ impl<'a> Installation<'a> {
     }
 }
 
-/// Makes way for an installation: removes what an earlier one left under the name or on the way to it. Returns the
-/// folder to install into.
+/// Makes way for an installation beside one that may stand under the name: removes what earlier ones left on the way to
+/// it. Returns the folder to install into.
 ///
 /// # Errors
 /// When something there cannot be removed.
 pub(super) fn fresh_partial(folder: &Path) -> Result<PathBuf, EnvironmentError> {
-    let mut partial = folder.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    for old in [folder, &partial] {
-        match fs::remove_dir_all(old) {
+    let partial = beside(folder, ".partial");
+    for left in [&partial, &beside(folder, ".old")] {
+        match fs::remove_dir_all(left) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(EnvironmentError::io("remove", old)(error));
+                return Err(EnvironmentError::io("remove", left)(error));
             }
             _ => {}
         }
@@ -129,12 +128,33 @@ pub(super) fn fresh_partial(folder: &Path) -> Result<PathBuf, EnvironmentError> 
     Ok(partial)
 }
 
-/// Gives a complete installation its name.
+/// Gives a complete installation its name, and removes the one that had it.
 ///
 /// # Errors
-/// When it cannot be renamed.
+/// When it cannot be written to the disk, or cannot be renamed: the name is then still that of the old one.
 pub(super) fn finish(partial: &Path, folder: &Path) -> Result<(), EnvironmentError> {
-    fs::rename(partial, folder).map_err(EnvironmentError::io("rename", partial))
+    // After a loss of power the name must not stand for files that are empty. One call, for there are thousands.
+    let synced = File::open(partial).and_then(|opened| Ok(syncfs(opened)?));
+    synced.map_err(EnvironmentError::io("write to the disk", partial))?;
+    let old = beside(folder, ".old");
+    match fs::rename(folder, &old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(EnvironmentError::io("rename", folder)(error));
+        }
+        _ => {}
+    }
+    if let Err(error) = fs::rename(partial, folder) {
+        let _ = fs::rename(&old, folder); // there may be none; and what failed first is what there is to say
+        return Err(EnvironmentError::io("rename", partial)(error));
+    }
+    let _ = fs::remove_dir_all(&old); // what cannot be removed now, the next installation tries to
+    Ok(())
+}
+
+fn beside(folder: &Path, suffix: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 fn create_folder(folder: &Path) -> Result<(), EnvironmentError> {

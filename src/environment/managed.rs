@@ -28,13 +28,13 @@ pub fn managed(host: &Host, lock: &Lock, on_progress: &mut OnProgress<'_>) -> Re
     let base = BasePython::find(host, lock)?;
     let key = lock.key(base.minor);
     let folder = cache.join("envs").join(&key);
-    if let Ok(interpreter) = check_against(&folder.join("bin/python"), host, lock) {
+    if let Ok(interpreter) = check_against(&folder.join("bin/python"), host, lock, base.minor) {
         return Ok(interpreter);
     }
     let began = Instant::now();
     let exclusive = Exclusive::acquire(&cache, on_progress)?;
     // Whoever was waited for has perhaps made it.
-    if let Ok(interpreter) = check_against(&folder.join("bin/python"), host, lock) {
+    if let Ok(interpreter) = check_against(&folder.join("bin/python"), host, lock, base.minor) {
         return Ok(interpreter);
     }
     let log = cache.join("logs").join(format!("{key}.log"));
@@ -78,10 +78,8 @@ fn install(
     installation.run("installing the packages", packages)?;
 
     let complete = |folder: &Path| {
-        check_against(&folder.join("bin/python"), host, lock).map_err(|detail| EnvironmentError::Incomplete {
-            folder: folder.into(),
-            detail,
-            cache: Uv::downloads(cache),
+        check_against(&folder.join("bin/python"), host, lock, base.minor).map_err(|detail| {
+            EnvironmentError::Incomplete { folder: folder.into(), detail, cache: Uv::downloads(cache) }
         })
     };
     complete(&partial)?;

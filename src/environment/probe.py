@@ -7,7 +7,12 @@ say that it is outdated.
 import json
 import sys
 
-facts = {"python": list(sys.version_info[:3]), "modules": [], "packages": {}}  # type: dict[str, object]
+facts = {
+    "executable": sys.executable or "",
+    "python": list(sys.version_info[:3]),
+    "modules": [],
+    "packages": {},
+}  # type: dict[str, object]
 if sys.version_info >= (3, 8):
     import importlib.metadata
     import importlib.util

@@ -44,7 +44,10 @@ pub enum SweepError {
     #[error("interrupted: what was finished is kept")]
     Interrupted,
     /// The results cannot be kept.
-    #[error("{0}")]
+    #[error(
+        "the results cannot be kept: {0}\n  what to do: remove the cause; what was stored before is kept, and \
+             `bench report DIR` makes its reports"
+    )]
     Results(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -149,7 +152,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     async fn execute(&mut self, engine: &mut Engine, point: &Point, repeat: u32) -> Result<RunRecording, SessionError> {
-        execute(self.sidecar, engine, self.options, point, repeat, self.observer).await
+        match execute(self.sidecar, engine, self.options, point, repeat, self.observer).await {
+            // An engine that ended between two runs shows as a closed channel; how it ended the fork server knows.
+            Err(SessionError::EngineDied { .. }) => Err(self.sidecar.why_gone(engine.pid()).await),
+            executed => executed,
+        }
     }
 
     async fn run_point(
@@ -229,7 +236,8 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         if self.order == 0 || matches!(why, SweepError::Interrupted | SweepError::Results(_)) {
             return Ok(());
         }
-        let reason = format!("not run: {why}");
+        // Its first line, which names the cause: what follows, the end of a log perhaps, need not be kept with each run.
+        let reason = format!("not run: {}", why.to_string().lines().next().unwrap_or_default());
         let plan = self.plan;
         let runs = plan.epochs.iter().enumerate();
         let runs = runs.flat_map(|(index, epoch)| runs_of(index as u32, epoch).map(move |head| (epoch, head)));
