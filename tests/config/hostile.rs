@@ -82,10 +82,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for path in [folder.path(), &fifo, Path::new("/dev/zero")] {
         let message = refusal_of(path);
-        assert!(
-            message.starts_with(&format!("{}: it has to be a regular file", path.display())),
-            "{message}"
-        );
+        assert!(message.starts_with(&format!("{}: it has to be a regular file", path.display())), "{message}");
     }
     let message = refusal_of(&folder.path().join("absent.yaml"));
     assert!(message.contains("absent.yaml: cannot read"), "{message}");

@@ -13,7 +13,7 @@ use super::sketch::{session, typical_run};
 const VERSION: usize = 12;
 const TOKEN_BYTES: usize = 20;
 const TOKENS: usize = 40;
-const HEADER_BYTES: usize = 56;
+const HEADER_BYTES: usize = 64;
 
 /// What is done to the bytes of a file.
 type Change = fn(&mut Vec<u8>);
