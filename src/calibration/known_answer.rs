@@ -18,9 +18,9 @@ use crate::timeline::{ABSENT, Phase};
 type Series = [(u32, u32, u32); 4];
 
 /// The schedule of vLLM's own test of its client: the first token after 50 ms, then one every 10 ms.
-const FULL: (u64, u64, Series) = (50_000_000, 10_000_000, [(1, 10, 30), (10, 50, 6), (100, 100, 2), (1_000, 100, 2)]);
-/// The same ten times faster: what the instrument adds does not depend on the schedule.
-const SHORT: (u64, u64, Series) = (5_000_000, 1_000_000, [(1, 10, 30), (10, 20, 8), (100, 20, 4), (1_000, 20, 3)]);
+const FULL: (u64, u64, Series) = (50_000_000, 10_000_000, [(1, 4, 60), (10, 50, 6), (100, 100, 2), (1_000, 100, 2)]);
+/// A faster one: what the instrument adds does not depend on the schedule.
+const SHORT: (u64, u64, Series) = (1_000_000, 1_000_000, [(1, 4, 100), (10, 10, 20), (100, 10, 5), (1_000, 20, 3)]);
 
 /// What the scripted engine has answered.
 pub(super) struct Measured {

@@ -22,6 +22,17 @@ impl Sample for i64 {
     }
 }
 
+impl Sample for u32 {
+    fn as_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    fn mean(samples: &[Self]) -> f64 {
+        let sum: u64 = samples.iter().map(|sample| u64::from(*sample)).sum();
+        sum as f64 / samples.len().max(1) as f64
+    }
+}
+
 impl Sample for Fraction {
     fn as_f64(self) -> f64 {
         Fraction::as_f64(self)
@@ -39,6 +50,8 @@ pub struct Distribution<T> {
     pub count: u64,
     /// Arithmetic mean.
     pub mean: f64,
+    /// Smallest sample.
+    pub min: T,
     /// Median.
     pub p50: T,
     /// 90th percentile.
@@ -55,6 +68,7 @@ impl<T: Sample> Distribution<T> {
         Some(Distribution {
             count: ascending.len() as u64,
             mean: T::mean(ascending),
+            min: *ascending.first()?,
             p50: Percentile::P50.of_sorted(ascending)?,
             p90: Percentile::P90.of_sorted(ascending)?,
             p99: Percentile::P99.of_sorted(ascending)?,
@@ -72,7 +86,7 @@ mod tests {
         // Their sum does not fit in 64 bits.
         let distribution = Distribution::of_sorted(&[i64::MAX - 2, i64::MAX - 1, i64::MAX]).unwrap();
         assert_eq!(distribution.mean, (i64::MAX - 1) as f64);
-        assert_eq!(distribution.max, i64::MAX);
+        assert_eq!((distribution.min, distribution.max), (i64::MAX - 2, i64::MAX));
         assert_eq!(Distribution::<i64>::of_sorted(&[]), None);
     }
 }

@@ -5,6 +5,7 @@
 
 mod distribution;
 mod fraction;
+mod hiccups;
 mod metric;
 mod percentile;
 mod request;
@@ -13,10 +14,11 @@ mod samples;
 
 pub use distribution::{Distribution, Sample};
 pub use fraction::Fraction;
+pub use hiccups::*;
 pub use metric::{Metric, Series, Spread, Statistic, Total};
 pub use percentile::Percentile;
 pub use request::*;
-pub use run::{RunMetrics, pooled};
+pub use run::{CrossCheck, ItlMarks, RunMetrics, pooled};
 pub use samples::{Samples, Share, Totals};
 
 use crate::timeline::Timeline;

@@ -1,7 +1,7 @@
 //! What the token events say about each request.
 
 use super::Fraction;
-use crate::timeline::{Phase, RequestEvent, Timeline, known};
+use crate::timeline::{Phase, RequestEvent, Timeline, TokenEvent, known};
 
 /// The token events of one request, in the order in which they were recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,30 @@ pub struct RequestTokens {
     pub tokens: u64,
     /// Number of events.
     pub events: u64,
+    /// Step of the first event; `u32::MAX` if it is not known, 0 without events.
+    pub first_step: u32,
+    /// Step of the last event; `u32::MAX` if it is not known, 0 without events.
+    pub last_step: u32,
+}
+
+/// From one token event of a request to its next: what an ITL measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the event before was received.
+    pub from_ns: u64,
+    /// When the next one was received.
+    pub to_ns: u64,
+    /// Step of the event before; `u32::MAX` if it is not known.
+    pub from_step: u32,
+    /// Step of the next one; `u32::MAX` if it is not known.
+    pub to_step: u32,
+}
+
+impl Gap {
+    /// The ITL, in nanoseconds; negative in a broken timeline.
+    pub fn elapsed_ns(&self) -> i64 {
+        elapsed_ns(self.from_ns, self.to_ns)
+    }
 }
 
 impl RequestTokens {
@@ -22,22 +46,27 @@ impl RequestTokens {
         let mut all = vec![RequestTokens::default(); timeline.requests.len()];
         for event in &timeline.tokens {
             if let Some(request) = all.get_mut(event.request as usize) {
-                request.add(event.received_ns, event.count);
+                request.add(event);
             }
         }
         all
     }
 
-    /// Adds the next event, and returns the time since the one before it, in nanoseconds.
-    pub fn add(&mut self, received_ns: u64, count: u32) -> Option<i64> {
-        let gap_ns = (self.events > 0).then(|| elapsed_ns(self.last_received_ns, received_ns));
+    /// Adds the next event, and returns what lies between it and the one before.
+    pub fn add(&mut self, event: &TokenEvent) -> Option<Gap> {
+        let gap = (self.events > 0).then_some(Gap {
+            from_ns: self.last_received_ns,
+            to_ns: event.received_ns,
+            from_step: self.last_step,
+            to_step: event.step,
+        });
         if self.events == 0 {
-            self.first_received_ns = received_ns;
+            (self.first_received_ns, self.first_step) = (event.received_ns, event.step);
         }
-        self.last_received_ns = received_ns;
-        self.tokens += u64::from(count);
+        (self.last_received_ns, self.last_step) = (event.received_ns, event.step);
+        self.tokens += u64::from(event.count);
         self.events += 1;
-        gap_ns
+        gap
     }
 
     /// From the first event to the last, divided by the tokens after the first, in nanoseconds; `None` below two tokens.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::samples::{Samples, Totals};
-use super::{Distribution, Fraction, Sample};
+use super::{Distribution, Fraction, Percentile, Sample};
 
 /// Nanoseconds in a second.
 const NS_PER_S: f64 = 1e9;
@@ -37,6 +37,12 @@ pub struct RunMetrics {
     pub issue_delay_ns: Option<Distribution<i64>>,
     /// received - emitted, ns.
     pub transport_ns: Option<Distribution<i64>>,
+    /// received - the recorder's look before, ns: how much earlier a token event may have become visible.
+    pub poll_gap_ns: Option<Distribution<u32>>,
+    /// The engine's own stamps against ours.
+    pub cross_check: CrossCheck,
+    /// ITLs in which the instrument had a hiccup.
+    pub itl_marks: ItlMarks,
     /// Tap and push together inside the engine, ns, over the steps that ran a model.
     pub tap_push_ns: Option<Distribution<i64>>,
     /// The same by batch size, ascending.
@@ -45,16 +51,41 @@ pub struct RunMetrics {
     pub totals: Totals,
 }
 
+/// The engine's own stamps against ours, ns, over the requests that have them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CrossCheck {
+    /// QUEUED - submitted.
+    pub queued_ns: Option<Distribution<i64>>,
+    /// received(first token) - the engine's stamp of it. Below 0 where the engine stamps after the tap.
+    pub first_token_ns: Option<Distribution<i64>>,
+    /// received(last token) - the engine's stamp of it.
+    pub last_token_ns: Option<Distribution<i64>>,
+}
+
+/// ITLs in which the instrument had a hiccup: on the recorder's core, in the engine's loop, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ItlMarks {
+    /// How many; `None` if of one run neither kind of hiccup is known.
+    pub marked: Option<u64>,
+    /// All ITLs.
+    pub count: u64,
+    /// ITLs above the 99th percentile of all.
+    pub above_p99: u64,
+    /// Those of them that are marked; `None` as for `marked`.
+    pub above_p99_marked: Option<u64>,
+}
+
 impl RunMetrics {
     /// Metrics of one run, or pooled over several.
     pub fn of(runs: &[Samples]) -> RunMetrics {
         let times = |pick: fn(&Samples) -> &[i64]| Distribution::of_sorted(&pooled(runs, pick));
+        let (itl_ns, itl_marks) = itls(runs);
         let per_token = pooled(runs, |samples| samples.time_per_output_token_ns.as_slice());
         let tap_push = pooled(runs, |samples| samples.tap_push.as_slice());
         RunMetrics {
             ttft_ns: times(|samples| &samples.ttft_ns),
             ttft_service_ns: times(|samples| &samples.ttft_service_ns),
-            itl_ns: times(|samples| &samples.itl_ns),
+            itl_ns,
             itl_per_token_ps: times(|samples| &samples.itl_per_token_ps),
             time_per_output_token_ns: Distribution::of_sorted(&per_token),
             tpot: rates(&pooled(runs, Samples::with_rate)),
@@ -64,9 +95,17 @@ impl RunMetrics {
             decode_ns: times(|samples| &samples.decode_ns),
             step_ns: times(|samples| &samples.step_ns),
             issue_delay_ns: times(|samples| &samples.issue_delay_ns),
-            // Transport is of the instrument: a run without it leaves the pool without it.
+            // Of the instrument's own figures: a run without them leaves the pool without them.
             transport_ns: times(|samples| &samples.transport_ns)
                 .filter(|_| runs.iter().all(|samples| !samples.transport_ns.is_empty())),
+            poll_gap_ns: Distribution::of_sorted(&pooled(runs, |samples| samples.poll_gap_ns.as_slice()))
+                .filter(|_| runs.iter().all(|samples| !samples.poll_gap_ns.is_empty())),
+            cross_check: CrossCheck {
+                queued_ns: times(|samples| &samples.submitted_to_queued_ns),
+                first_token_ns: times(|samples| &samples.first_token_after_engine_ns),
+                last_token_ns: times(|samples| &samples.last_token_after_engine_ns),
+            },
+            itl_marks,
             tap_push_ns: of_unsorted(tap_push.iter().map(|(_, push_ns)| *push_ns).collect()),
             tap_push_by_batch: by_batch(&tap_push),
             totals: Totals::sum(runs.iter().map(|samples| &samples.totals)),
@@ -78,6 +117,21 @@ impl RunMetrics {
         let elapsed_s = self.totals.elapsed_ns as f64 / NS_PER_S;
         (elapsed_s > 0.0).then(|| amount as f64 / elapsed_s)
     }
+}
+
+/// The ITLs of all runs, and which of them are marked.
+fn itls(runs: &[Samples]) -> (Option<Distribution<i64>>, ItlMarks) {
+    let all_ns = pooled(runs, |samples| samples.itl_ns.as_slice());
+    let p99_ns = Percentile::P99.of_sorted(&all_ns).unwrap_or(i64::MAX);
+    let above = |gaps_ns: &[i64]| (gaps_ns.len() - gaps_ns.partition_point(|gap_ns| *gap_ns <= p99_ns)) as u64;
+    let known = runs.iter().all(|samples| samples.totals.hiccups_known());
+    let marks = ItlMarks {
+        marked: known.then(|| runs.iter().map(|samples| samples.itl_marked_ns.len() as u64).sum()),
+        count: all_ns.len() as u64,
+        above_p99: above(&all_ns),
+        above_p99_marked: known.then(|| runs.iter().map(|samples| above(&samples.itl_marked_ns)).sum()),
+    };
+    (Distribution::of_sorted(&all_ns), marks)
 }
 
 /// All samples of several runs, ascending; those of a single run are not copied.

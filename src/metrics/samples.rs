@@ -1,7 +1,8 @@
 //! The samples of a run: every latency of its measured requests, taken from the timeline in one pass.
 
+use super::hiccups::recorder_hiccups;
 use super::request::{RequestTokens, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns};
-use super::{Fraction, Series};
+use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, Series};
 use crate::timeline::{StepEvent, Timeline, known};
 
 /// Picoseconds in a nanosecond: `itl_per_token` divides a gap, and keeps three more digits than the clock has.
@@ -9,7 +10,8 @@ const PS_PER_NS: i64 = 1_000;
 
 /// All samples of one run's measured window, each vector ascending.
 ///
-/// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time.
+/// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time; and its poll gap,
+/// one of 4 bytes. A gap with a hiccup in it costs 8 bytes more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// received(first token) - scheduled, by request.
@@ -34,6 +36,16 @@ pub struct Samples {
     pub time_per_output_token_ns: Vec<Fraction>,
     /// received - emitted, by token event; empty unless all of them have both.
     pub transport_ns: Vec<i64>,
+    /// received - the recorder's look before, by token event; empty unless it is known of all of them.
+    pub poll_gap_ns: Vec<u32>,
+    /// The gaps with a hiccup in them.
+    pub itl_marked_ns: Vec<i64>,
+    /// Engine's QUEUED - submitted, by request.
+    pub submitted_to_queued_ns: Vec<i64>,
+    /// received(first token) - the engine's stamp of it, by request.
+    pub first_token_after_engine_ns: Vec<i64>,
+    /// received(last token) - the engine's stamp of it, by request.
+    pub last_token_after_engine_ns: Vec<i64>,
     /// Duration of the steps.
     pub step_ns: Vec<i64>,
     /// Batch size, and time of tap and push together, of the steps that ran a model; by batch size, then time.
@@ -61,6 +73,10 @@ pub struct Totals {
     pub steps: Option<u64>,
     /// Preemptions in those steps.
     pub preemptions: Option<u64>,
+    /// Hiccups of the recorder's core; `None` if it sleeps, or not all of them were kept.
+    pub recorder_hiccups: Option<Interruptions>,
+    /// Hiccups of the engine's loop; `None` where steps were not recorded.
+    pub engine_hiccups: Option<EngineHiccups>,
     /// Cached and all prompt tokens by design; `None` if the engine's block size is not known.
     pub cached_expected: Option<Share>,
     /// Cached and all prompt tokens as the engine counted them; `None` unless it counted every request.
@@ -106,6 +122,7 @@ impl Samples {
         if let Some(window) = window {
             samples.totals.elapsed_ns = elapsed_ns(window.first_submit_ns, window.last_token_ns);
             samples.add_steps(&timeline.steps, window);
+            samples.totals.recorder_hiccups = recorder_hiccups(timeline, window.first_submit_ns, window.last_token_ns);
         }
         samples.sort();
         samples
@@ -134,7 +151,7 @@ impl Samples {
         &self.time_per_output_token_ns[first..]
     }
 
-    /// Gaps and transport times of the measured requests' token events, and each request's own account.
+    /// Gaps, transport times and poll gaps of the measured requests' token events, and each request's own account.
     fn add_tokens(&mut self, timeline: &Timeline) -> Vec<RequestTokens> {
         let measured: Vec<bool> = timeline.requests.iter().map(is_measured).collect();
         let mut requests = vec![RequestTokens::default(); timeline.requests.len()];
@@ -142,14 +159,20 @@ impl Samples {
         self.itl_ns.reserve_exact(timeline.tokens.len());
         self.itl_per_token_ps.reserve_exact(timeline.tokens.len());
         self.transport_ns.reserve_exact(timeline.tokens.len());
-        let mut all_emitted = true;
+        self.poll_gap_ns.reserve_exact(timeline.tokens.len());
+        let (mut all_emitted, mut all_polled) = (true, true);
+        let mut marks = HiccupMarks::of(timeline);
         for event in &timeline.tokens {
             let index = event.request as usize;
             if !measured.get(index).copied().unwrap_or(false) {
                 continue;
             }
-            if let Some(gap_ns) = requests[index].add(event.received_ns, event.count) {
+            if let Some(gap) = requests[index].add(event) {
+                let gap_ns = gap.elapsed_ns();
                 self.itl_ns.push(gap_ns);
+                if marks.mark(&gap).is_some() {
+                    self.itl_marked_ns.push(gap_ns);
+                }
                 let tokens = i64::from(event.count.max(1));
                 self.itl_per_token_ps.push(gap_ns.saturating_mul(PS_PER_NS).div_euclid(tokens));
             }
@@ -157,9 +180,16 @@ impl Samples {
                 Some(emitted_ns) => self.transport_ns.push(elapsed_ns(emitted_ns, event.received_ns)),
                 None => all_emitted = false,
             }
+            match event.poll_gap_ns() {
+                Some(poll_gap_ns) => self.poll_gap_ns.push(poll_gap_ns),
+                None => all_polled = false,
+            }
         }
         if !all_emitted {
             self.transport_ns = Vec::new();
+        }
+        if !all_polled {
+            self.poll_gap_ns = Vec::new();
         }
         requests
     }
@@ -184,6 +214,10 @@ impl Samples {
             self.queue_ns.extend(known_elapsed_ns(request.engine_queued_ns, request.engine_scheduled_ns));
             self.prefill_ns.extend(known_elapsed_ns(request.engine_scheduled_ns, request.engine_first_token_ns));
             self.decode_ns.extend(known_elapsed_ns(request.engine_first_token_ns, request.engine_last_token_ns));
+            self.submitted_to_queued_ns.extend(known_elapsed_ns(request.submitted_ns, request.engine_queued_ns));
+            let (first_ns, last_ns) = (tokens.first_received_ns, tokens.last_received_ns);
+            self.first_token_after_engine_ns.extend(known_elapsed_ns(request.engine_first_token_ns, first_ns));
+            self.last_token_after_engine_ns.extend(known_elapsed_ns(request.engine_last_token_ns, last_ns));
             let so_far = window.get_or_insert(Window {
                 first_submit_ns: request.submitted_ns,
                 last_token_ns: tokens.last_received_ns,
@@ -194,19 +228,21 @@ impl Samples {
         window
     }
 
-    /// Steps that began inside the window.
+    /// Steps that began inside the window, and the hiccups in them and right before them.
     fn add_steps(&mut self, steps: &[StepEvent], window: Window) {
         if steps.is_empty() {
             return;
         }
         let mut count = 0;
         let mut preemptions = 0;
-        for step in steps {
+        let mut hiccups = EngineHiccups::default();
+        for (index, step) in steps.iter().enumerate() {
             if step.started_ns < window.first_submit_ns || step.started_ns > window.last_token_ns {
                 continue;
             }
             count += 1;
             preemptions += u64::from(step.preemptions);
+            hiccups.add(index.checked_sub(1).and_then(|before| steps.get(before)), step);
             self.step_ns.push(elapsed_ns(step.started_ns, step.ended_ns));
             if known(step.tapped_ns).is_some() {
                 let batch = step.prefill_requests.saturating_add(step.decode_requests);
@@ -215,6 +251,7 @@ impl Samples {
         }
         self.totals.steps = Some(count);
         self.totals.preemptions = Some(preemptions);
+        self.totals.engine_hiccups = Some(hiccups);
     }
 
     fn sort(&mut self) {
@@ -229,11 +266,16 @@ impl Samples {
             &mut self.itl_ns,
             &mut self.itl_per_token_ps,
             &mut self.transport_ns,
+            &mut self.itl_marked_ns,
+            &mut self.submitted_to_queued_ns,
+            &mut self.first_token_after_engine_ns,
+            &mut self.last_token_after_engine_ns,
             &mut self.step_ns,
         ];
         for samples in times {
             samples.sort_unstable();
         }
+        self.poll_gap_ns.sort_unstable();
         self.time_per_output_token_ns.sort_unstable();
         self.tap_push.sort_unstable();
     }
@@ -243,6 +285,11 @@ impl Totals {
     /// Sums over several runs. What is not known of one of them is not known of all.
     pub fn sum<'a>(runs: impl IntoIterator<Item = &'a Totals>) -> Totals {
         runs.into_iter().copied().reduce(Totals::plus).unwrap_or_default()
+    }
+
+    /// Whether anything is known of hiccups, so that an ITL without a mark says something.
+    pub fn hiccups_known(&self) -> bool {
+        self.recorder_hiccups.is_some() || self.engine_hiccups.is_some()
     }
 
     fn plus(self, other: Totals) -> Totals {
@@ -258,6 +305,8 @@ impl Totals {
             elapsed_ns: self.elapsed_ns.saturating_add(other.elapsed_ns),
             steps: both(self.steps, other.steps, |a, b| a + b),
             preemptions: both(self.preemptions, other.preemptions, |a, b| a + b),
+            recorder_hiccups: both(self.recorder_hiccups, other.recorder_hiccups, Interruptions::plus),
+            engine_hiccups: both(self.engine_hiccups, other.engine_hiccups, EngineHiccups::plus),
             cached_expected: both(self.cached_expected, other.cached_expected, Share::plus),
             cached_measured: both(self.cached_measured, other.cached_measured, Share::plus),
         }

@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{Identity, InstrumentErrors, Ruler};
+use super::{CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, Ruler};
 use crate::metrics::{Distribution, Metric, RunMetrics, Samples};
 use crate::plan::Point;
 use crate::timeline::csv::IMPORTED_ENGINE;
@@ -50,6 +50,12 @@ pub struct RunEntry {
     pub transport_ns: Option<NsSpread>,
     /// submitted - scheduled.
     pub issue_delay_ns: Option<NsSpread>,
+    /// received - the recorder's look before: how much earlier a token event may have become visible.
+    pub poll_gap_ns: Option<NsSpread>,
+    /// Times in which the instrument was held up, and the ITLs that they lie in; null without metrics.
+    pub hiccups: Option<HiccupsEntry>,
+    /// The engine's own stamps against ours.
+    pub cross_check: CrossCheckEntry,
     /// Tap and push inside the engine, by step.
     pub tap_push_ns: Option<NsSpread>,
     /// The same by batch size.
@@ -128,8 +134,8 @@ impl Serialize for MetricValues {
 
 impl NsSpread {
     /// Of a distribution in nanoseconds.
-    pub fn of(times: &Option<Distribution<i64>>) -> Option<NsSpread> {
-        times.as_ref().map(|times| NsSpread { p50: times.p50, p99: times.p99, max: times.max })
+    pub fn of<T: Copy + Into<i64>>(times: &Option<Distribution<T>>) -> Option<NsSpread> {
+        times.as_ref().map(|times| NsSpread { p50: times.p50.into(), p99: times.p99.into(), max: times.max.into() })
     }
 }
 
@@ -180,6 +186,9 @@ impl RunEntry {
             values,
             transport_ns: NsSpread::of(&metrics.transport_ns),
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
+            poll_gap_ns: NsSpread::of(&metrics.poll_gap_ns),
+            hiccups: HiccupsEntry::of(&metrics, metrics.itl_ns.is_some()),
+            cross_check: CrossCheckEntry::of(&metrics.cross_check),
             tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
             tap_push_by_batch: BatchSpread::of(&metrics),
             steps: metrics.totals.steps,

@@ -1,7 +1,9 @@
 //! Reports: what a person or a program reads of a command's runs. Everything here can be rebuilt from the stored runs.
 
+mod cross_check;
 mod entry;
 mod error;
+mod hiccups;
 mod html;
 mod identity;
 mod point;
@@ -12,8 +14,10 @@ mod table;
 mod uncertainty;
 mod units;
 
+pub use cross_check::{CrossCheckEntry, NsRange};
 pub use entry::{BatchSpread, MetricValues, NsSpread, RunEntry};
 pub use error::ReportError;
+pub use hiccups::{EngineHiccupsEntry, HiccupsEntry, RecorderHiccupsEntry};
 pub use identity::Identity;
 pub use point::{Note, PointEntry};
 pub use results::{Results, export_csv, from_csv, rebuild, write_all};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::entry::MetricValues;
-use super::{BatchSpread, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
+use super::{BatchSpread, CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
 use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
 use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, woodruff};
@@ -47,6 +47,12 @@ pub struct PointEntry {
     pub transport_ns: Option<NsSpread>,
     /// submitted - scheduled.
     pub issue_delay_ns: Option<NsSpread>,
+    /// received - the recorder's look before: how much earlier a token event may have become visible.
+    pub poll_gap_ns: Option<NsSpread>,
+    /// Times in which the instrument was held up, and the ITLs that they lie in; null without a valid run.
+    pub hiccups: Option<HiccupsEntry>,
+    /// The engine's own stamps against ours.
+    pub cross_check: CrossCheckEntry,
     /// Tap and push inside the engine, by step.
     pub tap_push_ns: Option<NsSpread>,
     /// The same by batch size.
@@ -112,6 +118,8 @@ impl PointEntry {
             intervals.insert(metric.name(), interval);
             notes.extend(finding.note.map(|note| (metric.name(), note)));
         }
+        let itl_p99 = Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99));
+        let hiccups = HiccupsEntry::of(&metrics, values.get(itl_p99).is_some());
         let with_status = |status| runs.iter().filter(|run| run.status == status).count() as u64;
         PointEntry {
             identity: runs[0].identity.clone(),
@@ -129,6 +137,9 @@ impl PointEntry {
             notes,
             transport_ns: NsSpread::of(&metrics.transport_ns),
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
+            poll_gap_ns: NsSpread::of(&metrics.poll_gap_ns),
+            hiccups,
+            cross_check: CrossCheckEntry::of(&metrics.cross_check),
             tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
             tap_push_by_batch: BatchSpread::of(&metrics),
             steps: metrics.totals.steps,

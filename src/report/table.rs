@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::units::{bound, number, number_within, time_unit};
-use super::{PointEntry, Report};
+use super::{HiccupsEntry, PointEntry, Report};
 use crate::metrics::{Metric, Series, Statistic, Total};
 use crate::verdict::Status;
 
@@ -264,7 +264,7 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
     shared.into_iter().map(line).collect()
 }
 
-/// What the dashes in the table mean.
+/// What the dashes in the table mean, and how much of the ITL is the instrument's.
 pub(super) fn footnotes(report: &Report) -> Vec<String> {
     let withheld = |point: &PointEntry| point.notes.values().any(|note| note.0.starts_with("too few samples"));
     let mut lines = Vec::new();
@@ -278,5 +278,24 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
              is no difference"
         ));
     }
+    lines.extend(marked_itls(report));
     lines
+}
+
+/// How many ITLs have a hiccup in them; `None` if none has.
+fn marked_itls(report: &Report) -> Option<String> {
+    let points: Vec<&HiccupsEntry> = report.points.iter().filter_map(|point| point.hiccups.as_ref()).collect();
+    let known: Vec<&HiccupsEntry> = points.into_iter().filter(|entry| entry.itl_marked.is_some()).collect();
+    let sum = |count: fn(&HiccupsEntry) -> Option<u64>| known.iter().filter_map(|entry| count(entry)).sum::<u64>();
+    let (marked, all) = (sum(|entry| entry.itl_marked), sum(|entry| Some(entry.itl_count)));
+    if marked == 0 {
+        return None;
+    }
+    let percent = |part: u64, whole: u64| number(Some(part as f64 / whole as f64 * 100.0));
+    let mut line = format!("hiccups: {marked} of {all} ITLs ({} %) have one in them", percent(marked, all));
+    let (slow, slow_marked) = (sum(|entry| entry.itl_above_p99), sum(|entry| entry.itl_above_p99_marked));
+    if slow > 0 {
+        line += &format!(", and {slow_marked} of the {slow} above the p99 ({} %)", percent(slow_marked, slow));
+    }
+    Some(line)
 }

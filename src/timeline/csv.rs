@@ -1,7 +1,8 @@
 //! Timelines as `events.csv`: written for other programs, and read from anyone.
 //!
 //! One row per event; `run` is `name|point|repeat`. Of a submit row `count` is the prompt's tokens, of a token row the
-//! event's, and of a finish row all output tokens.
+//! event's, and of a finish row all output tokens. A token row also says how long before the recorder's look was, and
+//! which hiccups lie in the ITL that it ends.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -12,18 +13,30 @@ use csv::StringRecord;
 use super::store::RUN_SCHEMA_VERSION;
 use super::{Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known};
 use crate::device::DeviceClass;
-use crate::metrics::scheduled_ns;
+use crate::metrics::{HiccupMark, HiccupMarks, RequestTokens, scheduled_ns};
 use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode, Quantization, StepApi};
 
 /// [`RunRecord::engine`] of a timeline that was read from a CSV file: nothing is known of what ran.
 pub const IMPORTED_ENGINE: &str = "imported";
 
 /// The columns, in the order in which they are written.
-pub const COLUMNS: [&str; 10] =
-    ["run", "request", "phase", "kind", "step", "count", "scheduled_ns", "submitted_ns", "emitted_ns", "received_ns"];
+pub const COLUMNS: [&str; 12] = [
+    "run",
+    "request",
+    "phase",
+    "kind",
+    "step",
+    "count",
+    "scheduled_ns",
+    "submitted_ns",
+    "emitted_ns",
+    "received_ns",
+    "poll_gap_ns",
+    "hiccup",
+];
 
 /// Columns that a file may lack.
-const OPTIONAL_COLUMNS: [&str; 2] = ["step", "emitted_ns"];
+const OPTIONAL_COLUMNS: [&str; 4] = ["step", "emitted_ns", "poll_gap_ns", "hiccup"];
 
 /// Why a file could not be read as a timeline.
 #[derive(Debug, thiserror::Error)]
@@ -68,30 +81,54 @@ pub fn write_header<W: Write>(out: &mut csv::Writer<W>) -> csv::Result<()> {
 pub fn write_events<W: Write>(out: &mut csv::Writer<W>, timeline: &Timeline) -> csv::Result<()> {
     let record = &timeline.run;
     let run = run_name(&record.point.name, &record.point.point, record.repeat);
-    let mut row = |request: usize, phase: Phase, kind: &str, step: Option<u32>, count: u32, times: [Option<u64>; 4]| {
+    let mut write = |kind: &str, row: Written| {
         let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
-        let [scheduled, submitted, emitted, received] = times.map(number);
-        let (request, step, count) = (request.to_string(), number(step.map(u64::from)), count.to_string());
-        let fields = [&run, &request, phase.as_str(), kind, &step, &count, &scheduled, &submitted, &emitted, &received];
-        out.write_record(fields)
+        let (request, count) = (row.request.to_string(), row.count.to_string());
+        let [step, poll_gap] = [row.step, row.poll_gap_ns].map(|value| number(value.map(u64::from)));
+        let [scheduled, submitted, emitted, received] = row.times_ns.map(number);
+        let phase = timeline.requests.get(row.request).map_or(Phase::Prime, RequestEvent::phase).as_str();
+        let hiccup = row.hiccup.map_or("", HiccupMark::as_str);
+        let times = [&scheduled, &submitted, &emitted, &received, &poll_gap].map(String::as_str);
+        let head = [&run, &request, phase, kind, &step, &count];
+        out.write_record(head.into_iter().chain(times).chain([hiccup]))
     };
     for (index, request) in timeline.requests.iter().enumerate() {
         if let Some(submitted_ns) = known(request.submitted_ns) {
-            let times = [Some(scheduled_ns(request)), Some(submitted_ns), None, None];
-            row(index, request.phase(), "submit", None, request.asked_prompt_tokens, times)?;
+            let times_ns = [Some(scheduled_ns(request)), Some(submitted_ns), None, None];
+            write("submit", Written::of(index, request.asked_prompt_tokens, times_ns))?;
         }
     }
+    let mut requests = vec![RequestTokens::default(); timeline.requests.len()];
+    let mut marks = HiccupMarks::of(timeline);
     for event in &timeline.tokens {
         let index = event.request as usize;
-        let phase = timeline.requests.get(index).map_or(Phase::Prime, RequestEvent::phase);
-        let times = [None, None, known(event.emitted_ns), Some(event.received_ns)];
-        row(index, phase, "token", event.step(), event.count, times)?;
+        let gap = requests.get_mut(index).and_then(|request| request.add(event));
+        let times_ns = [None, None, known(event.emitted_ns), Some(event.received_ns)];
+        let (step, poll_gap_ns, hiccup) = (event.step(), event.poll_gap_ns(), gap.and_then(|gap| marks.mark(&gap)));
+        write("token", Written { step, poll_gap_ns, hiccup, ..Written::of(index, event.count, times_ns) })?;
     }
     for (index, request) in timeline.requests.iter().enumerate().filter(|(_, request)| request.finished()) {
-        let times = [None, None, known(request.finish_emitted_ns), Some(request.finish_received_ns)];
-        row(index, request.phase(), "finish", None, request.output_tokens, times)?;
+        let times_ns = [None, None, known(request.finish_emitted_ns), Some(request.finish_received_ns)];
+        write("finish", Written::of(index, request.output_tokens, times_ns))?;
     }
     Ok(())
+}
+
+/// A row to be written: what is not that of its run, its request or its kind.
+struct Written {
+    request: usize,
+    count: u32,
+    /// Scheduled, submitted, emitted and received.
+    times_ns: [Option<u64>; 4],
+    step: Option<u32>,
+    poll_gap_ns: Option<u32>,
+    hiccup: Option<HiccupMark>,
+}
+
+impl Written {
+    fn of(request: usize, count: u32, times_ns: [Option<u64>; 4]) -> Written {
+        Written { request, count, times_ns, step: None, poll_gap_ns: None, hiccup: None }
+    }
 }
 
 /// Reads the timelines of a file, one for each of its runs, in the order in which they begin.
@@ -207,6 +244,16 @@ impl Row<'_> {
         }
     }
 
+    /// A mark says that a hiccup was there and not when, so that it has no place in a timeline: it is only checked.
+    fn check_hiccup(&self) -> Result<(), String> {
+        let text = self.text("hiccup");
+        let known = [HiccupMark::Recorder, HiccupMark::Engine, HiccupMark::Both].map(HiccupMark::as_str);
+        if text.is_empty() || known.contains(&text) {
+            return Ok(());
+        }
+        Err(format!("column `hiccup`: `{text}` is none of {}, nor empty", known.join(", ")))
+    }
+
     fn phase(&self) -> Result<Phase, String> {
         let text = self.text("phase");
         let known = [Phase::Prime, Phase::Warmup, Phase::Measure].into_iter().find(|phase| phase.as_str() == text);
@@ -235,14 +282,19 @@ impl ImportedRun {
                 request.scheduled_ns = row.time_ns("scheduled_ns")?;
                 request.submitted_ns = row.time_ns("submitted_ns")?;
             }
-            "token" => self.tokens.push(TokenEvent {
-                received_ns: row.time_ns("received_ns")?,
-                emitted_ns: row.optional("emitted_ns", i64::MAX as u64)?.unwrap_or(super::ABSENT),
-                request: index,
-                step: row.optional("step", u32::MAX.into())?.map_or(u32::MAX, |step| step as u32),
-                count: row.number("count")?,
-                poll_gap_ns: u32::MAX,
-            }),
+            "token" => {
+                row.check_hiccup()?;
+                let short =
+                    |column| row.optional(column, u32::MAX.into()).map(|value| value.map_or(u32::MAX, |n| n as u32));
+                self.tokens.push(TokenEvent {
+                    received_ns: row.time_ns("received_ns")?,
+                    emitted_ns: row.optional("emitted_ns", i64::MAX as u64)?.unwrap_or(super::ABSENT),
+                    request: index,
+                    step: short("step")?,
+                    count: row.number("count")?,
+                    poll_gap_ns: short("poll_gap_ns")?,
+                });
+            }
             "finish" if request.finished() => {
                 return Err(format!("request `{}` finished on an earlier line", row.text("request")));
             }

@@ -88,7 +88,7 @@ pub struct StepEvent {
     pub preemptions: u32,
     /// Token events that the tap pushed in this step.
     pub token_events: u32,
-    /// Time that tap and push together took inside the engine.
+    /// Time that tap and push together took inside the engine; `u32::MAX` if the tap was not reached.
     pub tap_push_ns: u32,
     /// Times that the kernel took the engine's thread off its core in this step.
     pub involuntary_switches: u32,

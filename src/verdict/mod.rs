@@ -3,13 +3,15 @@
 mod events;
 mod objective;
 mod requests;
+mod stamps;
 mod steps;
 
 pub use objective::{Objective, objectives};
+pub use stamps::STAMP_TOLERANCE_NS;
 
 use serde::Serialize;
 
-use crate::metrics::{Metric, RunMetrics, Statistic};
+use crate::metrics::{Metric, RequestTokens, RunMetrics, Statistic};
 use crate::statistics::fewest_samples;
 use crate::timeline::csv::IMPORTED_ENGINE;
 use crate::timeline::{Counters, Outcome, Phase, RunRecord, Timeline};
@@ -72,6 +74,7 @@ impl Verdict {
             Outcome::Failed(cause) => (Status::Failed, vec![cause.clone()]),
             Outcome::Completed => {
                 warnings.extend(uncached_prefix(&timeline.run));
+                warnings.extend(hiccups_without_room(timeline, metrics));
                 let reasons = reasons_against(timeline, metrics);
                 (if reasons.is_empty() { Status::Valid } else { Status::Invalid }, reasons)
             }
@@ -108,12 +111,14 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
     } else if measured != run.point.num_prompts as usize {
         reasons.push(format!("{} requests were to be measured, and {measured} were staged", run.point.num_prompts));
     }
-    reasons.extend(requests::reasons(timeline));
+    let tokens = RequestTokens::of(timeline);
+    reasons.extend(requests::reasons(timeline, &tokens));
     reasons.extend(events::reasons(timeline));
     reasons.extend(counted(&run.counters));
     if !(timeline.steps.is_empty() && run.engine == IMPORTED_ENGINE) {
         reasons.extend(steps::reasons(timeline));
     }
+    reasons.extend(stamps::reasons(timeline, &tokens));
     reasons.extend(issue_delay(metrics));
     reasons.extend(clock_step(run));
     if run.cache_reset == Some(false) {
@@ -175,6 +180,16 @@ fn uncached_prefix(run: &RunRecord) -> Option<String> {
         format!(
             "prefix caching is off: the {} shared prompt tokens are computed for each request",
             run.point.prefix_len
+        )
+    })
+}
+
+fn hiccups_without_room(timeline: &Timeline, metrics: &RunMetrics) -> Option<String> {
+    let (count, kept) = (timeline.run.recorder_hiccups?, timeline.hiccups.len() as u64);
+    (count > kept && metrics.totals.recorder_hiccups.is_none()).then(|| {
+        format!(
+            "the recorder's core had {count} hiccups, and there was room for {kept}: of the later ones nothing is known; \
+             give the recorder a core of its own"
         )
     })
 }

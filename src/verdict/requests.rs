@@ -23,12 +23,11 @@ struct Findings {
 }
 
 /// Every reason that the measured requests give against their run.
-pub(super) fn reasons(timeline: &Timeline) -> Vec<String> {
-    let tokens = RequestTokens::of(timeline);
+pub(super) fn reasons(timeline: &Timeline, tokens: &[RequestTokens]) -> Vec<String> {
     let caching = timeline.run.engine_facts.as_ref().map(|facts| (facts.prefix_caching, facts.prefix_block_size));
     let mut findings = Findings::default();
     let mut measured = 0;
-    for (index, (request, tokens)) in timeline.requests.iter().zip(&tokens).enumerate() {
+    for (index, (request, tokens)) in timeline.requests.iter().zip(tokens).enumerate() {
         if request.phase() != Phase::Measure {
             continue;
         }

@@ -10,7 +10,8 @@ use bench::verdict::Status;
 
 use super::sketch::typical_run;
 
-const HEADER: &str = "run,request,phase,kind,step,count,scheduled_ns,submitted_ns,emitted_ns,received_ns\n";
+const HEADER: &str =
+    "run,request,phase,kind,step,count,scheduled_ns,submitted_ns,emitted_ns,received_ns,poll_gap_ns,hiccup\n";
 
 fn exported(timelines: &[Timeline]) -> String {
     let mut out = csv::Writer::from_writer(Vec::new());
@@ -44,6 +45,7 @@ fn what_was_written_gives_the_same_metrics() {
             assert_eq!(metric.value(&after_metrics), expected, "{}", metric.name());
         }
         assert_eq!(before_metrics.transport_ns, after_metrics.transport_ns);
+        assert_eq!(before_metrics.poll_gap_ns, after_metrics.poll_gap_ns);
         assert_eq!(RunEntry::of(after, Ruler::UNKNOWN).status, Status::Valid);
     }
     assert_eq!((read[0].run.point.name.as_str(), read[0].run.repeat), ("sketch", 0));
@@ -56,9 +58,9 @@ fn the_first_rows_are_as_described() {
     let text = exported(&[typical_run("a", 2, 1)]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], HEADER.trim_end());
-    assert_eq!(lines[1], "sketch|a|2,0,prime,submit,,32,1000000,1000050,,");
-    assert_eq!(lines[3], "sketch|a|2,0,prime,token,0,1,,,1999900,2000000");
-    assert_eq!(lines.last(), Some(&"sketch|a|2,1,measure,finish,,4,,,15013900,15014000"));
+    assert_eq!(lines[1], "sketch|a|2,0,prime,submit,,32,1000000,1000050,,,,");
+    assert_eq!(lines[3], "sketch|a|2,0,prime,token,0,1,,,1999900,2000000,50,");
+    assert_eq!(lines.last(), Some(&"sketch|a|2,1,measure,finish,,4,,,15013900,15014000,,"));
 }
 
 #[test]
@@ -74,6 +76,7 @@ fn columns_in_another_order_and_without_the_optional_ones() {
     assert_eq!((entry.identity.name.as_str(), entry.identity.point.as_str()), ("mine", "mine"));
     assert_eq!(entry.values.get(Metric::named("avg_ttft_s").unwrap()), Some(4e-6));
     assert_eq!((entry.transport_ns, entry.steps, entry.identity.device), (None, None, None));
+    assert_eq!(entry.poll_gap_ns, None);
     assert_eq!(known(read[0].tokens[0].emitted_ns), None);
 }
 
@@ -95,27 +98,32 @@ fn a_dropped_event_and_a_changed_length_are_found() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_line_and_column() {
-    let submit = "m,1,measure,submit,,10,1000,1500,,\n";
+    let submit = "m,1,measure,submit,,10,1000,1500,,,,\n";
     refused("", "events.csv:1: there is no event in this file");
     refused(
-        &format!("{submit}m,1,measure,token,,x,,,1,2\n"),
+        &format!("{submit}m,1,measure,token,,x,,,1,2,,\n"),
         "events.csv:3: column `count`: `x` is not a whole number",
     );
-    refused("m,1,measure,token,,1,,,1,-2\n", "events.csv:2: column `received_ns`: `-2`");
-    refused("m,1,measure,token,,1,,,1,18446744073709551615\n", "column `received_ns`");
-    refused("m,1,measure,token,4294967295,1,,,1,1\n", "column `step`");
-    refused("m,1,measure,token,,1,,,1,\n", "column `received_ns` is empty, and a token row needs it");
-    refused("m,1,measure,submit,,10,,1500,,\n", "column `scheduled_ns` is empty, and a submit row needs it");
-    refused("m,1,later,submit,,10,1,1,,\n", "column `phase`: `later` is none of prime, warmup, measure");
-    refused("m,1,measure,stop,,10,1,1,,\n", "column `kind`: `stop` is none of submit, token, finish");
-    refused("m,,measure,submit,,10,1,1,,\n", "column `request` is empty");
+    refused("m,1,measure,token,,1,,,1,-2,,\n", "events.csv:2: column `received_ns`: `-2`");
+    refused("m,1,measure,token,,1,,,1,18446744073709551615,,\n", "column `received_ns`");
+    refused("m,1,measure,token,4294967295,1,,,1,1,,\n", "column `step`");
+    refused("m,1,measure,token,,1,,,1,,,\n", "column `received_ns` is empty, and a token row needs it");
+    refused("m,1,measure,submit,,10,,1500,,,,\n", "column `scheduled_ns` is empty, and a submit row needs it");
+    refused("m,1,later,submit,,10,1,1,,,,\n", "column `phase`: `later` is none of prime, warmup, measure");
+    refused("m,1,measure,stop,,10,1,1,,,,\n", "column `kind`: `stop` is none of submit, token, finish");
+    refused("m,,measure,submit,,10,1,1,,,,\n", "column `request` is empty");
     refused(&submit.repeat(2), "events.csv:3: request `1` was submitted on an earlier line");
     refused(
-        &format!("{submit}m,1,warmup,token,,1,,,1,2\n"),
+        &format!("{submit}m,1,warmup,token,,1,,,1,2,,\n"),
         "request `1` is warmup here and measure on an earlier line",
     );
-    refused("m,1,measure,submit\n", "events.csv:2: 4 fields where the header has 10 columns");
-    let finish = "m,1,measure,finish,,1,,,1,2\n";
+    refused("m,1,measure,submit\n", "events.csv:2: 4 fields where the header has 12 columns");
+    refused("m,1,measure,token,,1,,,1,2,4294967295,\n", "column `poll_gap_ns`: `4294967295` is not a whole number");
+    refused(
+        "m,1,measure,token,,1,,,1,2,,both?\n",
+        "column `hiccup`: `both?` is none of recorder, engine, both, nor empty",
+    );
+    let finish = "m,1,measure,finish,,1,,,1,2,,\n";
     refused(&finish.repeat(2), "events.csv:3: request `1` finished on an earlier line");
     let message = imported("run,request\n").unwrap_err().to_string();
     assert!(message.contains("events.csv:1: no column `phase`"), "{message}");

@@ -2,8 +2,11 @@
 
 mod csv_file;
 mod files;
+mod hiccups;
 mod metrics;
+mod schema;
 mod sketch;
+mod stamps;
 mod store;
 mod table;
 mod verdict;

@@ -39,7 +39,7 @@ fn one_request_of_one_token() {
             ("input_tokens_per_s", 10.0 / 3.5e-6),
             ("total_tokens_per_s", 11.0 / 3.5e-6),
             ("avg_queue_s", 30e-9),
-            ("avg_prefill_s", (5_000.0 - 1_540.0) * 1e-9),
+            ("avg_prefill_s", (4_920.0 - 1_540.0) * 1e-9),
             ("avg_decode_s", 0.0),
             ("avg_step_s", 550e-9),
         ],

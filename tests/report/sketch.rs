@@ -11,6 +11,8 @@ use bench::timeline::{
 
 /// What every sketched event took from the tap to the recorder.
 pub const TRANSPORT_NS: u64 = 100;
+/// How long after the tap the engine stamped the tokens of every sketched step.
+pub const STAMPED_NS: u64 = 20;
 
 /// A request: when it was wanted and submitted, and when which number of tokens was received.
 #[derive(Clone)]
@@ -74,7 +76,8 @@ fn steps(tokens: &mut [TokenEvent]) -> Vec<StepEvent> {
             prefill_tokens: 0,
             decode_requests: group.len() as u32,
             decode_tokens: group.len() as u32,
-            running: group.len() as u32,
+            // A sketch leaves time between its steps: with requests running that would be a hiccup.
+            running: 0,
             waiting: 0,
             kv_cache_usage_ppm: 1_000,
             preemptions: 0,
@@ -96,8 +99,8 @@ fn request_event(request: &Request) -> RequestEvent {
         event.finish_received_ns = *last;
         event.engine_queued_ns = request.submitted_ns + 10;
         event.engine_scheduled_ns = request.submitted_ns + 40;
-        event.engine_first_token_ns = *first;
-        event.engine_last_token_ns = *last;
+        event.engine_first_token_ns = first - TRANSPORT_NS + STAMPED_NS;
+        event.engine_last_token_ns = last - TRANSPORT_NS + STAMPED_NS;
         event.prompt_tokens = request.prompt;
         event.output_tokens = tokens;
         event.cached_tokens = request.prefix.min(request.prompt.saturating_sub(1)) / 16 * 16;
@@ -166,7 +169,7 @@ pub fn engine_key() -> EngineKey {
 
 fn facts() -> EngineFacts {
     EngineFacts {
-        vllm_version: Some("0.32.0".to_owned()),
+        vllm_version: None,
         prefix_block_size: Some(16),
         max_model_len: 4096,
         vocab_size: 1000,

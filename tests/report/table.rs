@@ -1,8 +1,9 @@
 //! The table that a person reads, and its other formats.
 
 use bench::report::{Report, Results, TableFormat, table};
+use bench::timeline::Hiccup;
 
-use super::sketch::{session, typical_run};
+use super::sketch::{Request, run_record, session, timeline, typical_run};
 
 fn report() -> Report {
     let folder = tempfile::tempdir().unwrap();
@@ -80,4 +81,35 @@ fn a_report_without_runs_can_be_shown() {
     let empty = Report::empty(None);
     assert!(table(&empty, TableFormat::Table, false).starts_with("no run has ended yet"));
     assert_eq!(table(&empty, TableFormat::Csv, false).lines().count(), 1);
+}
+
+#[test]
+fn a_footnote_says_how_many_itls_have_a_hiccup_in_them() {
+    // Of point `a` 300 ITLs, from 1 to 300 us, so that three are above the p99; of `b` only 3, and no p99 is shown.
+    let run_of = |label: &str, gaps: u64| {
+        let mut events = vec![(10_000_000, 1)];
+        for us in 1..=gaps {
+            events.push((events[events.len() - 1].0 + us * 1_000, 1));
+        }
+        let mut run = timeline(&[Request::new(9_000_000, 9_000_000, 32, &events)]);
+        let num_prompts = run.run.point.num_prompts;
+        run.run = run_record(label, 0);
+        run.run.point.num_prompts = num_prompts;
+        (run, events)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a", "b"])).unwrap();
+    let (mut a, events) = run_of("a", 300);
+    // In the first ITL, the third, the 299th and the last.
+    a.hiccups = [1, 3, 299, 300].map(|at| Hiccup { began_ns: events[at].0 - 900, ended_ns: events[at].0 }).to_vec();
+    a.run.recorder_hiccups = Some(4);
+    results.add(&a).unwrap();
+    let (mut b, _) = run_of("b", 3);
+    b.steps[2].involuntary_switches = 1;
+    b.run.order = 1;
+    results.add(&b).unwrap();
+    let text = table(&results.finish().unwrap(), TableFormat::Table, false);
+    let expected = "hiccups: 5 of 303 ITLs (1.65 %) have one in them, and 2 of the 3 above the p99 (66.7 %)";
+    assert!(text.lines().any(|line| line == expected), "{text}");
+    assert!(!table(&report(), TableFormat::Table, false).contains("hiccups"));
 }

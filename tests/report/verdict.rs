@@ -90,6 +90,7 @@ fn stamps_and_order() {
         run.requests[1].submitted_ns = run.tokens[1].received_ns;
         // Emitted before, received after; the delay of the issue stays within its limit.
         run.requests[1].scheduled_ns = run.requests[1].submitted_ns;
+        run.requests[1].engine_queued_ns = ABSENT;
     });
     has_reason("out of order within their request", |run| {
         let (a, b) = (run.tokens[3].received_ns, run.tokens[1].received_ns);
@@ -199,7 +200,11 @@ fn machine_state() {
 #[test]
 fn issue_delay() {
     let late = |delay_ns: u64| {
-        move |run: &mut Timeline| run.requests[1].submitted_ns = run.requests[1].scheduled_ns + delay_ns
+        move |run: &mut Timeline| {
+            run.requests[1].submitted_ns = run.requests[1].scheduled_ns + delay_ns;
+            run.requests[1].engine_queued_ns = run.requests[1].submitted_ns;
+            run.requests[1].engine_scheduled_ns = run.requests[1].submitted_ns;
+        }
     };
     assert!(reasons(late(1_000_000)).is_empty());
     only_reason("the p99 of the issue delay is 1.000 ms, and its limit 1.000 ms", late(1_000_001));

@@ -1,0 +1,88 @@
+//! The schema against the report: neither has a field that the other does not know.
+
+use std::collections::BTreeSet;
+
+use bench::report::{REPORT_SCHEMA, Results, TableFormat, table};
+use bench::timeline::Hiccup;
+use serde_json::{Map, Value};
+
+use super::sketch::{session, typical_run};
+
+/// Where the schema leaves open what stands there: what the host and the engine say, and what was asked.
+const OPEN: [&str; 3] = [".environment", ".plan", ".runs.engine_facts.other"];
+
+/// Compares a report with its schema.
+struct Walk<'a> {
+    definitions: &'a Map<String, Value>,
+    /// Definitions that some part of the report was held against.
+    seen: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn compare(&mut self, schema: &Value, value: &Value, path: &str) {
+        if let Some(name) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/")) {
+            self.seen.insert(name.to_owned());
+            let definition = &self.definitions[name];
+            return self.compare(definition, value, path);
+        }
+        if let Some(choices) = schema["oneOf"].as_array().filter(|_| !value.is_null()) {
+            let other = choices.iter().find(|choice| choice["type"] != "null").expect("a choice that is not null");
+            return self.compare(other, value, path);
+        }
+        match value {
+            _ if OPEN.contains(&path) => (),
+            Value::Array(items) => items.iter().for_each(|item| self.compare(&schema["items"], item, path)),
+            Value::Object(fields) => self.compare_fields(schema, fields, path),
+            _ => (),
+        }
+    }
+
+    fn compare_fields(&mut self, schema: &Value, fields: &Map<String, Value>, path: &str) {
+        // A map from names, which are data, to values of one kind.
+        if schema["properties"].is_null() && schema["additionalProperties"].is_object() {
+            return fields.values().for_each(|value| self.compare(&schema["additionalProperties"], value, path));
+        }
+        let names = |fields: Option<&Map<String, Value>>| -> BTreeSet<String> {
+            fields.into_iter().flat_map(|fields| fields.keys().cloned()).collect()
+        };
+        let (described, there) = (names(schema["properties"].as_object()), names(Some(fields)));
+        let required: BTreeSet<String> = schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|name| Some(name.as_str()?.to_owned()))
+            .collect();
+        if described != there {
+            let differ: Vec<&String> = described.symmetric_difference(&there).collect();
+            self.problems.push(format!("{path}: only the report or only the schema has {differ:?}"));
+        }
+        if described != required || schema["additionalProperties"] != false {
+            self.problems.push(format!("{path}: the schema does not require what it describes, and nothing else"));
+        }
+        for (name, value) in fields {
+            self.compare(&schema["properties"][name], value, &format!("{path}.{name}"));
+        }
+    }
+}
+
+#[test]
+fn every_field_of_the_report_is_in_the_schema_and_none_besides() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    for repeat in 0..2 {
+        let mut run = typical_run("a", repeat, 8);
+        run.run.point.slo.insert("avg_ttft_s".to_owned(), 0.001);
+        run.hiccups = vec![Hiccup { began_ns: 12_500_000, ended_ns: 12_600_000 }];
+        run.run.recorder_hiccups = Some(1);
+        results.add(&run).unwrap();
+    }
+    let report = serde_json::from_str(&table(&results.finish().unwrap(), TableFormat::Json, false)).unwrap();
+    let schema: Value = serde_json::from_str(REPORT_SCHEMA).unwrap();
+    let definitions = schema["$defs"].as_object().unwrap();
+    let mut walk = Walk { definitions, seen: BTreeSet::new(), problems: Vec::new() };
+    walk.compare(&schema, &report, "");
+    assert!(walk.problems.is_empty(), "{:#?}", walk.problems);
+    let never: Vec<&String> = definitions.keys().filter(|name| !walk.seen.contains(*name)).collect();
+    assert!(never.is_empty(), "parts of the schema that nothing was held against: {never:?}");
+}
