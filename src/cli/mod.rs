@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::device::DeviceClass;
+use crate::device::{DeviceClass, WaitStrategy};
 use crate::report::TableFormat;
 pub use error::{CliError, Exit};
 
@@ -65,6 +65,9 @@ struct EngineArgs {
     /// Seed of the plan, instead of the configuration's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    wait: Option<WaitStrategy>,
     /// Print the plan and the estimated time, and measure nothing
     #[arg(long)]
     dry_run: bool,

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Ended, Engine, RunRequests, SessionError, Sidecar, Window};
-use crate::device::{Placement, pin_current_thread};
+use crate::device::Placement;
 use crate::load::ClosedLoop;
 use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
@@ -73,7 +73,7 @@ pub async fn execute(
         stepped: point.drive == Drive::Stepped,
         async_scheduling: engine.facts().async_scheduling,
     };
-    let thread = RecorderThread::start(window, tape, options, phases(&requests, point.load), placement.recorder_core);
+    let thread = RecorderThread::start(window, tape, options, phases(&requests, point.load), placement);
     let watched = watch(thread, sidecar, engine, observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;
@@ -143,7 +143,7 @@ impl RecorderThread {
         tape: Tape,
         options: RecorderOptions,
         mut phases: Vec<PhasePlan>,
-        core: Option<usize>,
+        placement: &Placement,
     ) -> RecorderThread {
         let (send, done) = oneshot::channel();
         let live = Arc::new(Live::default());
@@ -151,11 +151,12 @@ impl RecorderThread {
         let mut recorder =
             Recorder::new(window.events, window.requests, tape, options, Arc::clone(&live), Arc::clone(&stop));
         let (tell_pinning, pinning) = std::sync::mpsc::channel();
+        let placement = placement.clone();
         std::thread::spawn(move || {
-            let failed = core.and_then(|core| pin_current_thread(&[core]).err().map(|err| (core, err)));
+            // A priority that is not permitted was found out before, and stands in the session's record.
+            let seat = placement.seat_recorder();
             // The other side waits for this word, so that pinning is over before anything is measured.
-            let _ = tell_pinning
-                .send(failed.map(|(core, err)| format!("the recorder could not be pinned to core {core}: {err}")));
+            let _ = tell_pinning.send(seat.not_pinned);
             let result = recorder.run(&mut phases);
             let _ = send.send((recorder, result)); // nobody listens only if the session itself is gone
         });
