@@ -135,6 +135,7 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
     try:
         if message.get("cores"):
             os.sched_setaffinity(0, message["cores"])
+        _renice(message.get("nice"))
         os.environ.update(message.get("env", {}))
         started = time.monotonic()
         events = EventRing(library, event_fd, event_wake[0] if event_wake else -1)
@@ -142,6 +143,7 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
         driver = _load(message, control, events, requests, progress)
         facts, warnings = driver.describe()
         facts["other"]["event_ring"] = events.describe()
+        facts["other"]["nice"] = os.getpriority(os.PRIO_PROCESS, 0)
         ready = {"event": "ready", "facts": facts, "warnings": warnings, "load_s": time.monotonic() - started}
         control.send(ready)
         progress.stage = "run"
@@ -153,6 +155,16 @@ def run_engine_process(message: Message, fds: list[int], library: ModuleType) ->
         control.send(failed)
         return 1
     return 0
+
+
+def _renice(nice: int | None) -> None:
+    """Raises the calling thread, and with it all that it starts from now on.
+
+    What is not permitted is left: the harness has tried the same and says so, and `nice` of the facts is what it is.
+    """
+    if nice is not None:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 class Progress:

@@ -81,11 +81,12 @@ fn send(producer: &mut Producer, pace: Pace) {
 }
 
 fn receive(consumer: &mut Consumer, pace: Pace, strategy: WaitStrategy) -> Result<(Vec<i64>, f64), RingError> {
+    let looks = if strategy == WaitStrategy::Sleep { 1 } else { LOOKS };
     let mut samples_ns = Vec::with_capacity(pace.count);
     let (began_ns, cpu_before_ns) = (clock_ns(), thread_cpu_ns());
     let give_up_ns = began_ns + GIVE_UP_NS + 10 * pace.count as u64 * pace.gap_ns;
     while samples_ns.len() < pace.count && clock_ns() < give_up_ns {
-        match consumer.pop(strategy.looks(LOOKS))? {
+        match consumer.pop(looks)? {
             Some(batch) => {
                 let received_ns = batch.received_ns;
                 let emitted = batch.records.iter().map(|record| record.view::<EndedRecord>().emitted_ns);

@@ -21,8 +21,8 @@ use crate::recorder::LiveTotals;
 use crate::report::{Report, Results};
 use crate::ring::clock_ns;
 use crate::session::{
-    EngineSpec, Interrupts, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError, SweepObserver,
-    TRUTH_HEADER,
+    EngineSpec, Interrupts, Privileges, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError,
+    SweepObserver, TRUTH_HEADER,
 };
 use crate::timeline::{Instrument, Outcome, SESSION_SCHEMA_VERSION, SessionRecord, Timeline};
 
@@ -55,7 +55,8 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
         None => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
     };
-    let job = Job::prepare(plan, script, args.stall_limit, facts, python, &cache, out, history, history_file)?;
+    let waiting = (args.wait, args.stall_limit);
+    let job = Job::prepare(plan, script, waiting, facts, python, &cache, out, history, history_file)?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -123,7 +124,7 @@ impl Job {
     fn prepare(
         plan: Plan,
         script: Option<Arc<Script>>,
-        stall_limit_s: u32,
+        (wait, stall_limit_s): (Option<WaitStrategy>, u32),
         facts: HostFacts,
         python: Interpreter,
         cache: &Path,
@@ -134,7 +135,7 @@ impl Job {
         let assets = assets::lay_out(cache)?;
         let io = |what: &str| SessionError::io(what.to_owned());
         let topology = Topology::of_this_machine().map_err(|err| io("asking for the usable cores")(err.into()))?;
-        let placement = Placement::choose(&topology);
+        let placement = Placement::choose(&topology).with_wait(wait);
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
             None => plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, cache)).collect::<Result<_, _>>()?,
@@ -188,13 +189,12 @@ impl Job {
             started = Sidecar::start(&self.options) => started?,
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
         };
-        let results = Results::create(&self.out, &self.session_record(&sidecar, error_budget))?;
+        let results = Results::create(&self.out, &self.session_record(&sidecar, error_budget)?)?;
         let mut observer = Observer {
             screen,
             interrupts,
             results,
-            host_warnings: self.facts.warnings(),
-            recorder_shares_its_core: self.options.placement.recorder_core.is_none(),
+            host_warnings: [self.facts.warnings(), self.options.placement.warnings()].concat(),
             cores: self.facts.usable_cores,
             stolen: StolenTime::read(),
             began_ns: clock_ns(),
@@ -216,14 +216,15 @@ impl Job {
         Ok((report, ended))
     }
 
-    fn session_record(&self, sidecar: &Sidecar, error_budget: Option<ErrorBudget>) -> SessionRecord {
+    fn session_record(
+        &self,
+        sidecar: &Sidecar,
+        error_budget: Option<ErrorBudget>,
+    ) -> Result<SessionRecord, SessionError> {
         let placement = &self.options.placement;
-        let strategy = match placement.wait_strategy {
-            WaitStrategy::Spin => "spin on a core of its own",
-            WaitStrategy::SpinThenSleep => "spin, then sleep on an eventfd: no core of its own",
-        };
+        let privileges = Privileges::try_out(placement)?;
         let core = |core: usize| core as u32;
-        SessionRecord {
+        Ok(SessionRecord {
             schema_version: SESSION_SCHEMA_VERSION,
             bench_version: env!("CARGO_PKG_VERSION").to_owned(),
             plan: self.plan.clone(),
@@ -237,13 +238,15 @@ impl Job {
             }),
             instrument: Instrument {
                 clock: crate::clock::measure(),
-                wait_strategy: strategy.to_owned(),
+                wait_strategy: placement.waiting_in_words(),
                 recorder_core: placement.recorder_core.map(core),
+                recorder_priority: privileges.recorder_priority,
                 engine_cores: placement.engine_cores.iter().copied().map(core).collect(),
+                not_permitted: privileges.not_permitted,
                 error_budget,
             },
             started_at: jiff::Timestamp::now().to_string(),
-        }
+        })
     }
 
     /// Keeps the measured times for the next estimate. A history that cannot be written costs the estimate, no more.
@@ -369,7 +372,6 @@ struct Observer<'a> {
     interrupts: UserInterrupts,
     results: Results,
     host_warnings: Vec<String>,
-    recorder_shares_its_core: bool,
     cores: usize,
     stolen: StolenTime,
     began_ns: u64,
@@ -409,8 +411,7 @@ impl SweepObserver for Observer<'_> {
         let run_s = clock_ns().saturating_sub(self.began_ns) as f64 / 1e9;
         if timeline.run.outcome == Outcome::Completed {
             let stolen = StolenTime::read().warning_since(self.stolen, run_s, self.cores);
-            let shared = self.recorder_shares_its_core.then(|| "the recorder has no core of its own".to_owned());
-            timeline.run.warnings.extend(self.host_warnings.iter().cloned().chain(stolen).chain(shared));
+            timeline.run.warnings.extend(self.host_warnings.iter().cloned().chain(stolen));
         }
         let entry = self.results.add(&timeline)?;
         if entry.status == crate::verdict::Status::Valid {

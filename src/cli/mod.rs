@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::device::DeviceClass;
+use crate::device::{DeviceClass, WaitStrategy};
 use crate::report::TableFormat;
 pub use error::{CliError, Exit};
 
@@ -71,6 +71,9 @@ struct EngineArgs {
     /// How long an engine with work may give no sign before its run is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     stall_limit: u32,
+    /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    wait: Option<WaitStrategy>,
     /// Print the plan and the estimated time, and measure nothing
     #[arg(long)]
     dry_run: bool,

@@ -1,39 +1,48 @@
-//! Which core does what: the engine's cores, and one for the recorder where there is one to spare.
+//! Which thread runs where, how urgently, and how the recorder waits: the engine's cores, and one for the recorder where
+//! there is one to spare.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::{fs, io};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// How the recorder waits for events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitStrategy {
-    /// It looks all the time, on a core of its own.
+    /// Looks all the time; meant for a core of its own.
     Spin,
-    /// It looks for a while, then sleeps on an eventfd, since it shares its core.
+    /// Looks for about 100 us, then sleeps until something comes; meant for a core that it shares.
     SpinThenSleep,
+    /// Looks once, then sleeps until something comes; takes the least from others, and sees everything a wake-up later.
+    Sleep,
 }
 
 impl WaitStrategy {
     /// All of them.
-    pub const ALL: [WaitStrategy; 2] = [WaitStrategy::Spin, WaitStrategy::SpinThenSleep];
+    pub const ALL: [WaitStrategy; 3] = [WaitStrategy::Spin, WaitStrategy::SpinThenSleep, WaitStrategy::Sleep];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             WaitStrategy::Spin => "spin",
             WaitStrategy::SpinThenSleep => "spin-then-sleep",
+            WaitStrategy::Sleep => "sleep",
         }
     }
 
-    /// Looks at the ring before it is asked whether to go on, of the `most` that a spinning one takes.
-    pub fn looks(self, most: u32) -> u32 {
-        most
+    /// Whether it sleeps on an eventfd, so that the other side must wake it.
+    pub fn sleeps(self) -> bool {
+        self != WaitStrategy::Spin
     }
 }
+
+/// Nice value of the recorder: nothing but the kernel's own real-time threads comes before it.
+const RECORDER_NICE: i32 = -20;
+/// Nice value of the engine: before everything on its cores that is no part of the measurement.
+const ENGINE_NICE: i32 = -10;
 
 /// Where the threads of a measurement run. Cores are the kernel's numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +53,7 @@ pub struct Placement {
     pub recorder_core: Option<usize>,
     /// Everything else of the harness, which sleeps during a run but for a few redraws a second.
     pub harness_cores: Vec<usize>,
-    /// How the recorder waits, which follows from the cores there are.
+    /// How the recorder waits, which follows from the cores there are unless somebody asks for another.
     pub wait_strategy: WaitStrategy,
 }
 
@@ -124,6 +133,56 @@ impl Placement {
         }
     }
 
+    /// The same, with the wait strategy that was asked for, if one was.
+    pub fn with_wait(self, asked: Option<WaitStrategy>) -> Placement {
+        Placement { wait_strategy: asked.unwrap_or(self.wait_strategy), ..self }
+    }
+
+    /// How and where the recorder waits, for people.
+    pub fn waiting_in_words(&self) -> String {
+        let how = match self.wait_strategy {
+            WaitStrategy::Spin => "spin",
+            WaitStrategy::SpinThenSleep => "spin, then sleep on an eventfd",
+            WaitStrategy::Sleep => "sleep on an eventfd",
+        };
+        format!("{how}, on a core {}", if self.recorder_core.is_some() { "of its own" } else { "that it shares" })
+    }
+
+    /// What about this placement makes every run less trustworthy.
+    pub fn warnings(&self) -> Vec<String> {
+        let shared = self.recorder_core.is_none().then(|| "the recorder has no core of its own".to_owned());
+        let takes = "the recorder spins on a core that it shares: it takes time from the engine";
+        shared.into_iter().chain(self.spins_on_a_shared_core().then(|| takes.to_owned())).collect()
+    }
+
+    fn spins_on_a_shared_core(&self) -> bool {
+        self.recorder_core.is_none() && self.wait_strategy == WaitStrategy::Spin
+    }
+
+    /// The nice values of recorder and engine. `None` where the recorder spins on a core that it shares: whichever came
+    /// first there would starve the other.
+    fn nice_values(&self) -> Option<(i32, i32)> {
+        (!self.spins_on_a_shared_core()).then_some((RECORDER_NICE, ENGINE_NICE))
+    }
+
+    /// The nice value that the engine process is to take, if it may; `None` leaves it as it is.
+    pub fn engine_nice(&self) -> Option<i32> {
+        self.nice_values().map(|(_, engine)| engine)
+    }
+
+    /// Makes the calling thread the recorder's: binds it to its core and raises its priority, as far as is permitted.
+    pub fn seat_recorder(&self) -> RecorderSeat {
+        let pinned =
+            self.recorder_core.map(|core| pin_current_thread(&[core]).map_err(|err| not_pinned(core, &err.into())));
+        let raised =
+            self.nice_values().map(|(nice, _)| renice_current_thread(nice).map_err(|err| not_raised(nice, &err)));
+        RecorderSeat {
+            nice: raised.as_ref().and_then(|raised| raised.as_ref().ok()).copied(),
+            not_pinned: pinned.and_then(Result::err),
+            not_raised: raised.and_then(Result::err),
+        }
+    }
+
     /// OpenMP's settings for an engine on these cores. Spinning OpenMP threads cost a shared machine a factor of
     /// eight, so they wait passively, and there are no more of them than cores.
     pub fn openmp_environment(&self) -> Vec<(&'static str, String)> {
@@ -145,6 +204,34 @@ pub fn pin_current_thread(cores: &[usize]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &mask)
 }
 
+/// Gives the calling thread this nice value, which threads that it starts afterwards inherit. Returns the one in force.
+fn renice_current_thread(nice: i32) -> io::Result<i32> {
+    // Linux keeps a nice value for each thread; no process id means the calling one.
+    rustix::process::setpriority_process(None, nice)?;
+    Ok(rustix::process::getpriority_process(None)?)
+}
+
+/// What became of a thread that was made the recorder's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecorderSeat {
+    /// Its nice value if it was raised.
+    pub nice: Option<i32>,
+    /// Why it is not bound to its core, if it should be.
+    pub not_pinned: Option<String>,
+    /// Why its priority was not raised, if it should be.
+    pub not_raised: Option<String>,
+}
+
+fn not_pinned(core: usize, err: &io::Error) -> String {
+    format!("pinning: the recorder could not be bound to core {core}: {err}")
+}
+
+fn not_raised(nice: i32, err: &io::Error) -> String {
+    format!(
+        "priority: the recorder could not be raised to nice {nice}: {err} (it takes CAP_SYS_NICE, or a larger RLIMIT_NICE)"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +245,49 @@ mod tests {
         let placement = Placement::choose(&topology(&[&[0]]));
         assert_eq!(placement.recorder_core, None);
         assert_eq!(placement.wait_strategy, WaitStrategy::SpinThenSleep);
+    }
+
+    #[test]
+    fn a_strategy_that_is_asked_for_replaces_the_one_that_follows_from_the_cores() {
+        for (cores, own) in [(&[&[0_usize][..]][..], WaitStrategy::SpinThenSleep), (&[&[0], &[1]], WaitStrategy::Spin)]
+        {
+            let placement = Placement::choose(&topology(cores));
+            assert_eq!(placement.clone().with_wait(None).wait_strategy, own);
+            for asked in [WaitStrategy::Spin, WaitStrategy::SpinThenSleep, WaitStrategy::Sleep] {
+                assert_eq!(placement.clone().with_wait(Some(asked)).wait_strategy, asked);
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_recorder_that_spins_on_a_shared_core_is_warned_of_and_not_raised() {
+        for (cores, is_shared) in [(&[&[0_usize][..]][..], true), (&[&[0], &[1]], false)] {
+            for asked in [WaitStrategy::Spin, WaitStrategy::SpinThenSleep, WaitStrategy::Sleep] {
+                let placement = Placement::choose(&topology(cores)).with_wait(Some(asked));
+                let takes_time = is_shared && asked == WaitStrategy::Spin;
+                assert_eq!(placement.engine_nice(), (!takes_time).then_some(-10));
+                assert_eq!(placement.warnings().len(), usize::from(is_shared) + usize::from(takes_time));
+                let place = if is_shared { "on a core that it shares" } else { "on a core of its own" };
+                assert!(placement.waiting_in_words().ends_with(place));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_refused_and_why() {
+        let refused = io::Error::from(nix::Error::EPERM);
+        assert_eq!(
+            not_pinned(3, &refused),
+            "pinning: the recorder could not be bound to core 3: Operation not permitted (os error 1)"
+        );
+        let said = not_raised(-20, &refused);
+        assert!(
+            said.starts_with("priority: the recorder could not be raised to nice -20: Operation not permitted"),
+            "{said}"
+        );
+        let nowhere = Placement { recorder_core: Some(CpuSet::count()), ..Placement::choose(&topology(&[&[0], &[1]])) };
+        let seat = std::thread::spawn(move || nowhere.seat_recorder()).join().unwrap();
+        assert!(seat.not_pinned.unwrap().starts_with("pinning: the recorder could not be bound to core"));
     }
 
     #[test]

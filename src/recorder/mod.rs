@@ -20,9 +20,9 @@ use crate::ring::protocol::{
 use crate::ring::{Consumer, Producer, RawRecord, RingError, clock_ns};
 use crate::timeline::{ABSENT, Counters, Hiccup, Phase, RequestEvent, StepEvent, TokenEvent};
 
-/// Looks at the ring between two looks at the stop flag; about 100 us.
+/// Looks at the ring between two looks at the stop flag, or before a sleep; about 100 us.
 const LOOKS: u32 = 2_000;
-/// How long a recorder that shares its core sleeps at most.
+/// How long a recorder sleeps at most, until it looks at the stop flag again.
 const SLEEP_MS: u32 = 20;
 /// A recorder that looks all the time looks every 50 ns or so. From this gap on it counts as a hiccup of its core.
 pub const HICCUP_NS: u64 = 5_000;
@@ -98,6 +98,8 @@ pub struct Recorder {
     requests: Producer,
     tape: Tape,
     wait: WaitStrategy,
+    /// Looks without a record until the wait strategy has its say.
+    looks: u32,
     stepped: bool,
     async_scheduling: bool,
     live: Arc<Live>,
@@ -137,6 +139,7 @@ impl Recorder {
             requests,
             tape,
             wait: options.wait,
+            looks: if options.wait == WaitStrategy::Sleep { 1 } else { LOOKS },
             stepped: options.stepped,
             async_scheduling: options.async_scheduling,
             live,
@@ -225,12 +228,12 @@ impl Recorder {
 
     /// Waits a bounded time for records, and records them.
     fn take_batch(&mut self, mut load: Option<&mut ClosedLoop>) -> Result<(), RecorderError> {
-        let Some(batch) = self.events.pop(LOOKS)? else {
+        let Some(batch) = self.events.pop(self.looks)? else {
             // Partner: the session's store as it gives up on the run. Nothing is read through it: relaxed is enough.
             if self.stop.load(Ordering::Relaxed) {
                 return Err(RecorderError::Stopped);
             }
-            if self.wait == WaitStrategy::SpinThenSleep {
+            if self.wait.sleeps() {
                 self.events.wait(SLEEP_MS)?;
             }
             return Ok(());

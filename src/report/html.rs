@@ -45,6 +45,7 @@ pub(super) fn html(report: &Report) -> Result<String, PlotError> {
             clock.read_ns,
             escaped(&instrument.wait_strategy)
         );
+        paragraphs(&mut page, "note", &instrument.not_permitted);
     }
     grid(&mut page, &Rows::of(report));
     paragraphs(&mut page, "bad", &faults(report));

@@ -224,6 +224,11 @@ impl Producer {
         self.ring.pin_mut().push(bytemuck::cast_slice(records))
     }
 
+    /// Whether the memory is locked.
+    pub fn is_locked(&self) -> bool {
+        self.ring.is_locked()
+    }
+
     /// Records that found the ring full.
     pub fn dropped(&self) -> u64 {
         self.ring.dropped()

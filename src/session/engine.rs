@@ -52,6 +52,20 @@ impl Rings {
         })
     }
 
+    /// This process's ends of both.
+    fn window(&self) -> Result<Window, SessionError> {
+        Ok(Window {
+            events: self.events.consumer(self.event_wake.as_ref().map(AsFd::as_fd))?,
+            requests: self.requests.producer(Some(self.request_wake.as_fd()))?,
+        })
+    }
+
+    /// Whether this process may lock the memory of both, found by trying.
+    pub(super) fn can_be_locked() -> Result<bool, SessionError> {
+        let window = Rings::create(false)?.window()?;
+        Ok(window.events.is_locked() && window.requests.is_locked())
+    }
+
     /// In the order in which the engine process takes them.
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = vec![self.events.as_fd(), self.requests.as_fd(), self.request_wake.as_fd()];
@@ -139,11 +153,8 @@ impl Engine {
         let log = sidecar.log().to_owned();
         match first {
             Some(FromEngine::Ready { facts, warnings, load_s }) => {
-                let window = Window {
-                    events: rings.events.consumer(rings.event_wake.as_ref().map(AsFd::as_fd))?,
-                    requests: rings.requests.producer(Some(rings.request_wake.as_fd()))?,
-                };
-                Ok(Engine { channel, pid, facts, warnings, load_s, window: Some(window), log, _rings: rings })
+                let window = Some(rings.window()?);
+                Ok(Engine { channel, pid, facts, warnings, load_s, window, log, _rings: rings })
             }
             Some(FromEngine::Failed { stage, kind, message }) => {
                 let hint = hint(&message);

@@ -3,6 +3,7 @@
 mod channel;
 mod engine;
 mod error;
+mod privileges;
 mod prompts;
 mod run;
 mod sidecar;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 pub use engine::{Ended, Engine, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
+pub use privileges::Privileges;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};
 pub use sidecar::{EngineSpec, Hello, Sidecar, SidecarOptions, TRUTH_HEADER};

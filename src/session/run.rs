@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Ended, Engine, RunRequests, SessionError, Sidecar, SidecarOptions, Window};
-use crate::device::pin_current_thread;
+use crate::device::Placement;
 use crate::load::ClosedLoop;
 use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
@@ -71,8 +71,8 @@ pub async fn execute(
         stepped: point.drive == Drive::Stepped,
         async_scheduling: engine.facts().async_scheduling,
     };
-    let core = options.placement.recorder_core;
-    let thread = RecorderThread::start(window, tape, recorder_options, phases(&requests, point.load), core);
+    let (phases, placement) = (phases(&requests, point.load), &options.placement);
+    let thread = RecorderThread::start(window, tape, recorder_options, phases, placement);
     let watched = watch(thread, sidecar, engine, options.stall_limit, observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;
@@ -142,7 +142,7 @@ impl RecorderThread {
         tape: Tape,
         options: RecorderOptions,
         mut phases: Vec<PhasePlan>,
-        core: Option<usize>,
+        placement: &Placement,
     ) -> RecorderThread {
         let (send, done) = oneshot::channel();
         let live = Arc::new(Live::default());
@@ -150,11 +150,12 @@ impl RecorderThread {
         let mut recorder =
             Recorder::new(window.events, window.requests, tape, options, Arc::clone(&live), Arc::clone(&stop));
         let (tell_pinning, pinning) = std::sync::mpsc::channel();
+        let placement = placement.clone();
         std::thread::spawn(move || {
-            let failed = core.and_then(|core| pin_current_thread(&[core]).err().map(|err| (core, err)));
+            // A priority that is not permitted was found out before, and stands in the session's record.
+            let seat = placement.seat_recorder();
             // The other side waits for this word, so that pinning is over before anything is measured.
-            let _ = tell_pinning
-                .send(failed.map(|(core, err)| format!("the recorder could not be pinned to core {core}: {err}")));
+            let _ = tell_pinning.send(seat.not_pinned);
             let result = recorder.run(&mut phases);
             let _ = send.send((recorder, result)); // nobody listens only if the session itself is gone
         });

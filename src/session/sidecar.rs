@@ -17,7 +17,7 @@ use super::channel::Channel;
 use super::engine::{Engine, Rings};
 use super::{SessionError, log_tail};
 use crate::config::Script;
-use crate::device::{Placement, WaitStrategy};
+use crate::device::Placement;
 use crate::plan::StepApi;
 use crate::ring;
 
@@ -89,15 +89,15 @@ impl EngineSpec {
         }
     }
 
-    fn load_message(&self, cores: &[usize]) -> serde_json::Value {
-        match self {
-            EngineSpec::Vllm { argv, step_api } => {
-                serde_json::json!({"op": "load", "argv": argv, "step_api": step_api, "cores": cores})
-            }
-            EngineSpec::Scripted { script, truth } => {
-                serde_json::json!({"op": "load", "script": **script, "truth": truth, "cores": cores})
-            }
-        }
+    fn load_message(&self, placement: &Placement) -> serde_json::Value {
+        let mut message = match self {
+            EngineSpec::Vllm { argv, step_api } => serde_json::json!({"argv": argv, "step_api": step_api}),
+            EngineSpec::Scripted { script, truth } => serde_json::json!({"script": **script, "truth": truth}),
+        };
+        message["op"] = "load".into();
+        message["cores"] = serde_json::json!(placement.engine_cores);
+        message["nice"] = serde_json::json!(placement.engine_nice());
+        message
     }
 }
 
@@ -198,8 +198,8 @@ impl Sidecar {
     /// Loads an engine in a process of its own. One at a time; the one before is to be shut down first.
     pub async fn load(&mut self, spec: &EngineSpec) -> Result<Engine, SessionError> {
         let (ours, theirs) = StdUnixStream::pair().map_err(SessionError::io("making a socket pair"))?;
-        let rings = Rings::create(self.placement.wait_strategy == WaitStrategy::SpinThenSleep)?;
-        let message = spec.load_message(&self.placement.engine_cores);
+        let rings = Rings::create(self.placement.wait_strategy.sleeps())?;
+        let message = spec.load_message(&self.placement);
         let mut fds = vec![theirs.as_fd()];
         fds.extend(rings.descriptors());
         let reply = self.ask("the load of an engine", &message, &fds).await?;

@@ -34,8 +34,12 @@ pub struct Instrument {
     pub wait_strategy: String,
     /// The core that the recorder is pinned to; null without one of its own.
     pub recorder_core: Option<u32>,
+    /// The recorder's nice value; null if it was not raised.
+    pub recorder_priority: Option<i32>,
     /// The cores that the engine is bound to; empty if it was left to the system.
     pub engine_cores: Vec<u32>,
+    /// A sentence for each of pinning, priority and memory locking that the system refused.
+    pub not_permitted: Vec<String>,
     /// Measured error of the whole path; null if it was not measured.
     pub error_budget: Option<ErrorBudget>,
 }

@@ -128,6 +128,16 @@ fn points_pool_their_valid_runs_and_give_intervals() {
 }
 
 #[test]
+fn what_the_system_refused_the_instrument_is_in_summary_and_page() {
+    let folder = tempfile::tempdir().unwrap();
+    measured(folder.path());
+    let refused = serde_json::json!(["memory locking: refused <here>"]);
+    assert_eq!(summary(folder.path())["instrument"]["not_permitted"], refused);
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("memory locking: refused &lt;here&gt;"), "{page}");
+}
+
+#[test]
 fn everything_is_rebuilt_from_the_stored_runs() {
     let folder = tempfile::tempdir().unwrap();
     measured(folder.path());

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bench::device::DeviceClass;
+use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
+use bench::device::{DeviceClass, WaitStrategy};
 use bench::plan::{Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
 use bench::timeline::{
     ABSENT, Clock, Counters, EngineFacts, FinishReason, Instrument, Outcome, Phase, RequestEvent, RunRecord,
@@ -199,8 +200,10 @@ pub fn session(points: &[&str]) -> SessionRecord {
             clock: Clock { name: "CLOCK_MONOTONIC".to_owned(), resolution_ns: 1.0, read_ns: 20.0 },
             wait_strategy: "spin".to_owned(),
             recorder_core: Some(1),
+            recorder_priority: Some(-20),
             engine_cores: vec![0],
-            error_budget: None,
+            not_permitted: vec!["memory locking: refused <here>".to_owned()],
+            error_budget: Some(budget()),
         },
         started_at: "2026-01-01T00:00:00Z".to_owned(),
     }
@@ -222,4 +225,21 @@ pub fn typical_run(label: &str, repeat: u32, requests: u32) -> Timeline {
     timeline.run = run_record(label, repeat);
     timeline.run.point.num_prompts = measured;
     timeline
+}
+
+/// An instrument that is wrong by 1 us at most.
+pub fn budget() -> ErrorBudget {
+    let times = Times { count: 100, p50: 400, p99: 1_000, max: 1_200 };
+    let cores = Cores { engine: 0, recorder: 1 };
+    let stages = Stages { tap_ns: 100, cache_line_ns: Some(80), ring_ns: Some(20), unexplained_ns: Some(200) };
+    ErrorBudget {
+        identity: Identity {
+            host: "host".to_owned(),
+            cores,
+            build: "0.1.0".to_owned(),
+            wait_strategy: WaitStrategy::Spin,
+        },
+        measured_at: "2026-01-01T00:00:00Z".to_owned(),
+        rows: vec![BudgetRow { concurrency: 1_000, ttft_error_ns: times, itl_error_ns: Some(times), stages }],
+    }
 }
