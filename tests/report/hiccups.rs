@@ -69,7 +69,8 @@ fn a_run_without_hiccups_says_so() {
 
 #[test]
 fn a_recorder_that_did_not_look_marks_the_itls_that_it_overlaps() {
-    let cases: [(&[(u64, u64)], [&str; 5]); 7] = [
+    type Case = (&'static [(u64, u64)], [&'static str; 5]);
+    let cases: [Case; 7] = [
         (&[(31_000, 37_000)], ["", "", "recorder", "", ""]),
         // It ends with the look that finds the event.
         (&[(33_000, 40_000)], ["", "", "recorder", "", ""]),
