@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bench::metrics::RunMetrics;
 use bench::timeline::store::{read_run, run_folder, write_run};
-use bench::timeline::{FinishReason, Phase, RequestEvent, StepEvent, Timeline, TokenEvent, csv};
+use bench::timeline::{FinishReason, Hiccup, Phase, RequestEvent, StepEvent, Timeline, TokenEvent, csv};
 use bench::verdict::{Status, Verdict};
 
 /// Limits of the whole, for the default number of events.
@@ -18,6 +18,10 @@ const LIMIT_S: f64 = 5.0;
 const BATCH: u64 = 64;
 const TOKENS_PER_REQUEST: u64 = 1_000;
 const STEP_NS: u64 = 5_000_000;
+
+/// The recorder's core has a hiccup in each of so many steps, and the engine's in each of others.
+const STEPS_PER_RECORDER_HICCUP: u64 = 16;
+const STEPS_PER_ENGINE_HICCUP: u64 = 50;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo itself gives `--bench`.
@@ -34,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes_per_event = (peak_bytes()? - before_bytes) as f64 / events as f64;
     assert_eq!(verdict.status, Status::Valid, "{:?}", verdict.reasons);
     let gaps = metrics.itl_ns.map_or(0, |gaps| gaps.count);
+    let marked = metrics.itl_marks.marked.unwrap_or(0);
 
     let folder = tempfile::tempdir()?;
     timeline.run.point.point = "capacity".to_owned();
@@ -43,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (loaded, load_s) = timed(|| read_run(&run_folder(folder.path(), "capacity", 0)));
     assert_eq!(loaded?.tokens.len() as u64, events);
 
-    println!("{events} token events, {gaps} gaps");
+    println!("{events} token events, {gaps} gaps, {marked} of them with a hiccup");
     println!(
         "{bytes_per_event:.1} bytes per event at the peak of recording and analysing (limit {LIMIT_BYTES_PER_EVENT})"
     );
@@ -77,6 +82,7 @@ fn filled(events: u64) -> Timeline {
         push_step(&mut timeline, step, now_ns, BATCH.min(events - step * BATCH));
     }
     timeline.run.point.num_prompts = timeline.requests.len() as u32;
+    timeline.run.recorder_hiccups = Some(timeline.hiccups.len() as u64);
     timeline
 }
 
@@ -84,7 +90,8 @@ fn push_step(timeline: &mut Timeline, step: u64, emitted_ns: u64, batch: u64) {
     let first = (step / TOKENS_PER_REQUEST * BATCH) as u32;
     for request in first..first + batch as u32 {
         let received_ns = emitted_ns + 300 + (step * 31 + u64::from(request) * 17) % 2_000;
-        let event = TokenEvent { received_ns, emitted_ns, request, step: step as u32, count: 1, poll_gap_ns: 50 };
+        let poll_gap_ns = 40 + (received_ns % 97) as u32;
+        let event = TokenEvent { received_ns, emitted_ns, request, step: step as u32, count: 1, poll_gap_ns };
         timeline.tokens.push(event);
         let state = &mut timeline.requests[request as usize];
         state.finish_emitted_ns = emitted_ns;
@@ -92,15 +99,20 @@ fn push_step(timeline: &mut Timeline, step: u64, emitted_ns: u64, batch: u64) {
         state.finish_reason = FinishReason::Length as u8;
         state.output_tokens = if state.output_tokens == u32::MAX { 1 } else { state.output_tokens + 1 };
     }
+    if step.is_multiple_of(STEPS_PER_RECORDER_HICCUP) {
+        timeline.hiccups.push(Hiccup { began_ns: emitted_ns - 40_000, ended_ns: emitted_ns - 10_000 });
+    }
     timeline.steps.push(StepEvent {
-        started_ns: emitted_ns - STEP_NS,
+        started_ns: timeline.steps.last().map_or(emitted_ns - STEP_NS, |before| before.ended_ns + 5_000),
         ended_ns: emitted_ns + 20_000,
         tapped_ns: emitted_ns,
         step: step as u32,
         decode_requests: batch as u32,
         decode_tokens: batch as u32,
         token_events: batch as u32,
+        running: batch as u32,
         tap_push_ns: 8_000,
+        involuntary_switches: u32::from(step.is_multiple_of(STEPS_PER_ENGINE_HICCUP)),
         ..bytemuck::Zeroable::zeroed()
     });
 }

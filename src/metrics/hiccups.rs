@@ -52,6 +52,10 @@ pub struct HiccupMarks<'a> {
     engine_before: Vec<u32>,
 }
 
+/// Which of ascending ITLs have a hiccup in them, a bit each: there may be ten million of them, and most may have one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MarkBits(Vec<u64>);
+
 impl Interruptions {
     /// Of these lengths.
     pub fn of(lengths_ns: impl IntoIterator<Item = u64>) -> Interruptions {
@@ -121,6 +125,31 @@ impl HiccupMark {
     }
 }
 
+impl MarkBits {
+    /// An ITL with its mark in the lowest bit, so that they are sorted together. One of over 146 years is cut to that.
+    pub(super) fn with_mark(itl_ns: i64, is_marked: bool) -> i64 {
+        (itl_ns.clamp(i64::MIN >> 1, i64::MAX >> 1) << 1) | i64::from(is_marked)
+    }
+
+    /// Sorts ITLs with their marks, and takes the marks from them.
+    pub(super) fn sort_and_take(itls: &mut [i64]) -> MarkBits {
+        itls.sort_unstable();
+        let mut bits = vec![0; itls.len().div_ceil(64)];
+        for (index, itl) in itls.iter_mut().enumerate() {
+            bits[index / 64] |= ((*itl & 1) as u64) << (index % 64);
+            *itl >>= 1;
+        }
+        MarkBits(bits)
+    }
+
+    /// How many ITLs are marked from one of them on.
+    pub fn count_from(&self, first: usize) -> u64 {
+        let words = self.0.get(first / 64..).unwrap_or_default();
+        let before = words.first().map_or(0, |word| word & ((1 << (first % 64)) - 1));
+        words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>() - u64::from(before.count_ones())
+    }
+}
+
 impl<'a> HiccupMarks<'a> {
     /// Of a timeline.
     pub fn of(timeline: &'a Timeline) -> HiccupMarks<'a> {
@@ -184,4 +213,29 @@ pub(super) fn recorder_hiccups(timeline: &Timeline, first_submit_ns: u64, last_t
     }
     let inside = kept.iter().filter(|hiccup| hiccup.began_ns < last_token_ns && hiccup.ended_ns > first_submit_ns);
     Some(Interruptions::of(inside.map(|hiccup| elapsed_ns(hiccup.began_ns, hiccup.ended_ns).max(0) as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_follow_their_itls_as_these_are_sorted() {
+        // Descending, negative ones too; every third is marked, so that the bits fill three words.
+        let mut itls: Vec<i64> = (0..150).map(|n| MarkBits::with_mark(100 - n, n % 3 == 0)).collect();
+        let marks = MarkBits::sort_and_take(&mut itls);
+        assert_eq!(itls, (-49..=100).collect::<Vec<i64>>());
+        for first in 0..=150 {
+            let expected = itls[first..].iter().filter(|itl| (100 - **itl) % 3 == 0).count() as u64;
+            assert_eq!(marks.count_from(first), expected, "from {first}");
+        }
+        assert_eq!(MarkBits::default().count_from(7), 0);
+    }
+
+    #[test]
+    fn an_itl_that_no_clock_gives_is_cut_and_not_turned_over() {
+        let mut itls = [i64::MAX, i64::MIN].map(|itl_ns| MarkBits::with_mark(itl_ns, true));
+        MarkBits::sort_and_take(&mut itls);
+        assert_eq!(itls, [i64::MIN >> 1, i64::MAX >> 1]);
+    }
 }

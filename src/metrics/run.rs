@@ -123,13 +123,14 @@ impl RunMetrics {
 fn itls(runs: &[Samples]) -> (Option<Distribution<i64>>, ItlMarks) {
     let all_ns = pooled(runs, |samples| samples.itl_ns.as_slice());
     let p99_ns = Percentile::P99.of_sorted(&all_ns).unwrap_or(i64::MAX);
-    let above = |gaps_ns: &[i64]| (gaps_ns.len() - gaps_ns.partition_point(|gap_ns| *gap_ns <= p99_ns)) as u64;
+    let within_p99 = |itl_ns: &[i64]| itl_ns.partition_point(|itl_ns| *itl_ns <= p99_ns);
     let known = runs.iter().all(|samples| samples.totals.hiccups_known());
     let marks = ItlMarks {
-        marked: known.then(|| runs.iter().map(|samples| samples.itl_marked_ns.len() as u64).sum()),
+        marked: known.then(|| runs.iter().map(|samples| samples.itl_marks.count_from(0)).sum()),
         count: all_ns.len() as u64,
-        above_p99: above(&all_ns),
-        above_p99_marked: known.then(|| runs.iter().map(|samples| above(&samples.itl_marked_ns)).sum()),
+        above_p99: (all_ns.len() - within_p99(&all_ns)) as u64,
+        above_p99_marked: known
+            .then(|| runs.iter().map(|samples| samples.itl_marks.count_from(within_p99(&samples.itl_ns))).sum()),
     };
     (Distribution::of_sorted(&all_ns), marks)
 }

@@ -2,7 +2,7 @@
 
 use super::hiccups::recorder_hiccups;
 use super::request::{RequestTokens, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns};
-use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, Series};
+use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, MarkBits, Series};
 use crate::timeline::{StepEvent, Timeline, known};
 
 /// Picoseconds in a nanosecond: `itl_per_token` divides a gap, and keeps three more digits than the clock has.
@@ -11,7 +11,7 @@ const PS_PER_NS: i64 = 1_000;
 /// All samples of one run's measured window, each vector ascending.
 ///
 /// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time; and its poll gap,
-/// one of 4 bytes. A gap with a hiccup in it costs 8 bytes more.
+/// one of 4 bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// received(first token) - scheduled, by request.
@@ -38,8 +38,8 @@ pub struct Samples {
     pub transport_ns: Vec<i64>,
     /// received - the recorder's look before, by token event; empty unless it is known of all of them.
     pub poll_gap_ns: Vec<u32>,
-    /// The gaps with a hiccup in them.
-    pub itl_marked_ns: Vec<i64>,
+    /// Which gaps have a hiccup in them, in the order of `itl_ns`.
+    pub itl_marks: MarkBits,
     /// Engine's QUEUED - submitted, by request.
     pub submitted_to_queued_ns: Vec<i64>,
     /// received(first token) - the engine's stamp of it, by request.
@@ -169,10 +169,7 @@ impl Samples {
             }
             if let Some(gap) = requests[index].add(event) {
                 let gap_ns = gap.elapsed_ns();
-                self.itl_ns.push(gap_ns);
-                if marks.mark(&gap).is_some() {
-                    self.itl_marked_ns.push(gap_ns);
-                }
+                self.itl_ns.push(MarkBits::with_mark(gap_ns, marks.mark(&gap).is_some()));
                 let tokens = i64::from(event.count.max(1));
                 self.itl_per_token_ps.push(gap_ns.saturating_mul(PS_PER_NS).div_euclid(tokens));
             }
@@ -263,10 +260,8 @@ impl Samples {
             &mut self.queue_ns,
             &mut self.prefill_ns,
             &mut self.decode_ns,
-            &mut self.itl_ns,
             &mut self.itl_per_token_ps,
             &mut self.transport_ns,
-            &mut self.itl_marked_ns,
             &mut self.submitted_to_queued_ns,
             &mut self.first_token_after_engine_ns,
             &mut self.last_token_after_engine_ns,
@@ -275,6 +270,7 @@ impl Samples {
         for samples in times {
             samples.sort_unstable();
         }
+        self.itl_marks = MarkBits::sort_and_take(&mut self.itl_ns);
         self.poll_gap_ns.sort_unstable();
         self.time_per_output_token_ns.sort_unstable();
         self.tap_push.sort_unstable();
