@@ -130,6 +130,52 @@ fn a_configuration_gives_the_workload_and_the_script_the_times() {
 }
 
 #[test]
+fn each_number_has_the_bound_of_its_error_and_the_report_the_budget_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "requests: [{first_ns: 1000000, gap_ns: 1000000, tokens: 20}]";
+    let (output, report) = measure(folder.path(), script, &[]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains('±'));
+    let rows = report["instrument"]["error_budget"]["rows"].as_array().unwrap();
+    let concurrencies: Vec<u64> = rows.iter().map(|row| row["concurrency"].as_u64().unwrap()).collect();
+    assert_eq!(concurrencies, [1, 10, 100, 1_000]);
+    for entry in [&report["runs"][0], &report["points"][0]] {
+        let errors = &entry["instrument_error"];
+        let bound = rows[0]["ttft_error_ns"]["p99"].as_f64().unwrap() / 1e9;
+        assert_eq!(errors["p50_ttft_s"].as_f64(), Some(bound).filter(|_| entry["p50_ttft_s"].is_number()));
+        assert!(errors["avg_itl_s"].as_f64().unwrap() > 0.0 && errors["output_tokens_per_s"].as_f64().unwrap() > 0.0);
+        assert_eq!(errors["avg_step_s"], Value::Null, "the engine's own stamps");
+    }
+}
+
+#[test]
+fn a_calibration_says_what_its_contract_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let output = bench(&["calibrate", "--short", "--out", &out]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("Error budget"), "{said}");
+    let found: Value = serde_json::from_slice(&fs::read(folder.path().join("calibration.json")).unwrap()).unwrap();
+    for key in ["resolution_ns", "read_ns"] {
+        assert!(found["clock"][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    for answer in found["known_answer"].as_array().unwrap() {
+        for error in ["ttft_error_ns", "itl_error_ns"] {
+            let [p50, p99, max] = ["p50", "p99", "max"].map(|rank| answer[error][rank].as_i64().unwrap());
+            assert!(0 < p50 && p50 <= p99 && p99 <= max, "{answer}");
+        }
+    }
+    assert!(found["per_step"].as_array().unwrap().iter().all(|step| step["tap_push_ns"]["p50"].as_i64().unwrap() > 0));
+    let is_there = |key: &&str| found.get(*key).is_some_and(|value| !value.is_null());
+    assert!(["wait_strategy", "cores", "host", "build"].iter().all(|key| is_there(&key)));
+    // On one core there is nothing to hand over to.
+    let two = found["cores"]["engine"] != found["cores"]["recorder"];
+    for times in [&found["floor_ns"], &found["ring"]["gap_3us_ns"], &found["ring"]["gap_1ms_ns"]] {
+        assert_eq!(times["p50"].as_i64().is_some_and(|p50| p50 > 0), two, "{times}");
+    }
+    assert!(found.get("observer").is_none(), "nobody asked for it");
+}
+
+#[test]
 fn a_wrong_length_and_a_wrong_share_of_the_cache_are_invalid() {
     for (script, reason) in [
         ("requests: [{first_ns: 1000, gap_ns: 1000, tokens: 9}]\nfaults: [{at_step: 3, kind: wrong_length}]", "output"),

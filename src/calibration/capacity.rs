@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use bytemuck::Zeroable;
 
+use super::CalibrationError;
 use super::pair::{GIVE_UP_NS, on_both};
-use super::{CalibrationError, Cores};
-use crate::device::WaitStrategy;
+use crate::device::{Placement, WaitStrategy};
 use crate::load::ClosedLoop;
 use crate::recorder::{Live, PhasePlan, Recorder, RecorderOptions, Tape};
 use crate::ring::protocol::{EVENT_STREAM, EndedRecord, FinishRecord, REQUEST_STREAM, TOKENS_PER_RECORD, TokensRecord};
@@ -21,7 +21,7 @@ const CAPACITY: u32 = 1 << 16;
 const BATCH: usize = 8;
 
 /// Token events a second, from the first to the last, with a producer that pushes whenever there is room.
-pub(super) fn recorder_events_per_s(cores: &Cores) -> Result<f64, CalibrationError> {
+pub(super) fn recorder_events_per_s(placement: &Placement) -> Result<f64, CalibrationError> {
     let (events, requests) = (RingMemory::create(EVENT_STREAM, CAPACITY)?, RingMemory::create(REQUEST_STREAM, 64)?);
     let (mut tokens, mut submits) = (events.producer(None)?, requests.consumer(None)?);
     let staged = vec![RequestEvent::planned(Phase::Measure, 1, EVENTS as u32, 0)];
@@ -34,7 +34,7 @@ pub(super) fn recorder_events_per_s(cores: &Cores) -> Result<f64, CalibrationErr
         Arc::new(AtomicBool::new(false)),
     );
     let mut phases = [PhasePlan { phase: Phase::Measure, load: ClosedLoop::new(0, 1, None), count: 1 }];
-    let (_, recorded) = on_both(cores, || act_as_engine(&mut tokens, &mut submits), || recorder.run(&mut phases))?;
+    let (_, recorded) = on_both(placement, || act_as_engine(&mut tokens, &mut submits), || recorder.run(&mut phases))?;
     let tape = recorder.into_parts().2;
     let times = tape.tokens.first().zip(tape.tokens.last());
     match (recorded, times) {

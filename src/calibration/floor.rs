@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pair::{GIVE_UP_NS, on_both, spin_until};
 use super::{CalibrationError, Cores, Times};
+use crate::device::Placement;
 use crate::ring::clock_ns;
 
 /// Time between two stamps.
@@ -16,12 +17,12 @@ const DONE: u64 = u64::MAX;
 struct Line(AtomicU64);
 
 /// One-way times of `count` stamps, from reading the clock on the engine's core to reading it on the recorder's.
-pub(super) fn measure(cores: &Cores, count: usize) -> Result<Option<Times>, CalibrationError> {
-    if !cores.are_two() {
+pub(super) fn measure(placement: &Placement, count: usize) -> Result<Option<Times>, CalibrationError> {
+    if !Cores::of(placement).are_two() {
         return Ok(None);
     }
     let line = Line(AtomicU64::new(0));
-    let (_, samples_ns) = on_both(cores, || send(&line, count), || receive(&line, count))?;
+    let (_, samples_ns) = on_both(placement, || send(&line, count), || receive(&line, count))?;
     Ok(Times::of(samples_ns))
 }
 

@@ -145,20 +145,16 @@ struct Samples {
     transport: Vec<i64>,
     submit: Vec<i64>,
     schedule_error: Vec<i64>,
+    /// Token events that were lost, or that the engine had not yet emitted when they came.
     unexplained: u64,
 }
 
 impl Samples {
     fn of(recording: &RunRecording, truth: &Truth) -> Samples {
         let mut samples = Samples::default();
-        samples.add(recording, truth);
-        samples
-    }
-
-    fn add(&mut self, recording: &RunRecording, truth: &Truth) {
         let requests = &recording.tape.requests;
         let measured = requests.iter().filter(|request| request.phase() == Phase::Measure);
-        self.submit.extend(
+        samples.submit.extend(
             measured
                 .filter(|request| request.engine_queued_ns != ABSENT)
                 .map(|request| request.engine_queued_ns as i64 - request.scheduled_ns as i64),
@@ -168,24 +164,29 @@ impl Samples {
         for event in &recording.tape.tokens {
             let (token, before) = &mut next[event.request as usize];
             let Some((intended_ns, emitted_ns)) = truth.get(&(event.request, *token)) else {
-                self.unexplained += 1;
+                samples.unexplained += 1;
                 continue;
             };
             let late_ns = event.received_ns as i64 - *emitted_ns as i64;
-            self.unexplained += u64::from(late_ns < 0);
+            samples.unexplained += u64::from(late_ns < 0);
             match before {
-                None => self.ttft_error.push(late_ns.abs()),
-                Some(before) => self.itl_error.push((late_ns - *before).abs()),
+                None => samples.ttft_error.push(late_ns.abs()),
+                Some(before) => samples.itl_error.push((late_ns - *before).abs()),
             }
-            self.tap.push(event.emitted_ns as i64 - *emitted_ns as i64);
-            self.transport.push(event.received_ns as i64 - event.emitted_ns as i64);
-            self.schedule_error.push(*emitted_ns as i64 - *intended_ns as i64);
+            samples.tap.push(event.emitted_ns as i64 - *emitted_ns as i64);
+            samples.transport.push(event.received_ns as i64 - event.emitted_ns as i64);
+            samples.schedule_error.push(*emitted_ns as i64 - *intended_ns as i64);
             (*token, *before) = (*token + event.count, Some(late_ns));
         }
-        self.unexplained += truth.len().abs_diff(recording.tape.tokens.len()) as u64;
+        samples.unexplained += truth.len().abs_diff(recording.tape.tokens.len()) as u64;
+        samples
     }
 
     fn answer(self, concurrency: u32) -> Result<KnownAnswer, CalibrationError> {
+        if self.unexplained > 0 {
+            let problem = format!("{} token events were lost, or came before the engine had them", self.unexplained);
+            return Err(CalibrationError::Answer { concurrency, problem });
+        }
         let times = |samples_ns: Vec<i64>, what: &str| {
             let problem = format!("the run gave no {what}");
             Times::of(samples_ns).ok_or(CalibrationError::Answer { concurrency, problem })
@@ -198,7 +199,6 @@ impl Samples {
             transport_ns: times(self.transport, "token")?,
             submit_ns: times(self.submit, "stamp of a request's admission")?,
             schedule_error_ns: times(self.schedule_error, "token")?,
-            unexplained_events: self.unexplained,
         })
     }
 }

@@ -57,18 +57,18 @@ pub async fn calibrate(
     effort: Effort,
     say: &mut dyn FnMut(&str),
 ) -> Result<Calibration, CalibrationError> {
-    let cores = Cores::of(&options.placement);
+    let placement = &options.placement;
     let clock = clock::measure();
     say("the machine's floor and the ring");
-    let floor_ns = floor::measure(&cores, effort.pick(5_000, 50_000))?;
-    let ring = transport::measure(&cores, effort)?;
+    let floor_ns = floor::measure(placement, effort.pick(5_000, 50_000))?;
+    let ring = transport::measure(placement, effort)?;
     let strategies = match effort {
         Effort::Short => Vec::new(),
-        Effort::Full => transport::strategies(&cores)?,
+        Effort::Full => transport::strategies(placement)?,
     };
     let recorder_events_per_s = match effort {
         Effort::Short => None,
-        Effort::Full => Some(capacity::recorder_events_per_s(&cores)?),
+        Effort::Full => Some(capacity::recorder_events_per_s(placement)?),
     };
     let measured = known_answer::measure(options, effort, say).await?;
     let identity = Identity::of(&options.placement, &HostFacts::read());
@@ -84,7 +84,7 @@ pub async fn calibrate(
         per_step: measured.per_step,
         observer: None,
         wait_strategy: options.placement.wait_strategy,
-        cores,
+        cores: Cores::of(placement),
         host: HostFacts::read(),
         build: identity.build.clone(),
         measured_at: jiff::Timestamp::now().to_string(),

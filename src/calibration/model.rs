@@ -99,8 +99,6 @@ pub struct KnownAnswer {
     pub submit_ns: Times,
     /// How late the scripted engine emitted: an error of the schedule, not of the instrument.
     pub schedule_error_ns: Times,
-    /// Token events that arrived before the engine had them, or not at all; anything but 0 is a fault of the instrument.
-    pub unexplained_events: u64,
 }
 
 /// What tap and push cost in a step, in the sidecar's Python, with the caches cold.
@@ -194,13 +192,8 @@ pub enum CalibrationError {
     #[error(transparent)]
     Ring(#[from] RingError),
     /// A thread could not be bound to its core.
-    #[error("cannot bind a thread to core {core}: {source}; is it among the cores that this process may use?")]
-    Pin {
-        /// The core.
-        core: usize,
-        /// What the kernel said.
-        source: nix::Error,
-    },
+    #[error("{0}; is it among the cores that this process may use?")]
+    Pin(String),
     /// What the engine said it did cannot be read.
     #[error("cannot read {}: {problem}", path.display())]
     Truth {

@@ -58,7 +58,7 @@ pub async fn observer_effect(
     let mut effects = Vec::new();
     for batch in BATCHES {
         say(&format!("steps of {batch} requests, with and without the tap in random order"));
-        let steps = engine.observe(batch, rounds, options.placement.recorder_core).await?;
+        let steps = engine.observe(batch, rounds, &options.placement).await?;
         let missing = || CalibrationError::Answer { concurrency: batch, problem: "no steps were taken".to_owned() };
         effects.push(effect(batch, &steps).ok_or_else(missing)?);
     }

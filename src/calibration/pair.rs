@@ -2,20 +2,20 @@
 
 use std::sync::Barrier;
 
-use super::{CalibrationError, Cores};
-use crate::device::pin_current_thread;
+use super::CalibrationError;
+use crate::device::Placement;
 use crate::ring::clock_ns;
 
-/// Runs `engine` on the engine's core and `recorder` on the recorder's.
+/// Runs `engine` on the engine's core and `recorder` on the recorder's, with the priorities that they have in a run.
 pub(super) fn on_both<E: Send, R: Send>(
-    cores: &Cores,
+    placement: &Placement,
     engine: impl FnOnce() -> E + Send,
     recorder: impl FnOnce() -> R + Send,
 ) -> Result<(E, R), CalibrationError> {
     let together = &Barrier::new(2);
     std::thread::scope(|scope| {
-        let engine = scope.spawn(move || bound(cores.engine, together, engine));
-        let recorder = scope.spawn(move || bound(cores.recorder, together, recorder));
+        let engine = scope.spawn(move || seated(placement.seat_engine(), together, engine));
+        let recorder = scope.spawn(move || seated(seat_recorder(placement), together, recorder));
         // A panic in one of them is a defect of this program, and goes on as one.
         let engine = engine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let recorder = recorder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -23,12 +23,20 @@ pub(super) fn on_both<E: Send, R: Send>(
     })
 }
 
+/// Without a core of its own the recorder shares the engine's.
+fn seat_recorder(placement: &Placement) -> Result<(), String> {
+    let seat = placement.seat_recorder();
+    match placement.recorder_core {
+        Some(_) => seat.not_pinned.map_or(Ok(()), Err),
+        None => placement.seat_engine(),
+    }
+}
+
 /// Both sides reach the barrier whether they could be bound or not, so that neither waits for ever; a side that could not
 /// does not run, and the other's loops are bounded in time.
-fn bound<T>(core: usize, together: &Barrier, work: impl FnOnce() -> T) -> Result<T, CalibrationError> {
-    let pinned = pin_current_thread(&[core]);
+fn seated<T>(seat: Result<(), String>, together: &Barrier, work: impl FnOnce() -> T) -> Result<T, CalibrationError> {
     together.wait();
-    pinned.map_err(|source| CalibrationError::Pin { core, source })?;
+    seat.map_err(CalibrationError::Pin)?;
     Ok(work())
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use super::pair::{GIVE_UP_NS, on_both, spin_until};
 use super::{CalibrationError, Cores, Effort, RingTimes, StrategyCost, Times};
-use crate::device::WaitStrategy;
+use crate::device::{Placement, WaitStrategy};
 use crate::ring::protocol::{EVENT_STREAM, EndedRecord};
 use crate::ring::{Consumer, Producer, RawRecord, RingError, RingMemory, clock_ns};
 
@@ -29,9 +29,11 @@ struct Pace {
 }
 
 /// The ring at its three paces, and its throughput.
-pub(super) fn measure(cores: &Cores, effort: Effort) -> Result<RingTimes, CalibrationError> {
+pub(super) fn measure(placement: &Placement, effort: Effort) -> Result<RingTimes, CalibrationError> {
     let pace = |gap_ns, count, loaded| {
-        let measured = cores.are_two().then(|| paced(cores, Pace { gap_ns, count, loaded }, WaitStrategy::Spin));
+        let measured = Cores::of(placement)
+            .are_two()
+            .then(|| paced(placement, Pace { gap_ns, count, loaded }, WaitStrategy::Spin));
         measured.transpose().map(|measured| measured.and_then(|(times, _)| times))
     };
     Ok(RingTimes {
@@ -39,30 +41,32 @@ pub(super) fn measure(cores: &Cores, effort: Effort) -> Result<RingTimes, Calibr
         gap_1ms_ns: pace(1_000_000, effort.pick(100, 2_000), false)?,
         gap_1ms_loaded_ns: pace(1_000_000, effort.pick(50, 1_000), true)?,
         records_per_s: match effort {
-            Effort::Full if cores.are_two() => Some(throughput(cores)?),
+            Effort::Full if Cores::of(placement).are_two() => Some(throughput(placement)?),
             _ => None,
         },
     })
 }
 
 /// What each strategy costs, with a record every millisecond.
-pub(super) fn strategies(cores: &Cores) -> Result<Vec<StrategyCost>, CalibrationError> {
+pub(super) fn strategies(placement: &Placement) -> Result<Vec<StrategyCost>, CalibrationError> {
     let pace = Pace { gap_ns: 1_000_000, count: 1_000, loaded: false };
-    let all = WaitStrategy::ALL.into_iter().filter(|strategy| cores.are_two() || *strategy != WaitStrategy::Spin);
+    let all = WaitStrategy::ALL
+        .into_iter()
+        .filter(|strategy| Cores::of(placement).are_two() || *strategy != WaitStrategy::Spin);
     let measured = all.map(|strategy| {
-        let (transport_ns, cpu_share) = paced(cores, pace, strategy)?;
+        let (transport_ns, cpu_share) = paced(placement, pace, strategy)?;
         Ok(StrategyCost { strategy, transport_ns, cpu_share })
     });
     measured.collect()
 }
 
 /// One-way times of single records, and the share of a core that the consumer used.
-fn paced(cores: &Cores, pace: Pace, strategy: WaitStrategy) -> Result<(Option<Times>, f64), CalibrationError> {
+fn paced(placement: &Placement, pace: Pace, strategy: WaitStrategy) -> Result<(Option<Times>, f64), CalibrationError> {
     let memory = RingMemory::create(EVENT_STREAM, CAPACITY)?;
     let wake = eventfd()?;
     let wake_fd = (strategy != WaitStrategy::Spin).then(|| wake.as_fd());
     let (mut producer, mut consumer) = (memory.producer(wake_fd)?, memory.consumer(wake_fd)?);
-    let (_, received) = on_both(cores, || send(&mut producer, pace), || receive(&mut consumer, pace, strategy))?;
+    let (_, received) = on_both(placement, || send(&mut producer, pace), || receive(&mut consumer, pace, strategy))?;
     let (samples_ns, cpu_share) = received?;
     Ok((Times::of(samples_ns), cpu_share))
 }
@@ -101,7 +105,7 @@ fn receive(consumer: &mut Consumer, pace: Pace, strategy: WaitStrategy) -> Resul
 }
 
 /// Records a second in batches of 64, the producer as fast as there is room.
-fn throughput(cores: &Cores) -> Result<f64, CalibrationError> {
+fn throughput(placement: &Placement) -> Result<f64, CalibrationError> {
     const RECORDS: usize = 20_000_000;
     let memory = RingMemory::create(EVENT_STREAM, CAPACITY)?;
     let (mut producer, mut consumer) = (memory.producer(None)?, memory.consumer(None)?);
@@ -109,7 +113,7 @@ fn throughput(cores: &Cores) -> Result<f64, CalibrationError> {
     let batch = [record; BATCH];
     let give_up_ns = clock_ns() + GIVE_UP_NS;
     let (_, taken) = on_both(
-        cores,
+        placement,
         || {
             for _ in 0..RECORDS / BATCH {
                 while !producer.push(&batch) {

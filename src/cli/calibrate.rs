@@ -1,9 +1,9 @@
 //! `bench calibrate`: the instrument's own error, as tables and as `calibration.json`.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::engine::engine_spec;
+use super::engine::{engine_spec, sidecar_environment};
 use super::error::{CliError, Exit};
 use super::screen::{self, Screen};
 use super::{CalibrateArgs, runtime};
@@ -12,7 +12,7 @@ use crate::calibration::{self, Calibration, Effort, Identity, render};
 use crate::config::builtin_smoke;
 use crate::device::{DeviceClass, HostFacts, Placement, Topology, pin_current_thread};
 use crate::environment::{Host, assets};
-use crate::plan::{self, Overrides};
+use crate::plan::{self, Overrides, Plan};
 use crate::session::{SessionError, SidecarOptions};
 
 /// Calibrates, prints, and keeps the error budget for the commands that follow.
@@ -54,15 +54,27 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
     let topology = Topology::of_this_machine()
         .map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))?;
     Ok(SidecarOptions {
-        python: python.path,
+        python: python.path.clone(),
         package: assets.package,
         ring_library: assets.ring_library,
-        placement: Placement::choose(&topology),
-        log: cache.join("logs").join("calibration.log"),
-        env: vec![("HF_HUB_OFFLINE".to_owned(), "1".to_owned())],
+        placement: Placement::choose(&topology).with_wait(args.wait),
+        log: log_file(cache)?,
+        env: sidecar_environment(&smoke()?, cache, &python),
         with_vllm: args.observer,
         stall_limit: SidecarOptions::STALL_LIMIT,
     })
+}
+
+fn smoke() -> Result<Plan, CliError> {
+    Ok(plan::resolve(&builtin_smoke(), Overrides::default())?)
+}
+
+/// Where the output of the observed engine goes.
+fn log_file(cache: &Path) -> Result<PathBuf, CliError> {
+    let folder = cache.join("logs");
+    let failed = |source| CliError::Write { what: "make the folder", path: folder.clone(), source };
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    Ok(folder.join("calibration.log"))
 }
 
 async fn measure(
@@ -75,8 +87,7 @@ async fn measure(
     let mut calibration = calibration::calibrate(options, effort, &mut |what| screen.wait_for(what)).await?;
     if args.observer {
         // The engine of the smoke sweep: a tiny model, whose short steps show the most.
-        let smoke = plan::resolve(&builtin_smoke(), Overrides::default())?;
-        let spec = engine_spec(&smoke.epochs[0].key, cache)?;
+        let spec = engine_spec(&smoke()?.epochs[0].key, cache)?;
         let mut say = |what: &str| screen.wait_for(what);
         calibration.observer = Some(calibration::observer_effect(options, &spec, args.rounds, &mut say).await?);
     }

@@ -14,7 +14,7 @@ use super::{EngineArgs, EngineChoice, report, runtime};
 use crate::atomic_file::{self, Durability};
 use crate::calibration::{self, ErrorBudget};
 use crate::config::{self, Script, builtin_model_config};
-use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, WaitStrategy, pin_current_thread};
+use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, pin_current_thread};
 use crate::environment::{Host, Interpreter, assets};
 use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, Quantization, RunTimes};
 use crate::recorder::LiveTotals;
@@ -36,9 +36,8 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let host = Host::of_process();
     let cache = host.cache_dir()?;
     let mut screen = Screen::new(args.output.quiet);
-    let history_file = cache.join("history.json");
     // How long a script takes says nothing of vLLM.
-    let history = if script.is_some() { History::default() } else { read_history(&history_file, &screen) };
+    let history = if script.is_some() { History::default() } else { read_history(&cache.join(HISTORY_FILE), &screen) };
     let facts = HostFacts::read();
     let estimate = plan::estimate(&plan, &history, facts.usable_cores);
     if args.dry_run {
@@ -55,8 +54,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
         None => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
     };
-    let waiting = (args.wait, args.stall_limit);
-    let job = Job::prepare(plan, script, waiting, facts, python, &cache, out, history, history_file)?;
+    let job = Job::prepare(args, plan, script, python, cache, out, history)?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -105,6 +103,9 @@ fn holds_results(out: &Path) -> bool {
     }
 }
 
+/// How long runs took before, in the cache folder.
+const HISTORY_FILE: &str = "history.json";
+
 /// A sweep with everything that it needs, ready to start.
 struct Job {
     plan: Plan,
@@ -116,51 +117,46 @@ struct Job {
     out: PathBuf,
     cache: PathBuf,
     history: History,
-    history_file: PathBuf,
 }
 
 impl Job {
-    #[allow(clippy::too_many_arguments)] // all that a job is made of, from the one who has it
     fn prepare(
+        args: &EngineArgs,
         plan: Plan,
         script: Option<Arc<Script>>,
-        (wait, stall_limit_s): (Option<WaitStrategy>, u32),
-        facts: HostFacts,
         python: Interpreter,
-        cache: &Path,
+        cache: PathBuf,
         out: PathBuf,
         history: History,
-        history_file: PathBuf,
     ) -> Result<Job, CliError> {
-        let assets = assets::lay_out(cache)?;
+        let assets = assets::lay_out(&cache)?;
         let io = |what: &str| SessionError::io(what.to_owned());
         let topology = Topology::of_this_machine().map_err(|err| io("asking for the usable cores")(err.into()))?;
-        let placement = Placement::choose(&topology).with_wait(wait);
+        let placement = Placement::choose(&topology).with_wait(args.wait);
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
-            None => plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, cache)).collect::<Result<_, _>>()?,
+            None => plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, &cache)).collect::<Result<_, _>>()?,
         };
         let options = SidecarOptions {
             python: python.path.clone(),
             package: assets.package,
             ring_library: assets.ring_library,
-            env: sidecar_environment(&plan, cache, &python),
+            env: sidecar_environment(&plan, &cache, &python),
             placement,
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
-            stall_limit: Duration::from_secs(stall_limit_s.into()),
+            stall_limit: Duration::from_secs(args.stall_limit.into()),
         };
         Ok(Job {
             plan,
             is_scripted: script.is_some(),
-            facts,
+            facts: HostFacts::read(),
             python,
             options,
             specs,
             out,
-            cache: cache.to_owned(),
+            cache,
             history,
-            history_file,
         })
     }
 
@@ -260,7 +256,7 @@ impl Job {
                 history.record(&epoch.key, self.facts.usable_cores, load_s, &runs);
             }
         }
-        if let Err(err) = history.save(&self.history_file) {
+        if let Err(err) = history.save(&self.cache.join(HISTORY_FILE)) {
             screen.say(&format!("warning: {err}"));
         }
     }
@@ -349,7 +345,7 @@ fn lay_out_model(name: &str, config: &str, cache: &Path) -> Result<PathBuf, CliE
 /// vLLM's KV cache takes most of the memory unless it is told otherwise, and is then written once over.
 const DEFAULT_KV_CACHE_GIB: &str = "4";
 
-fn sidecar_environment(plan: &Plan, cache: &Path, python: &Interpreter) -> Vec<(String, String)> {
+pub(super) fn sidecar_environment(plan: &Plan, cache: &Path, python: &Interpreter) -> Vec<(String, String)> {
     let version = python.vllm.as_deref().unwrap_or("unknown");
     let vllm_cache = cache.join("vllm").join(format!("cpu-{version}"));
     let mut env = vec![("VLLM_CACHE_ROOT".to_owned(), vllm_cache.display().to_string())];

@@ -90,11 +90,14 @@ struct CalibrateArgs {
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,
     /// Measure also what observing changes in the steps of a real engine; needs a Python with vLLM, and minutes
-    #[arg(long, conflicts_with = "short")]
+    #[arg(long)]
     observer: bool,
     /// Steps of each kind and batch size for --observer
     #[arg(long, value_name = "N", default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     rounds: u32,
+    /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    wait: Option<WaitStrategy>,
     /// Measure only what a command measures for its error budget, in under 3 seconds
     #[arg(long)]
     short: bool,

@@ -105,13 +105,16 @@ const FAULT_KEYS: [&str; 2] = ["at_step", "kind"];
 
 /// A day: longer than any schedule, and far from where times overflow.
 const TIMES_NS: RangeInclusive<u64> = 0..=86_400_000_000_000;
+/// Most tokens of a request, and of a script: a token event takes 32 bytes of memory while it is recorded.
 const MAX_TOKENS: u32 = 1 << 24;
+const MAX_TOKENS_IN_ALL: u64 = 1 << 26;
 
 impl ScriptedRequest {
     /// Output tokens in all; `None` if the script leaves it to what is asked.
     pub fn output_tokens(&self) -> Option<u32> {
         match &self.counts {
-            Some(counts) => Some(counts.iter().map(|count| u32::from(*count)).sum()),
+            // Of a script that was read, at most MAX_TOKENS.
+            Some(counts) => Some(counts.iter().fold(0, |sum: u32, count| sum.saturating_add((*count).into()))),
             None => self.events,
         }
     }
@@ -147,6 +150,11 @@ fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
             }
             other => reader.unknown(key.place, "key of a script:", other, &TOP_KEYS),
         }
+    }
+    let tokens: u64 = script.requests.iter().filter_map(ScriptedRequest::output_tokens).map(u64::from).sum();
+    if tokens > MAX_TOKENS_IN_ALL {
+        let message = format!("{tokens} tokens in all; at most {MAX_TOKENS_IN_ALL} of a run are recorded in memory");
+        reader.problem(root.place, message);
     }
     if !table.iter().any(|(key, _)| key.text == "requests") {
         reader.problem(root.place, "the script has no `requests`, the list of what each request does");
@@ -185,6 +193,11 @@ fn read_request(reader: &mut Reader, node: &Node) -> Option<ScriptedRequest> {
         return None;
     }
     let counts = counts.list(events);
+    let tokens: u64 = counts.iter().flatten().map(|count| u64::from(*count)).sum();
+    if tokens > MAX_TOKENS.into() {
+        reader.problem(node.place, format!("{tokens} tokens in a request; at most {MAX_TOKENS} are recorded"));
+        return None;
+    }
     Some(ScriptedRequest { first_ns, gaps_ns, gap_ns: gap_ns.unwrap_or(0), events, counts, cached, finish })
 }
 
@@ -251,8 +264,8 @@ impl Counts {
                     reader.problem(node.place, message);
                     return None;
                 }
-                let sum: u32 = counts.iter().map(|count| u32::from(*count)).sum();
-                if by_tokens.is_some_and(|tokens| tokens != sum) {
+                let sum: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+                if by_tokens.is_some_and(|tokens| u64::from(tokens) != sum) {
                     reader.problem(node.place, format!("the `counts` are {sum} tokens together, and `tokens` differs"));
                     return None;
                 }

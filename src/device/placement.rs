@@ -172,8 +172,9 @@ impl Placement {
 
     /// Makes the calling thread the recorder's: binds it to its core and raises its priority, as far as is permitted.
     pub fn seat_recorder(&self) -> RecorderSeat {
-        let pinned =
-            self.recorder_core.map(|core| pin_current_thread(&[core]).map_err(|err| not_pinned(core, &err.into())));
+        let pinned = self
+            .recorder_core
+            .map(|core| pin_current_thread(&[core]).map_err(|err| not_pinned("the recorder", core, &err.into())));
         let raised =
             self.nice_values().map(|(nice, _)| renice_current_thread(nice).map_err(|err| not_raised(nice, &err)));
         RecorderSeat {
@@ -181,6 +182,20 @@ impl Placement {
             not_pinned: pinned.and_then(Result::err),
             not_raised: raised.and_then(Result::err),
         }
+    }
+
+    /// Makes the calling thread one of the engine's, as [`Placement::seat_recorder`] does with the recorder's: what stands in
+    /// for an engine in a calibration.
+    ///
+    /// # Errors
+    /// A sentence for a core that it could not be bound to; a priority that is not permitted is none.
+    pub fn seat_engine(&self) -> Result<(), String> {
+        let core = self.engine_cores.first().copied().unwrap_or(0);
+        pin_current_thread(&[core]).map_err(|err| not_pinned("a stand-in of the engine", core, &err.into()))?;
+        if let Some(nice) = self.engine_nice() {
+            let _ = renice_current_thread(nice); // the recorder's seat tells of it
+        }
+        Ok(())
     }
 
     /// OpenMP's settings for an engine on these cores. Spinning OpenMP threads cost a shared machine a factor of
@@ -222,8 +237,8 @@ pub struct RecorderSeat {
     pub not_raised: Option<String>,
 }
 
-fn not_pinned(core: usize, err: &io::Error) -> String {
-    format!("pinning: the recorder could not be bound to core {core}: {err}")
+fn not_pinned(who: &str, core: usize, err: &io::Error) -> String {
+    format!("pinning: {who} could not be bound to core {core}: {err}")
 }
 
 fn not_raised(nice: i32, err: &io::Error) -> String {
@@ -277,7 +292,7 @@ mod tests {
     fn a_refusal_says_what_was_refused_and_why() {
         let refused = io::Error::from(nix::Error::EPERM);
         assert_eq!(
-            not_pinned(3, &refused),
+            not_pinned("the recorder", 3, &refused),
             "pinning: the recorder could not be bound to core 3: Operation not permitted (os error 1)"
         );
         let said = not_raised(-20, &refused);

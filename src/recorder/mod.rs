@@ -176,9 +176,8 @@ impl Recorder {
             return Ok(());
         }
         self.live.enter(phase.phase);
-        let scheduled_ns = clock_ns();
         let due = phase.load.start();
-        self.submit(due, scheduled_ns)?;
+        self.submit(due, None)?;
         self.grant()?;
         while self.outstanding > 0 {
             self.take_batch(Some(&mut phase.load))?;
@@ -197,8 +196,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Publishes the handles of `due` together, so that the engine sees all or none of them in a step.
-    fn submit(&mut self, due: std::ops::Range<u32>, scheduled_ns: u64) -> Result<(), RecorderError> {
+    /// Publishes the handles of `due` together, so that the engine sees all or none of them in a step. Without a time at
+    /// which they were due, they are due now: once their records are made, which is no part of their latency.
+    fn submit(&mut self, due: std::ops::Range<u32>, scheduled_ns: Option<u64>) -> Result<(), RecorderError> {
         self.submits.clear();
         for request in due.clone() {
             let record = SubmitRecord { kind: SubmitRecord::KIND, request, ..bytemuck::Zeroable::zeroed() };
@@ -210,7 +210,7 @@ impl Recorder {
         }
         for request in due {
             let event = &mut self.tape.requests[request as usize];
-            event.scheduled_ns = scheduled_ns;
+            event.scheduled_ns = scheduled_ns.unwrap_or(submitted_ns);
             event.submitted_ns = submitted_ns;
             self.outstanding += 1;
         }
@@ -262,7 +262,7 @@ impl Recorder {
         for _ in 0..finished {
             self.outstanding = self.outstanding.saturating_sub(1);
             if let Some(request) = load.as_mut().and_then(|load| load.finished()) {
-                self.submit(request..request + 1, received_ns)?;
+                self.submit(request..request + 1, Some(received_ns))?;
             }
         }
         for _ in 0..steps {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::channel::Channel;
 use super::sidecar::{ErrorText, no_answer};
 use super::{SessionError, Sidecar, Window};
-use crate::device::pin_current_thread;
+use crate::device::Placement;
 use crate::plan::{Drive, Limits};
 use crate::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
 use crate::ring::{RingError, RingMemory, sealed_memory};
@@ -206,17 +206,17 @@ impl Engine {
     }
 
     /// Steps the engine with a batch of `batch` requests in every way that [`ObservedSteps`] names, `rounds` times each.
-    /// What the tap pushes is taken out of the ring by a thread that looks all the time on `recorder_core`, as in a run.
+    /// What the tap pushes is taken out of the ring by a thread that looks all the time, seated as the recorder is in a run.
     pub async fn observe(
         &mut self,
         batch: u32,
         rounds: u32,
-        recorder_core: Option<usize>,
+        placement: &Placement,
     ) -> Result<ObservedSteps, SessionError> {
         let Some(window) = self.window.take() else {
             return Err(SessionError::Protocol("steps are to be observed inside a run".to_owned()));
         };
-        let drain = Drain::start(window, recorder_core);
+        let drain = Drain::start(window, placement.clone());
         let message = serde_json::json!({"op": "observe", "batch": batch, "rounds": rounds});
         let reply = self.ask_within(OBSERVE_LIMIT, "an observation of steps", &message, &[]).await;
         self.window = Some(drain.stop()?);
@@ -359,12 +359,12 @@ struct Drain {
 }
 
 impl Drain {
-    fn start(mut window: Window, core: Option<usize>) -> Drain {
+    fn start(mut window: Window, placement: Placement) -> Drain {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             // Not bound, it only disturbs more: the comparison still holds.
-            let _ = core.map(|core| pin_current_thread(&[core]));
+            let _ = placement.seat_recorder();
             // Partner: the store in `stop`. Nothing is read through it: relaxed is enough.
             while !asked.load(Ordering::Relaxed) {
                 window.events.pop(1_000)?;

@@ -66,7 +66,7 @@ pub struct StepEvent {
     pub started_ns: u64,
     /// After the step function returned.
     pub ended_ns: u64,
-    /// When the tap was entered; [`ABSENT`] if the step ran no model.
+    /// When the tap stamped the tokens of the step; [`ABSENT`] if the step ran no model.
     pub tapped_ns: u64,
     /// Engine step, counted from 0 within the run.
     pub step: u32,

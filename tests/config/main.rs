@@ -4,6 +4,7 @@ mod errors;
 mod format;
 mod hostile;
 mod planning;
+mod script;
 mod times;
 
 use std::fs;
