@@ -23,8 +23,9 @@ SEED = 7
 class Observer:
     """Steps one loaded engine in several ways, and takes the time of each step.
 
-    `on`: the driver's own step, as in a run. `off`: the same with the tap taken out of the executor. `engine_core`: a
-    bare loop over EngineCore's step function. `llm_engine`: a bare loop over LLMEngine.step().
+    `on`: the driver's own step, as in a run. `off`: the same with the tap taken out of the executor, and so without a
+    step record. `engine_core`: a bare loop over EngineCore's step function. `llm_engine`: a bare loop over
+    LLMEngine.step().
     """
 
     def __init__(self, driver: "VllmDriver") -> None:
@@ -83,6 +84,7 @@ class Observer:
         """Takes a batch through its prefill and its first steps."""
         self.engine.unstage()
         self.driver.events.begin()
+        self.driver.look_at_tap()
         self.executor.__class__ = self.tapped
         vocabulary = self.engine.facts()["vocab_size"]
         for handle in range(batch):

@@ -37,6 +37,7 @@ class VllmDriver(Driver):
         self.granted = 0
         self.empty_steps = 0
         self.stepping_ns = 0
+        self.seen = (0, 0)  # steps tapped, and involuntary switches, after the step before
         self.refused: list[int] = []
         # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
         gc.collect()
@@ -77,6 +78,11 @@ class VllmDriver(Driver):
         self.stepped = False
         return Observer(self).measure(message["batch"], message["rounds"])
 
+    def look_at_tap(self) -> None:
+        """Notes where the tap stands, before the first step."""
+        tapped, _, _, switches = self.events.tapped()
+        self.seen = (tapped, switches)
+
     def look_and_step(self) -> None:
         """What a run does between one step and the next, and the step."""
         self._take_requests()
@@ -98,6 +104,7 @@ class VllmDriver(Driver):
     def _window(self) -> None:
         """Submits and steps until the run is ended."""
         self.granted = self.empty_steps = 0
+        self.look_at_tap()
         idle_since_ns = time.monotonic_ns()
         while self._take_requests():
             if self.engine.has_work() and (self.granted or not self.stepped):
@@ -120,7 +127,7 @@ class VllmDriver(Driver):
 
     def _step(self) -> None:
         """One engine step with its record. A step in which no model ran has none, and uses up no grant."""
-        before, _, _, switches_before = self.events.tapped()
+        before, switches_before = self.seen
         started_ns = time.monotonic_ns()
         stats = self.engine.step()
         ended_ns = time.monotonic_ns()
@@ -128,6 +135,7 @@ class VllmDriver(Driver):
         if self.engine.is_failed():
             raise EngineError("a worker process of the engine has died")
         tapped, tap_push_ns, token_events, switches = self.events.tapped()
+        self.seen = (tapped, switches)
         stats.involuntary_switches = switches - switches_before
         if tapped == before:
             tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
