@@ -166,7 +166,7 @@ fn a_calibration_says_what_its_contract_promises() {
     }
     assert!(found["per_step"].as_array().unwrap().iter().all(|step| step["tap_push_ns"]["p50"].as_i64().unwrap() > 0));
     let is_there = |key: &&str| found.get(*key).is_some_and(|value| !value.is_null());
-    assert!(["wait_strategy", "cores", "host", "build"].iter().all(|key| is_there(&key)));
+    assert!(["wait_strategy", "cores", "host", "build"].iter().all(is_there));
     // On one core there is nothing to hand over to.
     let two = found["cores"]["engine"] != found["cores"]["recorder"];
     for times in [&found["floor_ns"], &found["ring"]["gap_3us_ns"], &found["ring"]["gap_1ms_ns"]] {
