@@ -24,6 +24,7 @@ enum bench_ring_status {
   BENCH_RING_BAD_INDEX = 5,     // an index that no sound peer can have written
   BENCH_RING_BAD_SEAL = 6,      // the memfd could still be shrunk under us
   BENCH_RING_SYSTEM_ERROR = 7,  // a system call failed; errno says which way
+  BENCH_RING_WRONG_SIDE = 8,    // a producer's function on the consumer's handle, or the other way round
 };
 
 // One record, as both sides see it before its kind is known.
@@ -63,10 +64,10 @@ uint32_t bench_ring_capacity(const struct bench_ring* ring);
 uint64_t bench_ring_dropped(const struct bench_ring* ring);
 
 // Producer: reads the clock, stamps it as emitted_ns into the `n` records, and publishes them together. Returns `n`,
-// or 0 when they do not all fit: then all are dropped and counted.
+// or 0 when they do not all fit: then all are dropped and counted. On a consumer's handle it returns 0 and does nothing.
 uint32_t bench_ring_push(struct bench_ring* ring, const struct bench_record* records, uint32_t n);
 // Consumer: copies up to `max` records. All that one look made visible carry the same `*look`. Returns a status; `*n` is
-// 0 when there is nothing.
+// 0 when there is nothing, and with every other status than OK.
 int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n,
                    struct bench_look* look);
 // Consumer: sleeps until something is there or `timeout_ms` has passed (-1: no limit is not offered). Needs wake_fd.

@@ -194,6 +194,7 @@ const char* bench_ring_message(int status) {
     case BENCH_RING_BAD_INDEX: return "the ring's index is impossible: the other process is broken";
     case BENCH_RING_BAD_SEAL: return "the shared memory is not sealed against resizing";
     case BENCH_RING_SYSTEM_ERROR: return "a system call on the ring failed";
+    case BENCH_RING_WRONG_SIDE: return "the handle is of the ring's other side";
     default: return "unknown status";
   }
 }
@@ -242,13 +243,16 @@ uint64_t bench_ring_dropped(const struct bench_ring* ring) {
 }
 
 uint32_t bench_ring_push(struct bench_ring* ring, const struct bench_record* records, uint32_t n) {
-  return ring->producer.push(records, n);
+  return ring->is_producer ? ring->producer.push(records, n) : 0;
 }
 
 int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n,
                    struct bench_look* look) {
-  return ring->consumer.pop(out, max, n, look);
+  *n = 0;
+  return ring->is_producer ? BENCH_RING_WRONG_SIDE : ring->consumer.pop(out, max, n, look);
 }
 
-int bench_ring_wait(struct bench_ring* ring, uint32_t timeout_ms) { return ring->consumer.wait(timeout_ms); }
+int bench_ring_wait(struct bench_ring* ring, uint32_t timeout_ms) {
+  return ring->is_producer ? BENCH_RING_WRONG_SIDE : ring->consumer.wait(timeout_ms);
+}
 }

@@ -102,5 +102,5 @@ struct bench_ring {
   bench::Mapping mapping;
   bench::Producer producer{&mapping, -1};
   bench::Consumer consumer{&mapping, -1};
-  bool is_producer = false;
+  bool is_producer = false;  // the C ABI refuses the other side's functions
 };

@@ -1,8 +1,8 @@
 // A producer and a consumer thread on one mapping of a ring, to be built with -fsanitize=thread.
 //
-// Both threads use the same mapping, because ThreadSanitizer knows memory by its address: over two mappings of one
-// memfd it would see no race on a record. Exits with 0 if every record arrived whole and in order, and no sleep was
-// longer than a lost wake-up would make it.
+// Both threads use the same mapping, which no handle of the C ABI allows, because ThreadSanitizer knows memory by its
+// address: over two mappings of one memfd it would see no race on a record. Exits with 0 if every record arrived whole
+// and in order, and no sleep was longer than a lost wake-up would make it.
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -37,7 +37,7 @@ int make_memory() {
 }
 
 // Batches of 1 to 9; a full ring is tried again. Returns how many records were refused.
-std::uint64_t produce(bench_ring* ring) {
+std::uint64_t produce(bench::Producer& producer) {
   bench_record batch[9] = {};
   std::uint64_t refused = 0;
   for (std::uint64_t next = 0; next < kRecords;) {
@@ -45,7 +45,7 @@ std::uint64_t produce(bench_ring* ring) {
     for (std::uint32_t i = 0; i < n; ++i) {
       for (std::uint64_t& word : batch[i].words) word = next + i;
     }
-    while (bench_ring_push(ring, batch, n) == 0) {
+    while (producer.push(batch, n) == 0) {
       refused += n;
       std::this_thread::yield();
     }
@@ -54,12 +54,12 @@ std::uint64_t produce(bench_ring* ring) {
   return refused;
 }
 
-void consume(bench_ring* ring, bool sleeps) {
+void consume(bench::Consumer& consumer, bool sleeps) {
   bench_record records[16];
   for (std::uint64_t next = 0; next < kRecords;) {
     std::uint32_t n = 0;
     bench_look look{};
-    if (bench_ring_pop(ring, records, 16, &n, &look) != BENCH_RING_OK) fail("the ring is broken");
+    if (consumer.pop(records, 16, &n, &look) != BENCH_RING_OK) fail("the ring is broken");
     for (std::uint32_t i = 0; i < n; ++i, ++next) {
       const auto& words = records[i].words;
       if (words[0] != next || words[2] != next || words[7] != next) fail("a record is torn or out of order");
@@ -71,7 +71,7 @@ void consume(bench_ring* ring, bool sleeps) {
       continue;
     }
     const std::uint64_t slept_from_ns = bench_ring_clock_ns();
-    if (bench_ring_wait(ring, kSleepMs) != BENCH_RING_OK) fail("cannot wait");
+    if (consumer.wait(kSleepMs) != BENCH_RING_OK) fail("cannot wait");
     if (bench_ring_clock_ns() - slept_from_ns > kSleepMs * 900'000ull) fail("a wake-up was lost");
   }
 }
@@ -79,14 +79,15 @@ void consume(bench_ring* ring, bool sleeps) {
 void stress(bool sleeps) {
   const int fd = make_memory();
   const int wake_fd = sleeps ? eventfd(0, EFD_NONBLOCK) : -1;
-  bench_ring* ring = nullptr;
-  if (bench_ring_attach(fd, wake_fd, kStream, 1, &ring) != BENCH_RING_OK) fail("cannot attach");
+  bench::Mapping mapping;
+  if (bench::Mapping::open(fd, kStream, &mapping) != BENCH_RING_OK) fail("cannot map the ring");
+  bench::Producer producer(&mapping, wake_fd);
+  bench::Consumer consumer(&mapping, wake_fd);
   std::uint64_t refused = 0;
-  std::thread producer([&] { refused = produce(ring); });
-  consume(ring, sleeps);
-  producer.join();
-  if (bench_ring_dropped(ring) != refused) fail("dropped records were not counted");
-  bench_ring_close(ring);
+  std::thread pushing([&] { refused = produce(producer); });
+  consume(consumer, sleeps);
+  pushing.join();
+  if (mapping.header->dropped.load() != refused) fail("dropped records were not counted");
   close(fd);
   if (wake_fd >= 0) close(wake_fd);
 }

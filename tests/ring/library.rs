@@ -13,6 +13,7 @@ use crate::{number_of, numbered};
 
 type Attach = unsafe extern "C" fn(c_int, c_int, u32, c_int, *mut *mut c_void) -> c_int;
 type Push = unsafe extern "C" fn(*mut c_void, *const RawRecord, u32) -> u32;
+type Wait = unsafe extern "C" fn(*mut c_void, u32) -> c_int;
 type Pop = unsafe extern "C" fn(*mut c_void, *mut RawRecord, u32, *mut u32, *mut [u64; 2]) -> c_int;
 
 /// `libbench_ring.so` as build.rs has made it.
@@ -78,9 +79,9 @@ fn both_say_the_same_of_memory_that_is_no_ring() {
         let linked = Consumer::attach(memory.as_fd(), None, EVENT_STREAM).err().unwrap().to_string();
         assert_eq!(library.attach(memory.as_fd(), false).map_err(|message| format!("ring: {message}")), Err(linked));
     }
-    let messages: Vec<String> = (0..=8).map(|status| library.message(status)).collect();
-    assert_eq!((messages[0].as_str(), messages[8].as_str()), ("no error", "unknown status"));
-    assert!((1..9).all(|at| !messages[..at].contains(&messages[at])), "two statuses say the same: {messages:?}");
+    let messages: Vec<String> = (0..=9).map(|status| library.message(status)).collect();
+    assert_eq!((messages[0].as_str(), messages[9].as_str()), ("no error", "unknown status"));
+    assert!((1..10).all(|at| !messages[..at].contains(&messages[at])), "two statuses say the same: {messages:?}");
 }
 
 #[test]
@@ -122,4 +123,26 @@ fn what_is_pushed_here_is_popped_by_the_library_that_made_the_ring() {
     assert!(received_ns > crate::emitted_ns(&records[0]));
     assert_eq!(not_before_ns, 0, "there was no look before");
     library.close(ring);
+}
+
+#[test]
+fn a_handle_of_one_side_refuses_the_functions_of_the_other() {
+    let library = RingLibrary::open();
+    let memory = RingMemory::create(EVENT_STREAM, 64).unwrap();
+    let (mut producer, mut consumer) = (memory.producer(None).unwrap(), memory.consumer(None).unwrap());
+    assert!(producer.push(&[numbered(1)]));
+    let [to, from] = [true, false].map(|is_producer| library.attach(memory.as_fd(), is_producer).unwrap());
+    let (mut record, mut n, mut look) = (numbered(2), 7, [7; 2]);
+    // SAFETY: both handles are attached, and there is the one record that is claimed.
+    let said = unsafe {
+        assert_eq!(library.function::<Push>("bench_ring_push")(from, &record, 1), 0);
+        let popped = library.function::<Pop>("bench_ring_pop")(to, &mut record, 1, &mut n, &mut look);
+        [popped, library.function::<Wait>("bench_ring_wait")(to, 0)]
+    };
+    assert_eq!(said.map(|status| library.message(status)), ["the handle is of the ring's other side"; 2]);
+    assert_eq!((number_of(&record), n), (2, 0), "something was popped");
+    library.close(to);
+    library.close(from);
+    assert_eq!(consumer.dropped(), 0, "a refused push is no dropped record");
+    assert!(consumer.pop(1).unwrap().unwrap().records.iter().map(number_of).eq([1]), "the ring was touched");
 }

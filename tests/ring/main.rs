@@ -1,11 +1,13 @@
-//! The ring: against a model, between processes, under ThreadSanitizer, corrupted, and through its C ABI.
+//! The ring: against a model, between processes, under ThreadSanitizer, going to sleep, corrupted, and through its C ABI.
 
 mod corruption;
 mod library;
 mod model;
+mod native;
 mod processes;
 mod recorder;
 mod thread_sanitizer;
+mod wake_up;
 
 use bench::ring::RawRecord;
 use bench::ring::protocol::EndedRecord;

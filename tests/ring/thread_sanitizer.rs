@@ -3,19 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::native;
+
 /// Builds the stress program over `ring`, a source in `ffi/`.
 fn build(ring: &str) -> PathBuf {
-    let ffi = Path::new(env!("CARGO_MANIFEST_DIR")).join("ffi");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(ring.replace('/', "_")).with_extension("tsan");
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-    let built = Command::new(&compiler)
-        .args(["-fsanitize=thread", "-std=c++20", "-O1", "-g", "-pthread", "-o"])
-        .arg(&program)
-        .args([ffi.join("tests/ring_stress.cc"), ffi.join(ring)])
-        .output()
-        .unwrap_or_else(|err| panic!("cannot run {compiler}: {err}; install a C++ compiler, or set CXX"));
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    program
+    let name = format!("{}.tsan", ring.replace('/', "_"));
+    native::build(&name, "tests/ring_stress.cc", ring, &["-fsanitize=thread", "-O1"])
 }
 
 /// Runs without address randomisation, whose newer defaults leave ThreadSanitizer no room for its shadow memory; where
