@@ -62,6 +62,15 @@ lint-python: $(DEV)/.made ## ruff and mypy --strict
 check-generated: ## Compare the generated files with their source
 	$(PYTHON) ffi/generate.py --check
 
+.PHONY: peers
+peers: cpu-environment ## Compare the ring and bench with others, on an idle machine (needs libclang; half an hour)
+	cargo clippy --locked --bench ring --features peers -- -D warnings
+	cargo bench --locked --bench ring --features peers
+	python="$$($(TARGET)/release/bench env --device cpu)"
+	$(TARGET)/release/bench calibrate --quiet --out $(TARGET)/peers
+	"$$python" peers/vllm/known_answer.py --calibration $(TARGET)/peers/calibration.json
+	"$$python" peers/vllm/same_workload.py
+
 .PHONY: format
 format: $(DEV)/.made ## Format the Rust and Python sources
 	cargo fmt

@@ -16,30 +16,39 @@ const DONE: u64 = u64::MAX;
 #[repr(align(128))]
 struct Line(AtomicU64);
 
-/// One-way times of `count` stamps, from reading the clock on the engine's core to reading it on the recorder's.
+/// The floor of the machine, from `count` stamps; `None` on one core.
 pub(super) fn measure(placement: &Placement, count: usize) -> Result<Option<Times>, CalibrationError> {
     if !Cores::of(placement).are_two() {
         return Ok(None);
     }
-    let line = Line(AtomicU64::new(0));
-    let (_, samples_ns) = on_both(placement, || send(&line, count), || receive(&line, count))?;
-    Ok(Times::of(samples_ns))
+    Ok(Times::of(cache_line(placement, GAP_NS, count)?))
 }
 
-fn send(line: &Line, count: usize) {
+/// One-way times, in nanoseconds, of `count` stamps that are handed over in a raw cache line, one every `gap_ns`: from
+/// reading the clock on the engine's core to reading it on the recorder's, which must be another.
+///
+/// # Errors
+/// [`CalibrationError::Pin`].
+pub fn cache_line(placement: &Placement, gap_ns: u64, count: usize) -> Result<Vec<i64>, CalibrationError> {
+    let line = Line(AtomicU64::new(0));
+    let give_up_ns = clock_ns() + GIVE_UP_NS + count as u64 * gap_ns;
+    let (_, samples_ns) = on_both(placement, || send(&line, gap_ns, count), || receive(&line, count, give_up_ns))?;
+    Ok(samples_ns)
+}
+
+fn send(line: &Line, gap_ns: u64, count: usize) {
     let mut due_ns = clock_ns();
     for _ in 0..count {
-        due_ns = spin_until(due_ns + GAP_NS);
+        due_ns = spin_until(due_ns + gap_ns);
         line.0.store(clock_ns(), Ordering::Release); // partner: the load in `receive`
     }
-    spin_until(due_ns + GAP_NS);
+    spin_until(due_ns + gap_ns);
     line.0.store(DONE, Ordering::Release); // partner: the load in `receive`
 }
 
 /// A stamp that is overwritten before it is seen is lost, and the next one counts.
-fn receive(line: &Line, count: usize) -> Vec<i64> {
+fn receive(line: &Line, count: usize, give_up_ns: u64) -> Vec<i64> {
     let mut samples_ns = Vec::with_capacity(count);
-    let give_up_ns = clock_ns() + GIVE_UP_NS + count as u64 * GAP_NS;
     let mut last = 0;
     loop {
         let sent_ns = line.0.load(Ordering::Acquire); // partner: the stores in `send`

@@ -23,6 +23,9 @@ const FULL: (u64, u64, Series) = (50_000_000, 10_000_000, [(1, 4, 60), (10, 50, 
 /// (0.4 against 2.0 to 2.4 us at one request, in alternation), since caches stay warm, and a budget must not promise that.
 const SHORT: (u64, u64, Series) = (50_000_000, 5_000_000, [(1, 4, 8), (10, 10, 2), (100, 10, 2), (1_000, 10, 2)]);
 
+/// A token was watched for if the recorder's look before was no longer ago; a look takes a twentieth of it.
+const WATCHED_NS: u32 = 1_000;
+
 /// What the scripted engine has answered.
 pub(super) struct Measured {
     pub(super) answers: Vec<KnownAnswer>,
@@ -142,6 +145,7 @@ fn read_truth(path: &PathBuf, run: &str) -> Result<Truth, CalibrationError> {
 struct Samples {
     ttft_error: Vec<i64>,
     itl_error: Vec<i64>,
+    itl_error_watched: Vec<i64>,
     tap: Vec<i64>,
     transport: Vec<i64>,
     submit: Vec<i64>,
@@ -160,8 +164,8 @@ impl Samples {
                 .filter(|request| request.engine_queued_ns != ABSENT)
                 .map(|request| request.engine_queued_ns as i64 - request.scheduled_ns as i64),
         );
-        // By request: the next token, and received - emitted of the one before.
-        let mut next = vec![(0u32, None::<i64>); requests.len()];
+        // By request: the next token, received - emitted of the one before, and whether that was watched for.
+        let mut next = vec![(0u32, None::<(i64, bool)>); requests.len()];
         for event in &recording.tape.tokens {
             let (token, before) = &mut next[event.request as usize];
             let Some((intended_ns, emitted_ns)) = truth.get(&(event.request, *token)) else {
@@ -170,14 +174,19 @@ impl Samples {
             };
             let late_ns = event.received_ns as i64 - *emitted_ns as i64;
             samples.unexplained += u64::from(late_ns < 0);
+            let watched = event.poll_gap_ns().is_some_and(|gap_ns| gap_ns <= WATCHED_NS);
             match before {
                 None => samples.ttft_error.push(late_ns.abs()),
-                Some(before) => samples.itl_error.push((late_ns - *before).abs()),
+                Some((before_ns, before_watched)) => {
+                    let error_ns = (late_ns - *before_ns).abs();
+                    samples.itl_error.push(error_ns);
+                    samples.itl_error_watched.extend((watched && *before_watched).then_some(error_ns));
+                }
             }
             samples.tap.push(event.emitted_ns as i64 - *emitted_ns as i64);
             samples.transport.push(event.received_ns as i64 - event.emitted_ns as i64);
             samples.schedule_error.push(*emitted_ns as i64 - *intended_ns as i64);
-            (*token, *before) = (*token + event.count, Some(late_ns));
+            (*token, *before) = (*token + event.count, Some((late_ns, watched)));
         }
         samples.unexplained += truth.len().abs_diff(recording.tape.tokens.len()) as u64;
         samples
@@ -196,6 +205,7 @@ impl Samples {
             concurrency,
             ttft_error_ns: times(self.ttft_error, "first token")?,
             itl_error_ns: Times::of(self.itl_error),
+            itl_error_watched_ns: Times::of(self.itl_error_watched),
             tap_ns: times(self.tap, "token")?,
             transport_ns: times(self.transport, "token")?,
             submit_ns: times(self.submit, "stamp of a request's admission")?,

@@ -19,8 +19,10 @@ use std::path::Path;
 
 pub use budget::{BudgetRow, ErrorBudget, MetricErrors, Stages};
 pub use cache::{cached, keep};
+pub use floor::cache_line;
 pub use model::{Calibration, CalibrationError, Cores, Identity, KnownAnswer, RingTimes, StrategyCost, TapCost, Times};
 pub use observer::{Change, ObserverEffect, observer_effect};
+pub use pair::on_both;
 pub use render::render;
 
 use crate::clock;

@@ -91,6 +91,9 @@ pub struct KnownAnswer {
     pub ttft_error_ns: Times,
     /// Error of each ITL: its size against the time between the two emissions.
     pub itl_error_ns: Option<Times>,
+    /// The same of the ITLs at both ends of which the recorder had looked within the last microsecond: without those in
+    /// which the machine took the recorder's core away, as each token's own bound tells.
+    pub itl_error_watched_ns: Option<Times>,
     /// From the engine's having a token to its stamp.
     pub tap_ns: Times,
     /// From the stamp to the recorder's.

@@ -6,8 +6,12 @@ use super::CalibrationError;
 use crate::device::Placement;
 use crate::ring::clock_ns;
 
-/// Runs `engine` on the engine's core and `recorder` on the recorder's, with the priorities that they have in a run.
-pub(super) fn on_both<E: Send, R: Send>(
+/// Runs `engine` on the engine's core and `recorder` on the recorder's, with the priorities that they have in a run. Both
+/// begin together, and both must end by themselves.
+///
+/// # Errors
+/// [`CalibrationError::Pin`] if one could not be bound; the other has run then.
+pub fn on_both<E: Send, R: Send>(
     placement: &Placement,
     engine: impl FnOnce() -> E + Send,
     recorder: impl FnOnce() -> R + Send,

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use super::{Calibration, Change, ObserverEffect, Times};
+use super::{Calibration, Change, KnownAnswer, ObserverEffect, Times};
 
 /// The figures as tables, and the error budget below them.
 pub fn render(calibration: &Calibration) -> String {
@@ -70,6 +70,8 @@ fn answers(calibration: &Calibration) -> String {
         "ITL error p50",
         "p99",
         "max",
+        "watched p99",
+        "share",
         "submit p50",
         "schedule kept p50",
         "p99",
@@ -81,11 +83,21 @@ fn answers(calibration: &Calibration) -> String {
             vec![answer.concurrency.to_string()],
             three(Some(answer.ttft_error_ns)),
             three(answer.itl_error_ns),
+            watched(answer),
             vec![time(answer.submit_ns.p50), time(answer.schedule_error_ns.p50), time(answer.schedule_error_ns.p99)],
         ];
         table.add_row(row.concat());
     }
     table.to_string()
+}
+
+/// The p99 of the ITLs that were watched for, and how many of all they are.
+fn watched(answer: &KnownAnswer) -> Vec<String> {
+    let share = answer.itl_error_watched_ns.zip(answer.itl_error_ns).map(|(watched, all)| {
+        let share = watched.count as f64 / all.count as f64;
+        [time(watched.p99), format!("{:.1} %", share * 100.0)]
+    });
+    share.map_or_else(|| vec!["-".to_owned(); 2], Vec::from)
 }
 
 fn per_step(calibration: &Calibration) -> String {
