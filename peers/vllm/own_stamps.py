@@ -22,11 +22,11 @@ from typing import NamedTuple
 from common import PeerError, Spread, run_as_command, table, write_json
 
 # Header and records of timeline.bin, as in src/timeline/store.rs and src/timeline/event.rs.
-HEADER = struct.Struct("=8s6I3Q")
+HEADER = struct.Struct("=8s6I4Q")
 REQUEST = struct.Struct("=8Q7I4B")
 TOKEN = struct.Struct("=2Q4I")
 MAGIC = b"BENCHTL\0"
-VERSION = 1
+VERSION = 2
 MEASURE = 2
 ABSENT = 2**64 - 1
 
@@ -43,7 +43,7 @@ class Difference(NamedTuple):
 def differences(path: Path) -> Iterator[Difference]:
     """Of each measured request of a stored run that the engine stamped. PeerError if the file is of another version."""
     data = path.read_bytes()
-    magic, _order, version, request_bytes, token_bytes, *_, requests, tokens, _steps = HEADER.unpack_from(
+    magic, _order, version, request_bytes, token_bytes, *_, requests, tokens, _steps, _hiccups = HEADER.unpack_from(
         data.ljust(HEADER.size, b"\0")
     )
     if (magic, version, request_bytes, token_bytes) != (MAGIC, VERSION, REQUEST.size, TOKEN.size):
