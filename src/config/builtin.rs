@@ -1,4 +1,4 @@
-//! The sweep and the model that are part of the binary.
+//! The sweep and the models that are part of the binary.
 
 use super::Config;
 use crate::device::DeviceClass;
@@ -37,4 +37,15 @@ pub fn builtin_model_config(model: &str) -> Option<Result<&'static str, &'static
     }
     let nearest = super::suggest::nearest(model, MODELS.map(|(name, _)| name)).unwrap_or(BUILTIN_MODEL);
     Some(MODELS.into_iter().find(|(name, _)| *name == model).map(|(_, config)| config).ok_or(nearest))
+}
+
+/// Models of the hub of which the binary knows the `config.json`, so that lengths can be checked without the hub: name and
+/// text.
+const KNOWN_MODELS: [(&str, &str); 1] =
+    [("meta-llama/Llama-3.1-70B-Instruct", include_str!("../../configs/models/llama-3.1-70b-instruct/config.json"))];
+
+/// `config.json` of a model of the hub, if the binary knows it: architecture and lengths, for plans alone. An engine reads
+/// the model's own.
+pub fn known_model_config(model: &str) -> Option<&'static str> {
+    KNOWN_MODELS.into_iter().find(|(name, _)| *name == model).map(|(_, config)| config)
 }

@@ -57,6 +57,8 @@ struct Draft {
     tensor_parallel_sizes: Vec<Given<u32>>,
     length_configs: Option<(Place, Vec<Settings>)>,
     matrix: Option<Arc<Vec<Axis>>>,
+    /// Settings that are given as a list.
+    lists: Vec<Axis>,
 }
 
 /// What `defaults` gives to every entry; shared, as a hostile file could have many entries and much to copy.
@@ -85,7 +87,10 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
             "tensor_parallel_sizes" => draft.tensor_parallel_sizes = read_sizes(reader, value),
             "length_configs" => draft.length_configs = Some((key.place, read_length_configs(reader, value))),
             "matrix" => draft.matrix = Some(Arc::new(read_matrix(reader, value))),
-            setting if SETTING_KEYS.contains(&setting) => draft.settings.read(reader, setting, value),
+            setting if SETTING_KEYS.contains(&setting) => match (axis_key(setting), &value.value) {
+                (Some(axis), Value::List(_)) => draft.lists.push(read_axis(reader, axis, key.place, value)),
+                _ => draft.settings.read(reader, setting, value),
+            },
             "<<" => {
                 let message = "merge keys (`<<`) are not supported; put what entries share into `defaults`";
                 reader.problem(key.place, message);
@@ -106,8 +111,11 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
         draft.take_args(reader, split);
     }
     let no_args = || Arc::new(Given::new(Vec::new(), node.place));
-    let axes = draft.matrix.take().unwrap_or_else(|| defaults.matrix.clone());
+    let mut axes = draft.matrix.take().unwrap_or_else(|| defaults.matrix.clone());
     draft.check_given_once(reader, &axes);
+    if !draft.lists.is_empty() {
+        axes = Arc::new([&draft.lists[..], &axes[..]].concat());
+    }
     Some(Entry {
         name: draft.name?,
         engine_args: draft.engine_args.or_else(|| defaults.engine_args.clone()).unwrap_or_else(no_args),
@@ -205,31 +213,39 @@ fn read_length_configs(reader: &mut Reader, node: &Node) -> Vec<Settings> {
     configs
 }
 
+/// The axis of this name, if there is one.
+fn axis_key(key: &str) -> Option<&'static str> {
+    AXIS_KEYS.into_iter().find(|known| *known == key)
+}
+
 /// Reads `matrix`: for each axis, a list of values.
 pub(super) fn read_matrix(reader: &mut Reader, node: &Node) -> Vec<Axis> {
     let mut axes = Vec::new();
     for (key, value) in reader.table("matrix", node).unwrap_or_default() {
-        let Some(axis_key) = AXIS_KEYS.into_iter().find(|known| *known == key.text) else {
-            reader.unknown(key.place, "axis", &key.text, &AXIS_KEYS);
-            continue;
-        };
-        let mut values: Vec<Settings> = Vec::new();
-        let mut seen: Vec<&Value> = Vec::new();
-        for item in reader.list(axis_key, value).unwrap_or_default() {
-            if seen.contains(&&item.value) {
-                reader.problem(item.place, format!("this value stands twice on the axis `{axis_key}`"));
-            }
-            seen.push(&item.value);
-            let mut settings = Settings::default();
-            settings.read(reader, axis_key, item);
-            values.push(settings);
-            if reader.problems.is_full() {
-                break;
-            }
+        match axis_key(&key.text) {
+            Some(axis) => axes.push(read_axis(reader, axis, key.place, value)),
+            None => reader.unknown(key.place, "axis", &key.text, &AXIS_KEYS),
         }
-        axes.push(Axis { key: axis_key, place: key.place, values });
     }
     axes
+}
+
+fn read_axis(reader: &mut Reader, key: &'static str, place: Place, node: &Node) -> Axis {
+    let mut values: Vec<Settings> = Vec::new();
+    let mut seen: Vec<&Value> = Vec::new();
+    for item in reader.list(key, node).unwrap_or_default() {
+        if seen.contains(&&item.value) {
+            reader.problem(item.place, format!("this value stands twice on the axis `{key}`"));
+        }
+        seen.push(&item.value);
+        let mut settings = Settings::default();
+        settings.read(reader, key, item);
+        values.push(settings);
+        if reader.problems.is_full() {
+            break;
+        }
+    }
+    Axis { key, place, values }
 }
 
 impl Draft {
@@ -259,6 +275,7 @@ impl Draft {
                 given.push(("prefix_len", "`length_configs`", prefix.place));
             }
         }
+        given.extend(self.lists.iter().map(|axis| (axis.key, "the entry", axis.place)));
         given.extend(axes.iter().map(|axis| (axis.key, "`matrix`", axis.place)));
 
         for (index, (key, giver, place)) in given.iter().enumerate() {
@@ -266,7 +283,7 @@ impl Draft {
                 // A prefix beside lengths is the more specific one; it is no second answer.
                 let is_general_prefix =
                     *key == "prefix_len" && *giver == "`length_configs`" && *other_giver == "the entry";
-                !is_general_prefix && (other == key || are_both_lengths(other, key))
+                !is_general_prefix && (other == key || are_both_lengths(other, key) || are_both_prefixes(other, key))
             });
             if let Some((other, other_giver, other_place)) = clash {
                 let message = format!(
@@ -283,6 +300,11 @@ impl Draft {
 fn are_both_lengths(one: &str, other: &str) -> bool {
     let is_length = |key: &str| key == "input_len" || key == "output_len";
     (one == "workload" && is_length(other)) || (is_length(one) && other == "workload")
+}
+
+/// Whether both keys say how long the shared prefix is.
+fn are_both_prefixes(one: &str, other: &str) -> bool {
+    matches!((one, other), ("prefix_hit_rate", "prefix_len") | ("prefix_len", "prefix_hit_rate"))
 }
 
 fn has_flag(engine_args: &[String], flag: &str) -> bool {

@@ -19,14 +19,16 @@ mod workload;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use builtin::{BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE, builtin_model_config, builtin_smoke};
+pub use builtin::{
+    BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE, builtin_model_config, builtin_smoke, known_model_config,
+};
 pub use entry::{Axis, Entry};
 pub use error::{ConfigError, Problem};
 pub use node::Place;
 pub use reader::Given;
 pub use script::{Fault, FaultKind, Script, ScriptedFinish, ScriptedRequest, load_script};
 pub use settings::Settings;
-pub use workload::{WORKLOADS, Workload};
+pub use workload::{Scale, WORKLOADS, Workload};
 
 pub(crate) use args::{flag_value, human_readable_int};
 pub(crate) use error::Problems;
@@ -134,10 +136,15 @@ fn read_defaults(reader: &mut Reader, node: &Node) -> Defaults {
     if let Some(split) = split_args {
         defaults.engine_args = Some(Arc::new(entry::take_words(reader, &mut defaults.settings, split)));
     }
-    let Settings { workload, input_len, output_len, .. } = &defaults.settings;
+    let Settings { workload, input_len, output_len, prefix_len, prefix_hit_rate, .. } = &defaults.settings;
     if let (Some(workload), Some(length)) = (workload, input_len.as_ref().or(output_len.as_ref())) {
         let message = format!("`workload` gives the lengths, and line {} does too; keep one", length.place.line);
         reader.problem(workload.place, message);
+    }
+    if let (Some(rate), Some(length)) = (prefix_hit_rate, prefix_len) {
+        let line = length.place.line;
+        let message = format!("`prefix_hit_rate` gives the length of the prefix, and line {line} does too; keep one");
+        reader.problem(rate.place, message);
     }
     defaults
 }

@@ -57,7 +57,8 @@ impl Reader {
         }
     }
 
-    fn mismatch<T>(&mut self, key: &str, expected: &str, node: &Node) -> Option<T> {
+    /// Notes a value that is not what `key` takes.
+    pub(super) fn mismatch<T>(&mut self, key: &str, expected: &str, node: &Node) -> Option<T> {
         self.problem(node.place, format!("`{key}` has to be {expected}, and here it is {}", describe(&node.value)));
         None
     }
@@ -123,6 +124,20 @@ impl Reader {
             _ => f64::NAN,
         };
         if number > 0.0 && number.is_finite() { Some(number) } else { self.mismatch(key, "a number above 0", node) }
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn share(&mut self, key: &str, node: &Node) -> Option<Given<f64>> {
+        let number = match node.value {
+            Value::Integer(number) => number as f64,
+            Value::Float(number) => number,
+            _ => f64::NAN,
+        };
+        if (0.0..=1.0).contains(&number) {
+            Some(Given::new(number, node.place))
+        } else {
+            self.mismatch(key, "a number from 0 to 1", node)
+        }
     }
 
     /// One of a few known words.

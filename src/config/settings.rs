@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
-use super::workload::{WORKLOADS, Workload};
+use super::workload::{Scale, WORKLOADS, Workload};
 use crate::device::DeviceClass;
 use crate::plan::{Drive, PrefixMode, Quantization, StepApi};
 
@@ -51,6 +51,8 @@ settings! {
     tensor_parallel_size: u32,
     /// A named workload, which gives the three lengths.
     workload: Workload,
+    /// By what the lengths of the workload are multiplied.
+    scale: Scale,
     /// Prompt tokens.
     input_len: u32,
     /// Output tokens.
@@ -59,6 +61,10 @@ settings! {
     prefix_len: u32,
     /// How the prefix counts.
     prefix_mode: PrefixMode,
+    /// Distinct prefixes, which the requests take in turn.
+    num_prefixes: u32,
+    /// Share of the prompts that is to come from the cache; takes the place of `prefix_len`.
+    prefix_hit_rate: f64,
     /// Requests in a run.
     num_prompts: u32,
     /// Runs of each point.
@@ -82,15 +88,18 @@ settings! {
 }
 
 /// Keys that `defaults` and an entry take.
-pub(super) const SETTING_KEYS: [&str; 17] = [
+pub(super) const SETTING_KEYS: [&str; 20] = [
     "device",
     "model",
     "quantization",
     "workload",
+    "scale",
     "input_len",
     "output_len",
     "prefix_len",
     "prefix_mode",
+    "num_prefixes",
+    "prefix_hit_rate",
     "num_prompts",
     "repeats",
     "warmup",
@@ -103,7 +112,7 @@ pub(super) const SETTING_KEYS: [&str; 17] = [
 ];
 
 /// Keys that `matrix` crosses.
-pub(super) const AXIS_KEYS: [&str; 17] = [
+pub(super) const AXIS_KEYS: [&str; 19] = [
     "model",
     "quantization",
     "tensor_parallel_size",
@@ -112,6 +121,8 @@ pub(super) const AXIS_KEYS: [&str; 17] = [
     "output_len",
     "prefix_len",
     "prefix_mode",
+    "num_prefixes",
+    "prefix_hit_rate",
     "num_prompts",
     "repeats",
     "warmup",
@@ -150,6 +161,9 @@ impl Settings {
                 let choices = [("inside", PrefixMode::Inside), ("added", PrefixMode::Added)];
                 self.prefix_mode = reader.choice(key, node, &choices);
             }
+            "scale" => self.scale = read_scale(reader, node),
+            "num_prefixes" => self.num_prefixes = reader.count(key, node, 1, MAX_REQUESTS),
+            "prefix_hit_rate" => self.prefix_hit_rate = reader.share(key, node),
             "num_prompts" => self.num_prompts = reader.count(key, node, 1, MAX_REQUESTS),
             "repeats" => self.repeats = reader.count(key, node, 1, MAX_REPEATS),
             "warmup" => self.warmup = reader.count(key, node, 0, MAX_REQUESTS),
@@ -182,13 +196,30 @@ impl Settings {
         }
     }
 
-    /// The lengths that a named workload stands for, wherever this level gives none itself.
-    pub(crate) fn expand_workload(&mut self) {
+    /// The lengths that a named workload stands for, wherever this level gives none itself. A hit rate of this level takes
+    /// the place of the workload's prefix.
+    pub(crate) fn expand_workload(&mut self, scale: Scale) {
         if let Some(Given { value, place }) = self.workload {
-            self.input_len.get_or_insert(Given::new(value.input_len, place));
-            self.output_len.get_or_insert(Given::new(value.output_len, place));
-            self.prefix_len.get_or_insert(Given::new(value.prefix_len, place));
+            let lengths = value.scaled(scale);
+            self.input_len.get_or_insert(Given::new(lengths.input_len, place));
+            self.output_len.get_or_insert(Given::new(lengths.output_len, place));
+            if self.prefix_hit_rate.is_none() {
+                self.prefix_len.get_or_insert(Given::new(lengths.prefix_len, place));
+            }
         }
+    }
+}
+
+/// A fraction such as `1/8`, or the number 1.
+fn read_scale(reader: &mut Reader, node: &Node) -> Option<Given<Scale>> {
+    let scale = match &node.value {
+        Value::Text(text) => Scale::parse(text),
+        Value::Integer(1) => Some(Scale::FULL),
+        _ => None,
+    };
+    match scale {
+        Some(scale) => Some(Given::new(scale, node.place)),
+        None => reader.mismatch("scale", "a fraction of two whole numbers from 1 to 1000, such as 1/8", node),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     let mut message = format!("unknown {what} {}", quoted(word));
     if let Some(nearest) = nearest(word, known.iter().copied()) {
         message += &format!("; the nearest known one is `{nearest}`");
-        if (2..=24).contains(&known.len()) {
+        if (2..=32).contains(&known.len()) {
             message += &format!(" (known: {})", known.join(", "));
         }
     }

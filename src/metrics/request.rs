@@ -1,7 +1,7 @@
 //! What the token events say about each request.
 
 use super::Fraction;
-use crate::timeline::{Phase, RequestEvent, Timeline, TokenEvent, known};
+use crate::timeline::{EngineFacts, Phase, RequestEvent, Timeline, TokenEvent, known};
 
 /// The token events of one request, in the order in which they were recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,16 @@ pub fn elapsed_ns(from_ns: u64, to_ns: u64) -> i64 {
 /// Nanoseconds between two stamps; `None` if one is not known.
 pub fn known_elapsed_ns(from_ns: u64, to_ns: u64) -> Option<i64> {
     Some(elapsed_ns(known(from_ns)?, known(to_ns)?))
+}
+
+/// Tokens in a block of the prefix cache that an engine uses: `Some(None)` for one whose prefix caching is off, and `None`
+/// for one that caches and did not say.
+pub fn block_size_in_use(facts: &EngineFacts) -> Option<Option<u32>> {
+    match (facts.prefix_caching, facts.prefix_block_size) {
+        (true, None) => None,
+        (true, block_size) => Some(block_size),
+        (false, _) => Some(None),
+    }
 }
 
 /// Prompt tokens of a request that come from the cache by design: its shared prefix in whole blocks. The last prompt

@@ -1,7 +1,9 @@
 //! The samples of a run: every latency of its measured requests, taken from the timeline in one pass.
 
 use super::hiccups::recorder_hiccups;
-use super::request::{RequestTokens, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns};
+use super::request::{
+    RequestTokens, block_size_in_use, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns,
+};
 use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, MarkBits, Series};
 use crate::timeline::{StepEvent, Timeline, known};
 
@@ -315,12 +317,7 @@ fn failed_requests(timeline: &Timeline) -> u64 {
 }
 
 fn cached_expected(timeline: &Timeline, requests: &[RequestTokens]) -> Option<Share> {
-    let facts = timeline.run.engine_facts.as_ref()?;
-    let block_size = match (facts.prefix_caching, facts.prefix_block_size) {
-        (true, None) => return None,
-        (true, block_size) => block_size,
-        (false, _) => None,
-    };
+    let block_size = block_size_in_use(timeline.run.engine_facts.as_ref()?)?;
     let answered = timeline.requests.iter().zip(requests).filter(|(_, tokens)| tokens.events > 0);
     Some(answered.fold(Share::default(), |sum, (request, _)| {
         sum.plus(Share {

@@ -92,7 +92,7 @@ impl<'h> Rates<'h> {
         let step_s = nearest.map_or(0.0, |measured| measured.decode_s / measured.decode_steps);
         let new_tokens =
             f64::from(point.num_prompts) * f64::from(point.input_len - point.prefix_len.min(point.input_len));
-        let prefill_tokens = new_tokens + f64::from(point.prefix_len);
+        let prefill_tokens = new_tokens + f64::from(point.prefix_len) * f64::from(point.primed_prefixes());
         self.overhead_s + prefill_tokens * self.prefill_s_per_token + steps * step_s
     }
 }

@@ -105,12 +105,13 @@ fn engine_id(key: &EngineKey, cores: usize) -> String {
 /// Everything about a point that decides how long a run of it takes.
 fn work_id(point: &Point) -> String {
     let Point { input_len, output_len, prefix_len, num_prompts, warmup, .. } = point;
+    let prefixes = if point.primed_prefixes() > 1 { format!("x{}", point.num_prefixes) } else { String::new() };
     let Load::Closed { concurrency } = point.load;
     let limits = (point.limits.max_num_seqs, point.limits.max_num_batched_tokens);
     let shown = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let (concurrency, seqs, tokens) = (shown(concurrency), shown(limits.0), shown(limits.1));
     format!(
-        "{input_len}/{output_len}/{prefix_len} {num_prompts}+{warmup} {concurrency}/{seqs}/{tokens} {:?}",
+        "{input_len}/{output_len}/{prefix_len}{prefixes} {num_prompts}+{warmup} {concurrency}/{seqs}/{tokens} {:?}",
         point.drive
     )
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::config::{builtin_model_config, quoted};
+use crate::config::{builtin_model_config, known_model_config, quoted};
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -14,7 +14,8 @@ const MAX_CONFIG_BYTES: u64 = 4 << 20;
 pub(super) struct LocalModel {
     /// How the engine key names it: a hub or `builtin:` name as it was given, an absolute path for a folder.
     pub(super) name: String,
-    /// Longest sequence by `config.json`; `None` for a hub name, and where vLLM derives it from more than one key.
+    /// Longest sequence by `config.json`; `None` for a hub name that the binary does not know, and where vLLM derives it from
+    /// more than one key.
     pub(super) max_position_embeddings: Option<u64>,
 }
 
@@ -38,7 +39,8 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     let folder = Path::new(model);
     if !folder.is_dir() {
         return if is_hub_name(model) {
-            Ok(LocalModel { name: model.to_owned(), max_position_embeddings: None })
+            let known = known_model_config(model).map(max_positions).transpose()?;
+            Ok(LocalModel { name: model.to_owned(), max_position_embeddings: known.flatten() })
         } else {
             Err(format!("the model folder {} does not exist", quoted(model)))
         };
@@ -75,15 +77,17 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 }
 
 /// `max_position_embeddings` of a `config.json`, unless something in it scales the positions: then vLLM derives the
-/// length from several keys (`_get_and_verify_max_len`), and the loaded engine is asked instead.
+/// length from several keys (`_get_and_verify_max_len`), and the loaded engine is asked instead. Llama 3's scaling is
+/// already in the number.
 fn max_positions(config: &str) -> Result<Option<u64>, String> {
     let config: serde_json::Value =
         serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
     let language = config.get("text_config").unwrap_or(&config);
-    let is_given = |key: &str| language.get(key).is_some_and(|value| !value.is_null());
-    let scales =
-        is_given("rope_scaling") || language.get("rope_parameters").is_some_and(|rope| rope.get("factor").is_some());
-    if scales {
+    let given = |key: &str| language.get(key).filter(|value| !value.is_null());
+    let is_llama3 = |rope: &serde_json::Value| rope.get("rope_type").is_some_and(|kind| kind == "llama3");
+    let scales = given("rope_scaling").is_some_and(|rope| !is_llama3(rope))
+        || given("rope_parameters").is_some_and(|rope| rope.get("factor").is_some() && !is_llama3(rope));
+    if scales || given("model_max_length").is_some() {
         return Ok(None);
     }
     Ok(language.get("max_position_embeddings").and_then(serde_json::Value::as_u64))
@@ -109,6 +113,9 @@ mod tests {
         assert_eq!(max_positions(r#"{"text_config": {"max_position_embeddings": 9}}"#), Ok(Some(9)));
         assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": null}"#), Ok(Some(9)));
         assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2}}"#), Ok(None));
+        let llama3 = r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2, "rope_type": "llama3"}}"#;
+        assert_eq!(max_positions(llama3), Ok(Some(9)));
+        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "model_max_length": 12}"#), Ok(None));
         assert_eq!(max_positions("{}"), Ok(None));
         assert!(max_positions("{").is_err());
     }

@@ -7,6 +7,7 @@ mod history;
 mod label;
 mod local_model;
 mod model;
+mod prefix;
 mod render;
 mod resolve;
 mod scripted;

@@ -136,6 +136,15 @@ pub struct Point {
     pub prefix_len: u32,
     /// How the configuration gave the prefix; `input_len` above has already been resolved by it.
     pub prefix_mode: PrefixMode,
+    /// Distinct prefixes of `prefix_len` tokens, which the requests take in turn. Each is primed on its own.
+    #[serde(default = "one")]
+    pub num_prefixes: u32,
+    /// The hit rate that the configuration asks for, from which `prefix_len` follows; `None` where it gives the length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_hit_rate: Option<HitRate>,
+    /// The named workload that the lengths come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<NamedWorkload>,
     /// Requests measured in each run.
     pub num_prompts: u32,
     /// Runs of this point, one in each round.
@@ -155,6 +164,31 @@ pub struct Point {
     /// Where the lengths stand in the configuration, for messages about them.
     #[serde(skip)]
     pub location: IgnoredInEq<Location>,
+}
+
+/// A share of the prompts that is asked to come from the prefix cache, and what whole blocks make of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HitRate {
+    /// As the configuration gives it, from 0 to 1.
+    pub asked: f64,
+    /// The nearest one that whole blocks of the prompt can give.
+    pub reachable: f64,
+    /// Tokens in a block that `reachable` counts on; the loaded engine has to have the same.
+    pub block_size: u32,
+}
+
+/// A named workload, and the factor by which its lengths were multiplied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedWorkload {
+    /// What `workload:` calls it.
+    pub name: String,
+    /// `1/8`; `1/1` for the lengths as they are.
+    pub scale: String,
+}
+
+/// Prefixes of a point that was stored before there could be more of them.
+fn one() -> u32 {
+    1
 }
 
 /// A place in a configuration file.
@@ -200,6 +234,11 @@ impl<T> Ord for IgnoredInEq<T> {
 }
 
 impl Point {
+    /// Distinct prefixes that are primed before the measured window: none without a shared prefix.
+    pub fn primed_prefixes(&self) -> u32 {
+        if self.prefix_len == 0 { 0 } else { self.num_prefixes }
+    }
+
     /// Whether all requests are asked for `output_len` tokens.
     pub fn has_one_output_len(&self) -> bool {
         self.scripted_output_lens.iter().flatten().all(|tokens| *tokens == self.output_len)

@@ -67,6 +67,7 @@ fn epoch_lines(index: usize, epochs: usize, epoch: &Epoch, detail: Detail) -> Ve
         Detail::Short => epoch.points.len().min(SHORT_POINTS),
     };
     lines.extend(table(&epoch.points[..shown]));
+    lines.extend(epoch.points[..shown].iter().filter_map(hit_rate));
     if shown < epoch.points.len() {
         lines.push(format!("  and {} more; `--dry-run` lists them all", counted(epoch.points.len() - shown, "point")));
     }
@@ -105,8 +106,24 @@ fn table(points: &[Point]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// What whole blocks make of a hit rate that was asked.
+fn hit_rate(point: &Point) -> Option<String> {
+    let rate = point.prefix_hit_rate?;
+    let percent = |share: f64| (share * 1e4).round() / 1e2;
+    let (asked, reachable) = (percent(rate.asked), percent(rate.reachable));
+    let exactly = if asked == reachable { "" } else { ", the nearest that whole blocks give" };
+    Some(format!(
+        "  {}: hit rate {asked} % asked, {reachable} % by blocks of {}{exactly}",
+        point.point, rate.block_size
+    ))
+}
+
 fn row(point: &Point) -> [String; 10] {
     let Load::Closed { concurrency } = point.load;
+    let prefix = match point.primed_prefixes() {
+        0 | 1 => point.prefix_len.to_string(),
+        prefixes => format!("{prefixes} x {}", point.prefix_len),
+    };
     let limits = [("seqs", point.limits.max_num_seqs), ("tokens", point.limits.max_num_batched_tokens)];
     let limits: Vec<String> =
         limits.into_iter().filter_map(|(name, limit)| limit.map(|limit| format!("{name} {limit}"))).collect();
@@ -114,7 +131,7 @@ fn row(point: &Point) -> [String; 10] {
         point.point.clone(),
         point.input_len.to_string(),
         point.output_len.to_string(),
-        point.prefix_len.to_string(),
+        prefix,
         point.num_prompts.to_string(),
         point.warmup.to_string(),
         point.repeats.to_string(),

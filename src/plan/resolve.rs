@@ -1,13 +1,16 @@
 //! From what a configuration says to a plan: levels laid over each other, axes crossed, every point checked.
 
+mod lengths;
+
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::local_model::{self, LocalModel};
-use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
+use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, Quantization, StepApi};
 use super::{epochs, label, seed};
 use crate::config::{
-    Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Settings, flag_value, human_readable_int, quoted,
+    Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, flag_value, human_readable_int,
+    quoted,
 };
 use crate::device::DeviceClass;
 
@@ -177,25 +180,35 @@ impl Resolver<'_> {
         self.keys.len() - 1
     }
 
-    /// An entry's own settings over the defaults; a workload's lengths stand at the level that names it.
+    /// An entry's own settings over the defaults. A workload's lengths stand at the level that names it, and of a prefix's
+    /// length and a hit rate the one of the higher level counts.
     fn over_defaults(&self, mut own: Settings) -> Settings {
-        own.expand_workload();
         let mut lower = self.config.defaults.clone();
+        let scale = own.scale.as_ref().or(lower.scale.as_ref()).map_or(Scale::FULL, |scale| scale.value);
+        own.expand_workload(scale);
         if own.input_len.is_some() || own.output_len.is_some() {
             lower.workload = None;
         }
-        lower.expand_workload();
+        if own.prefix_len.is_some() {
+            lower.prefix_hit_rate = None;
+        }
+        lower.expand_workload(scale);
+        if own.prefix_hit_rate.is_some() {
+            lower.prefix_len = None;
+        }
         // The seed of the defaults is the plan's: points derive theirs from it.
         lower.seed = None;
         own.over(&lower)
     }
 
     fn point(&mut self, entry: &Entry, built: &Built, settings: &Settings) -> Option<(EngineKey, Point)> {
-        let key = self.engine_key(entry, settings);
-        let lengths = self.lengths(entry, settings);
+        let device = self.overrides.device.or(settings.device.as_ref().map(|device| device.value));
+        let device = device.unwrap_or(DeviceClass::Cpu);
+        let engine = self.engine_key(entry, settings, device);
+        let longest = self.longest(entry, built, engine.as_ref().and_then(|(_, max_positions)| *max_positions));
+        let lengths = self.lengths(entry, settings, device, &longest);
         self.check_limits(built, settings);
-        let (key, max_len, lengths) = (key.0?, key.1, lengths?);
-        self.check_model_len(built, max_len, &key, &lengths);
+        let ((key, _), lengths) = (engine?, lengths?);
 
         let value = |given: &Option<Given<u32>>, default| given.as_ref().map_or(default, |given| given.value);
         let num_prompts = value(&settings.num_prompts, defaults::NUM_PROMPTS);
@@ -206,6 +219,7 @@ impl Resolver<'_> {
             );
             self.problem(settings.num_prompts.as_ref().map_or(lengths.place, |given| given.place), message);
         }
+        self.check_prefixes(settings, &lengths, num_prompts);
         let point = Point {
             name: entry.name.value.clone(),
             point: String::new(),
@@ -214,6 +228,9 @@ impl Resolver<'_> {
             scripted_output_lens: None,
             prefix_len: lengths.prefix_len,
             prefix_mode: lengths.prefix_mode,
+            num_prefixes: lengths.num_prefixes,
+            prefix_hit_rate: lengths.prefix_hit_rate,
+            workload: lengths.workload,
             num_prompts,
             repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, defaults::REPEATS)),
             warmup: value(
@@ -234,9 +251,12 @@ impl Resolver<'_> {
     }
 
     /// The engine that a point needs, and the longest sequence that its `config.json` allows.
-    fn engine_key(&mut self, entry: &Entry, settings: &Settings) -> (Option<EngineKey>, Option<u64>) {
-        let device = self.overrides.device.or(settings.device.as_ref().map(|device| device.value));
-        let device = device.unwrap_or(DeviceClass::Cpu);
+    fn engine_key(
+        &mut self,
+        entry: &Entry,
+        settings: &Settings,
+        device: DeviceClass,
+    ) -> Option<(EngineKey, Option<u64>)> {
         let quantization = settings.quantization.as_ref().map_or(Quantization::None, |given| given.value);
         if let (DeviceClass::Cpu, Quantization::Fp4, Some(given)) = (device, quantization, &settings.quantization) {
             let message = "`quantization: fp4` is not supported on cpu: vLLM has no FP4 kernel there; use `none` or `fp8`, or another device";
@@ -249,7 +269,7 @@ impl Resolver<'_> {
                 quoted(&entry.name.value)
             );
             self.problem(entry.name.place, message);
-            return (None, None);
+            return None;
         };
         let known =
             self.models.entry(model.value.clone()).or_insert_with(|| local_model::look_at(&model.value)).clone();
@@ -257,7 +277,7 @@ impl Resolver<'_> {
             Ok(local) => local,
             Err(message) => {
                 self.problem(model.place, message);
-                return (None, None);
+                return None;
             }
         };
         let key = EngineKey {
@@ -269,7 +289,7 @@ impl Resolver<'_> {
             step_api: settings.step_api.as_ref().map_or(StepApi::default(), |given| given.value),
             args_location: IgnoredInEq(self.config.location(entry.engine_args.place)),
         };
-        (Some(key), local.max_position_embeddings)
+        Some((key, local.max_position_embeddings))
     }
 
     /// Flags with which the numbers would not be what they are labelled. A script has no use for flags.
@@ -283,29 +303,20 @@ impl Resolver<'_> {
         }
     }
 
-    fn lengths(&mut self, entry: &Entry, settings: &Settings) -> Option<Lengths> {
-        let (Some(input), Some(output)) = (&settings.input_len, &settings.output_len) else {
+    /// Every prefix that is primed has to be asked for.
+    fn check_prefixes(&mut self, settings: &Settings, lengths: &lengths::Lengths, num_prompts: u32) {
+        let Some(given) = &settings.num_prefixes else { return };
+        if settings.prefix_len.is_none() && settings.prefix_hit_rate.is_none() {
+            let message = "`num_prefixes` needs a prefix: give `prefix_len` or `prefix_hit_rate`";
+            self.problem(given.place, message);
+        } else if lengths.prefix_len > 0 && given.value > num_prompts {
             let message = format!(
-                "the entry {} gives no lengths; add `length_configs`, a `workload`, or `input_len` and `output_len`",
-                quoted(&entry.name.value)
+                "{} prefixes and {num_prompts} prompts, which take one each: some would never be asked for; lower \
+                 `num_prefixes` or raise `num_prompts`",
+                given.value
             );
-            self.problem(entry.name.place, message);
-            return None;
-        };
-        let prefix_len = settings.prefix_len.as_ref().map_or(0, |prefix| prefix.value);
-        let prefix_mode = settings.prefix_mode.as_ref().map_or(PrefixMode::default(), |mode| mode.value);
-        let place = input.place;
-        // Both are far below u32::MAX / 2.
-        let input_len = if prefix_mode == PrefixMode::Added { input.value + prefix_len } else { input.value };
-        if prefix_len > input_len {
-            let message = format!(
-                "the shared prefix of {prefix_len} tokens is longer than the prompt of {input_len}, inside which it lies; \
-                 shorten `prefix_len`, or add it in front with `prefix_mode: added`"
-            );
-            self.problem(place, message);
-            return None;
+            self.problem(given.place, message);
         }
-        Some(Lengths { input_len, output_len: output.value, prefix_len, prefix_mode, place })
     }
 
     /// Live limits only ever lower what the engine was built with: raising them crashes vLLM.
@@ -331,36 +342,6 @@ impl Resolver<'_> {
             }
         }
     }
-
-    /// vLLM cuts an output that does not fit, without a word; here it is an error before anything runs.
-    fn check_model_len(&mut self, built: &Built, max_positions: Option<u64>, key: &EngineKey, lengths: &Lengths) {
-        // With overrides of the model's own configuration, what the file says need not hold.
-        let is_overridden =
-            ["--hf-overrides", "--hf-config-path"].into_iter().any(|flag| flag_value(&key.engine_args, flag).is_some());
-        let (limit, source) = match (&built.max_model_len, max_positions) {
-            (Some(MaxModelLen::Tokens(limit)), _) => (*limit, "`--max-model-len` in `args`"),
-            (None, Some(limit)) if !is_overridden => (limit, "`max_position_embeddings` in the model's config.json"),
-            _ => return,
-        };
-        let asked = u64::from(lengths.input_len) + u64::from(lengths.output_len);
-        if asked > limit {
-            let Lengths { input_len, output_len, .. } = lengths;
-            let message = format!(
-                "a prompt of {input_len} and an output of {output_len} tokens are {asked} together, and {source} allows \
-                 {limit}; vLLM would cut the output without a word, so shorten the lengths or allow more"
-            );
-            self.problem(lengths.place, message);
-        }
-    }
-}
-
-/// The lengths of a point, resolved.
-struct Lengths {
-    input_len: u32,
-    output_len: u32,
-    prefix_len: u32,
-    prefix_mode: PrefixMode,
-    place: Place,
 }
 
 /// The next combination; false after the last one.

@@ -36,6 +36,14 @@ pub struct Identity {
     pub prefix_len: Option<u32>,
     /// How the configuration gave them.
     pub prefix_mode: Option<PrefixMode>,
+    /// Distinct prefixes, each primed; 0 without a shared prefix.
+    pub num_prefixes: Option<u32>,
+    /// The hit rate that the configuration asks for; null where it gives the length of the prefix.
+    pub prefix_hit_rate_asked: Option<f64>,
+    /// The named workload that the lengths come from.
+    pub workload: Option<String>,
+    /// By what the workload's lengths were multiplied: `1/8`.
+    pub workload_scale: Option<String>,
     /// How requests arrive.
     pub load: Option<Load>,
     /// Who decides when the engine steps.
@@ -63,6 +71,10 @@ impl Identity {
             output_len: (asked && point.has_one_output_len()).then_some(point.output_len),
             prefix_len: asked.then_some(point.prefix_len),
             prefix_mode: asked.then_some(point.prefix_mode),
+            num_prefixes: asked.then_some(point.primed_prefixes()),
+            prefix_hit_rate_asked: point.prefix_hit_rate.map(|rate| rate.asked),
+            workload: point.workload.as_ref().map(|workload| workload.name.clone()),
+            workload_scale: point.workload.as_ref().map(|workload| workload.scale.clone()),
             load: asked.then_some(point.load),
             drive: asked.then_some(point.drive),
             limits: asked.then_some(point.limits),

@@ -9,7 +9,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use crate::metrics::{RequestTokens, elapsed_ns, known_elapsed_ns, scheduled_ns};
+use crate::metrics::{
+    RequestTokens, block_size_in_use, elapsed_ns, expected_cached_tokens, known_elapsed_ns, scheduled_ns,
+};
 use crate::timeline::{FinishReason, RequestEvent, RunRecord, Timeline, known};
 use crate::verdict::Status;
 
@@ -53,6 +55,7 @@ const COLUMNS: &[(&str, Values)] = &[
     ("asked_output_tokens", Integer(|row| counted(row.request.asked_output_tokens))),
     ("asked_prefix_tokens", Integer(|row| counted(row.request.asked_prefix_tokens))),
     ("prompt_tokens", Integer(|row| counted(row.request.prompt_tokens))),
+    ("expected_cached_tokens", Integer(|row| row.expected_cached_tokens())),
     ("cached_tokens", Integer(|row| counted(row.request.cached_tokens))),
     ("output_tokens", Integer(|row| Some(row.tokens.tokens))),
     ("token_events", Integer(|row| Some(row.tokens.events))),
@@ -71,6 +74,12 @@ const COLUMNS: &[(&str, Values)] = &[
 impl Row<'_> {
     fn answered(&self) -> Option<&RequestTokens> {
         (self.tokens.events > 0).then_some(self.tokens)
+    }
+
+    /// Prompt tokens that were to come from the cache; `None` if nothing is known of it.
+    fn expected_cached_tokens(&self) -> Option<u64> {
+        let block_size = block_size_in_use(self.run.engine_facts.as_ref()?)?;
+        Some(expected_cached_tokens(self.request, block_size).into())
     }
 
     fn submitted(&self) -> Option<u64> {

@@ -148,7 +148,7 @@ impl Rows {
             let error = point.instrument_error.get(metric);
             with_bound(number_within(point.values.get(metric), error), error)
         });
-        add("hit rate %\nasked/got".to_owned(), &|point| {
+        add("hit rate %\ndesign/got".to_owned(), &|point| {
             let rates = [Total::PrefixHitRateExpected, Total::PrefixHitRateMeasured];
             joined(rates.map(|rate| point.values.get(Metric::Total(rate)).map(|share| share * 100.0)))
         });
@@ -278,8 +278,40 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
              is no difference"
         ));
     }
+    lines.extend(report.points.iter().filter_map(asked_hit_rate));
+    lines.extend(scaled_workloads(report));
     lines.extend(marked_itls(report));
     lines
+}
+
+/// What was asked of a point whose hit rate whole blocks give only nearly.
+fn asked_hit_rate(point: &PointEntry) -> Option<String> {
+    let asked = point.identity.prefix_hit_rate_asked?;
+    let expected = point.values.get(Metric::Total(Total::PrefixHitRateExpected))?;
+    let percent = |share: f64| number(Some(share * 100.0));
+    (asked != expected).then(|| {
+        format!(
+            "{}: a hit rate of {} % was asked, and whole blocks of the cache give {} %",
+            point.identity.point,
+            percent(asked),
+            percent(expected)
+        )
+    })
+}
+
+/// The factors by which the lengths of workloads were multiplied.
+fn scaled_workloads(report: &Report) -> Option<String> {
+    let mut scaled: Vec<String> = Vec::new();
+    for point in &report.points {
+        let identity = &point.identity;
+        if let (Some(workload), Some(scale)) = (&identity.workload, &identity.workload_scale) {
+            let line = format!("{workload} x {scale}");
+            if scale != "1/1" && !scaled.contains(&line) {
+                scaled.push(line);
+            }
+        }
+    }
+    (!scaled.is_empty()).then(|| format!("lengths are not the named workloads' own, but scaled: {}", scaled.join(", ")))
 }
 
 /// How many ITLs have a hiccup in them; `None` if none has.

@@ -25,24 +25,26 @@ impl RunRequests {
     /// The requests of repeat `repeat` of `point`, with token ids below `vocab_size`.
     ///
     /// Every token comes from ChaCha8 seeded with the point's seed and the repeat: the same everywhere, new in each
-    /// repeat. One request primes the shared prefix, if there is one; warm-up requests look like the measured ones.
+    /// repeat. One request primes each shared prefix; the requests of a phase take the prefixes in turn, and warm-up
+    /// requests look like the measured ones.
     pub fn generate(point: &Point, repeat: u32, vocab_size: u32) -> RunRequests {
         let mut tokens = Tokens::new(point.seed, repeat, vocab_size);
-        let prefix = tokens.take(point.prefix_len);
+        let prefixes: Vec<Vec<u32>> = (0..point.primed_prefixes()).map(|_| tokens.take(point.prefix_len)).collect();
         let mut made = RunRequests { specs: Vec::new(), events: Vec::new(), counts: [(Phase::Prime, 0); 3] };
         let warmup_output = point.output_len.min(WARMUP_OUTPUT_TOKENS);
         made.counts = [
-            (Phase::Prime, u32::from(point.prefix_len > 0)),
+            (Phase::Prime, point.primed_prefixes()),
             (Phase::Warmup, point.warmup),
             (Phase::Measure, point.num_prompts),
         ];
-        if point.prefix_len > 0 {
+        for prefix in &prefixes {
             made.push(Phase::Prime, prefix.clone(), 1, 0);
         }
         for (phase, count) in [(Phase::Warmup, point.warmup), (Phase::Measure, point.num_prompts)] {
+            let mut in_turn = prefixes.iter().cycle();
             for index in 0..count {
                 let mut prompt = Vec::with_capacity(point.input_len as usize);
-                prompt.extend_from_slice(&prefix);
+                prompt.extend(in_turn.next().into_iter().flatten());
                 prompt.extend(tokens.take(point.input_len - point.prefix_len));
                 let output = if phase == Phase::Warmup { warmup_output } else { point.output_len_of(index) };
                 made.push(phase, prompt, output, point.prefix_len);

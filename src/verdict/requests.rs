@@ -19,6 +19,7 @@ struct Findings {
     output_count: Finding,
     finish_reason: Finding,
     cached: Finding,
+    missed: Finding,
     not_counted: Finding,
 }
 
@@ -83,7 +84,9 @@ impl Findings {
         }
         let block_size = block_size.filter(|_| caching);
         let expected = expected_cached_tokens(request, block_size);
-        if request.cached_tokens.abs_diff(expected) > block_size.unwrap_or(0) {
+        if request.cached_tokens == 0 && expected > 0 {
+            self.missed.add(|| format!("request {index}, 0 where {expected} are expected"));
+        } else if request.cached_tokens.abs_diff(expected) > block_size.unwrap_or(0) {
             self.cached.add(|| format!("request {index}, {} where {expected} are expected", request.cached_tokens));
         }
     }
@@ -99,6 +102,7 @@ impl Findings {
             (self.output_count, "have other output tokens in their events than at their finish"),
             (self.finish_reason, "did not finish by their length"),
             (self.cached, "took a share of their prompt from the cache that differs from the design by over a block"),
+            (self.missed, "took nothing from the cache, where their prefix was to come from it"),
             (self.not_counted, "have no count of cached tokens, so that their cache hits are unknown"),
         ];
         did.into_iter().filter_map(|(finding, did)| finding.reason(measured, "measured requests", did)).collect()

@@ -3,6 +3,7 @@
 mod commands;
 mod faults;
 mod library;
+mod prefix_cache;
 mod running;
 mod sweep;
 

@@ -158,7 +158,11 @@ fn the_cached_share() {
         }
     };
     assert_eq!(reasons(primed(16)), Vec::<String>::new());
-    assert_eq!(reasons(primed(0)), Vec::<String>::new(), "a block less is within the limit");
+    assert_eq!(reasons(primed(32)), Vec::<String>::new(), "a block more is within the limit");
+    only_reason(
+        "took nothing from the cache, where their prefix was to come from it (first: request 2, 0 where",
+        primed(0),
+    );
     only_reason("differs from the design by over a block (first: request 2, 33 where 16 are expected)", primed(33));
     only_reason("differs from the design", |run| run.requests[2].cached_tokens = 17);
     only_reason("have no count of cached tokens", |run| run.requests[2].cached_tokens = NO_COUNT);
