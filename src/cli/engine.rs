@@ -16,7 +16,7 @@ use crate::calibration::{self, ErrorBudget};
 use crate::config::{self, Script, builtin_model_config};
 use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, pin_current_thread};
 use crate::environment::{Host, Interpreter, assets};
-use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, Quantization, RunTimes};
+use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, RunTimes};
 use crate::recorder::LiveTotals;
 use crate::report::{Report, Results};
 use crate::ring::clock_ns;
@@ -310,12 +310,9 @@ pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, C
     if key.tensor_parallel_size != 1 {
         argv.extend(["--tensor-parallel-size".to_owned(), key.tensor_parallel_size.to_string()]);
     }
-    if key.quantization == Quantization::Fp8 {
-        // On a CPU vLLM 0.32 has FP8 kernels for per-channel weights only.
-        argv.extend(["--quantization".to_owned(), "fp8_per_channel".to_owned()]);
-    }
     argv.extend_from_slice(&key.engine_args);
-    Ok(EngineSpec::Vllm { argv, step_api: key.step_api })
+    argv.extend_from_slice(&key.quantization_switches.args);
+    Ok(EngineSpec::Vllm { argv, step_api: key.step_api, env: key.quantization_switches.env.clone() })
 }
 
 /// A scripted engine for every epoch, and the file of what they really do.

@@ -163,13 +163,6 @@ pub(super) fn take_words(reader: &mut Reader, settings: &mut Settings, split: Gi
         }
         words.push((key, word));
     }
-    let flag = ["--quantization", "-q"].into_iter().find(|flag| has_flag(&split.engine_args, flag));
-    if let (Some(own), Some(flag)) = (&settings.quantization, flag) {
-        let line = own.place.line;
-        let message =
-            format!("`{flag}` in `args` and the key `quantization` in line {line} exclude each other; keep one");
-        reader.problem(place, message);
-    }
     *settings = std::mem::take(settings).over(&from_args);
     Given::new(split.engine_args, place)
 }
@@ -283,10 +276,6 @@ impl Draft {
 fn are_both_lengths(one: &str, other: &str) -> bool {
     let is_length = |key: &str| key == "input_len" || key == "output_len";
     (one == "workload" && is_length(other)) || (is_length(one) && other == "workload")
-}
-
-fn has_flag(engine_args: &[String], flag: &str) -> bool {
-    engine_args.iter().any(|word| word == flag || word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')))
 }
 
 /// The value of a word in `args`, typed as YAML would have typed it for the key.

@@ -1,9 +1,10 @@
-//! What a model that lies on this machine says about the lengths it takes.
+//! What a model that lies on this machine says about the lengths it takes, and about its weights.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::checkpoint::CheckpointQuantization;
 use crate::config::{builtin_model_config, quoted};
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -16,6 +17,8 @@ pub(super) struct LocalModel {
     pub(super) name: String,
     /// Longest sequence by `config.json`; `None` for a hub name, and where vLLM derives it from more than one key.
     pub(super) max_position_embeddings: Option<u64>,
+    /// How its weights are stored, if they are quantized; `None` for a hub name, too.
+    pub(super) quantization: Option<CheckpointQuantization>,
 }
 
 /// Looks at `model`: a hub name is taken as it is, a folder or a `builtin:` name has to be there.
@@ -25,7 +28,7 @@ pub(super) struct LocalModel {
 pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     match builtin_model_config(model) {
         Some(Ok(config)) => {
-            return Ok(LocalModel { name: model.to_owned(), max_position_embeddings: max_positions(config)? });
+            return described(model.to_owned(), config);
         }
         Some(Err(nearest)) => {
             return Err(format!("there is no built-in model {}; the nearest known one is `{nearest}`", quoted(model)));
@@ -38,7 +41,7 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     let folder = Path::new(model);
     if !folder.is_dir() {
         return if is_hub_name(model) {
-            Ok(LocalModel { name: model.to_owned(), max_position_embeddings: None })
+            Ok(LocalModel { name: model.to_owned(), max_position_embeddings: None, quantization: None })
         } else {
             Err(format!("the model folder {} does not exist", quoted(model)))
         };
@@ -47,9 +50,15 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     let text = read_bounded(&config).map_err(|error| {
         format!("the model folder {} has no `config.json` that can be read: {error}", quoted(model))
     })?;
-    let max_position_embeddings = max_positions(&text).map_err(|error| format!("{}: {error}", config.display()))?;
     let absolute = folder.canonicalize().map_err(|error| format!("the model folder {}: {error}", quoted(model)))?;
-    Ok(LocalModel { name: absolute.to_string_lossy().into_owned(), max_position_embeddings })
+    described(absolute.to_string_lossy().into_owned(), &text).map_err(|error| format!("{}: {error}", config.display()))
+}
+
+/// What the text of a `config.json` says.
+fn described(name: String, config: &str) -> Result<LocalModel, String> {
+    let config = serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
+    let quantization = CheckpointQuantization::of(&config);
+    Ok(LocalModel { name, max_position_embeddings: max_positions(&config), quantization })
 }
 
 /// Whether `model` can be a name on the hub: `name` or `owner/name`, of letters, digits, `.`, `_` and `-`.
@@ -76,17 +85,15 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 
 /// `max_position_embeddings` of a `config.json`, unless something in it scales the positions: then vLLM derives the
 /// length from several keys (`_get_and_verify_max_len`), and the loaded engine is asked instead.
-fn max_positions(config: &str) -> Result<Option<u64>, String> {
-    let config: serde_json::Value =
-        serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
-    let language = config.get("text_config").unwrap_or(&config);
+fn max_positions(config: &serde_json::Value) -> Option<u64> {
+    let language = config.get("text_config").unwrap_or(config);
     let is_given = |key: &str| language.get(key).is_some_and(|value| !value.is_null());
     let scales =
         is_given("rope_scaling") || language.get("rope_parameters").is_some_and(|rope| rope.get("factor").is_some());
     if scales {
-        return Ok(None);
+        return None;
     }
-    Ok(language.get("max_position_embeddings").and_then(serde_json::Value::as_u64))
+    language.get("max_position_embeddings").and_then(serde_json::Value::as_u64)
 }
 
 #[cfg(test)]
@@ -105,11 +112,12 @@ mod tests {
 
     #[test]
     fn scaled_positions_are_left_to_the_engine() {
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 2048}"#), Ok(Some(2048)));
-        assert_eq!(max_positions(r#"{"text_config": {"max_position_embeddings": 9}}"#), Ok(Some(9)));
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": null}"#), Ok(Some(9)));
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2}}"#), Ok(None));
-        assert_eq!(max_positions("{}"), Ok(None));
-        assert!(max_positions("{").is_err());
+        let positions = |config: &str| described(String::new(), config).map(|model| model.max_position_embeddings);
+        assert_eq!(positions(r#"{"max_position_embeddings": 2048}"#), Ok(Some(2048)));
+        assert_eq!(positions(r#"{"text_config": {"max_position_embeddings": 9}}"#), Ok(Some(9)));
+        assert_eq!(positions(r#"{"max_position_embeddings": 9, "rope_scaling": null}"#), Ok(Some(9)));
+        assert_eq!(positions(r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2}}"#), Ok(None));
+        assert_eq!(positions("{}"), Ok(None));
+        assert!(positions("{").is_err());
     }
 }
