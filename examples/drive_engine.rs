@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                  --kv-cache-memory-bytes 268435456";
     let mut argv = vec!["--model".to_owned(), folder.path().display().to_string()];
     argv.extend(flags.split_ascii_whitespace().map(str::to_owned));
-    let mut engine = sidecar.load(&EngineSpec::Vllm { argv, step_api: StepApi::EngineCore }).await?;
+    let mut engine = sidecar.load(&EngineSpec::Vllm { argv, step_api: StepApi::EngineCore, env: Vec::new() }).await?;
     let version = engine.facts().vllm_version.as_deref().unwrap_or("of unknown version");
     println!("vLLM {version}, loaded in {:.1} s", engine.load_s());
 

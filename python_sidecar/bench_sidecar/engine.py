@@ -18,7 +18,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import protocol
+from . import protocol, weights
 from .records import ABORT, EngineError, Finish, Staged, StepStats, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 
@@ -138,6 +138,7 @@ class Engine:
             "prefix_caching": caching,
             "max_num_seqs": int(self._built["max_num_seqs"]),
             "max_num_batched_tokens": int(self._built["max_num_batched_tokens"]),
+            "weights": self._weights(),
             "other": {
                 "dtype": str(model.dtype).removeprefix("torch."),
                 "executor": self.executor_name,
@@ -151,6 +152,17 @@ class Engine:
                 "sampling": "greedy, ignore_eos",
             },
         }
+
+    def _weights(self) -> Message | None:
+        """What the workers found their models to hold; None, with a warning, where that does not work."""
+        try:
+            found = weights.combine(self.core.model_executor.collective_rpc(weights.describe))
+        except Exception as err:  # of any kind: no reason not to measure, and the verdict asks for what is missing
+            self.warnings.append(f"the loaded weights could not be looked at: {type(err).__name__}: {err}")
+            return None
+        if found is None:
+            self.warnings.append("the loaded weights could not be looked at: a worker of an unknown kind")
+        return found
 
     def self_test(self) -> list[str]:
         """Generates two tokens and checks what the rest of this file relies on; returns what was checked.

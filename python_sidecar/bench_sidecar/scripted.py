@@ -57,6 +57,7 @@ class ScriptedEngine:
             "prefix_caching": True,
             "max_num_seqs": _NONE,
             "max_num_batched_tokens": _NONE,
+            "weights": None,
             "other": {"engine_cores": sorted(os.sched_getaffinity(0))},
         }
 

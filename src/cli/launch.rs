@@ -13,7 +13,7 @@ use crate::config::{builtin_model_config, flag_value};
 use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
 use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
 use crate::environment::{Host, Interpreter, Lock, assets};
-use crate::plan::{EngineKey, Plan, Quantization};
+use crate::plan::{EngineKey, Plan};
 use crate::session::{EngineSpec, SessionError, SidecarOptions};
 
 /// What vLLM's parser gets for an engine key.
@@ -26,13 +26,10 @@ pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> EngineSpec {
     if key.tensor_parallel_size != 1 {
         argv.extend(["--tensor-parallel-size".to_owned(), key.tensor_parallel_size.to_string()]);
     }
-    if key.quantization == Quantization::Fp8 {
-        // On a CPU vLLM 0.32 has FP8 kernels for per-channel weights only.
-        argv.extend(["--quantization".to_owned(), "fp8_per_channel".to_owned()]);
-    }
     argv.extend(key.device.profile().added_arguments(&key.engine_args).map(str::to_owned));
     argv.extend_from_slice(&key.engine_args);
-    EngineSpec::Vllm { argv, step_api: key.step_api }
+    argv.extend_from_slice(&key.quantization_switches.args);
+    EngineSpec::Vllm { argv, step_api: key.step_api, env: key.quantization_switches.env.clone() }
 }
 
 /// Lays out the built-in models among `keys` as the folders that vLLM wants.

@@ -171,13 +171,6 @@ pub(super) fn take_words(reader: &mut Reader, settings: &mut Settings, split: Gi
         }
         words.push((key, word));
     }
-    let flag = ["--quantization", "-q"].into_iter().find(|flag| has_flag(&split.engine_args, flag));
-    if let (Some(own), Some(flag)) = (&settings.quantization, flag) {
-        let line = own.place.line;
-        let message =
-            format!("`{flag}` in `args` and the key `quantization` in line {line} exclude each other; keep one");
-        reader.problem(place, message);
-    }
     *settings = std::mem::take(settings).over(&from_args);
     Given::new(split.engine_args, place)
 }
@@ -305,10 +298,6 @@ fn are_both_lengths(one: &str, other: &str) -> bool {
 /// Whether both keys say how long the shared prefix is.
 fn are_both_prefixes(one: &str, other: &str) -> bool {
     matches!((one, other), ("prefix_hit_rate", "prefix_len") | ("prefix_len", "prefix_hit_rate"))
-}
-
-fn has_flag(engine_args: &[String], flag: &str) -> bool {
-    engine_args.iter().any(|word| word == flag || word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')))
 }
 
 /// The value of a word in `args`, typed as YAML would have typed it for the key.

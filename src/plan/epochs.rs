@@ -33,8 +33,7 @@ fn difference(before: &EngineKey, after: &EngineKey) -> String {
     change("model", before.model.clone(), after.model.clone());
     let size = |key: &EngineKey| key.tensor_parallel_size.to_string();
     change("tensor_parallel_size", size(before), size(after));
-    let quantization = |key: &EngineKey| format!("{:?}", key.quantization).to_lowercase();
-    change("quantization", quantization(before), quantization(after));
+    change("quantization", before.quantization.as_str().into(), after.quantization.as_str().into());
     let step_api = |key: &EngineKey| if key.step_api == StepApi::EngineCore { "engine_core" } else { "llm_engine" };
     change("step_api", step_api(before).into(), step_api(after).into());
     let args = |key: &EngineKey| {

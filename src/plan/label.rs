@@ -36,17 +36,12 @@ fn suffixes(key: &EngineKey, point: &Point) -> [String; 12] {
     let number = |prefix: &str, value: Option<u32>| value.map_or_else(String::new, |value| format!("-{prefix}{value}"));
     let flag = |is_set: bool, text: &str| if is_set { format!("-{text}") } else { String::new() };
     let Load::Closed { concurrency } = point.load;
-    let quantization = match key.quantization {
-        Quantization::None => "",
-        Quantization::Fp8 => "-fp8",
-        Quantization::Fp4 => "-fp4",
-    };
     [
         number("c", concurrency),
         number("seqs", point.limits.max_num_seqs),
         number("tok", point.limits.max_num_batched_tokens),
         number("tp", Some(key.tensor_parallel_size)),
-        quantization.to_owned(),
+        flag(key.quantization != Quantization::None, key.quantization.as_str()),
         format!("-{}", slug(key.model.rsplit(['/', ':']).next().unwrap_or_default())),
         flag(point.drive == Drive::Stepped, "stepped"),
         flag(key.step_api == StepApi::LlmEngine, "llmengine"),

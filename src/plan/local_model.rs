@@ -1,9 +1,10 @@
-//! What a model that lies on this machine says about the lengths it takes.
+//! What a model that lies on this machine says about the lengths it takes, and about its weights.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::checkpoint::CheckpointQuantization;
 use crate::config::{builtin_model_config, known_model_config, quoted};
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -17,6 +18,8 @@ pub(super) struct LocalModel {
     /// Longest sequence by `config.json`; `None` for a hub name that the binary does not know, and where vLLM derives it from
     /// more than one key.
     pub(super) max_position_embeddings: Option<u64>,
+    /// How its weights are stored, if they are quantized; `None` for a hub name, too.
+    pub(super) quantization: Option<CheckpointQuantization>,
 }
 
 /// Looks at `model`: a hub name is taken as it is, a folder or a `builtin:` name has to be there.
@@ -26,7 +29,7 @@ pub(super) struct LocalModel {
 pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     match builtin_model_config(model) {
         Some(Ok(config)) => {
-            return Ok(LocalModel { name: model.to_owned(), max_position_embeddings: max_positions(config)? });
+            return described(model.to_owned(), config);
         }
         Some(Err(nearest)) => {
             return Err(format!("there is no built-in model {}; the nearest known one is `{nearest}`", quoted(model)));
@@ -39,8 +42,12 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     let folder = Path::new(model);
     if !folder.is_dir() {
         return if is_hub_name(model) {
-            let known = known_model_config(model).map(max_positions).transpose()?;
-            Ok(LocalModel { name: model.to_owned(), max_position_embeddings: known.flatten() })
+            let known = known_model_config(model).map(|config| described(model.to_owned(), config)).transpose()?;
+            Ok(known.unwrap_or_else(|| LocalModel {
+                name: model.to_owned(),
+                max_position_embeddings: None,
+                quantization: None,
+            }))
         } else {
             Err(format!("the model folder {} does not exist", quoted(model)))
         };
@@ -49,9 +56,15 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
     let text = read_bounded(&config).map_err(|error| {
         format!("the model folder {} has no `config.json` that can be read: {error}", quoted(model))
     })?;
-    let max_position_embeddings = max_positions(&text).map_err(|error| format!("{}: {error}", config.display()))?;
     let absolute = folder.canonicalize().map_err(|error| format!("the model folder {}: {error}", quoted(model)))?;
-    Ok(LocalModel { name: absolute.to_string_lossy().into_owned(), max_position_embeddings })
+    described(absolute.to_string_lossy().into_owned(), &text).map_err(|error| format!("{}: {error}", config.display()))
+}
+
+/// What the text of a `config.json` says.
+fn described(name: String, config: &str) -> Result<LocalModel, String> {
+    let config = serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
+    let quantization = CheckpointQuantization::of(&config);
+    Ok(LocalModel { name, max_position_embeddings: max_positions(&config), quantization })
 }
 
 /// Whether `model` can be a name on the hub: `name` or `owner/name`, of letters, digits, `.`, `_` and `-`.
@@ -79,18 +92,16 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 /// `max_position_embeddings` of a `config.json`, unless something in it scales the positions: then vLLM derives the
 /// length from several keys (`_get_and_verify_max_len`), and the loaded engine is asked instead. Llama 3's scaling is
 /// already in the number.
-fn max_positions(config: &str) -> Result<Option<u64>, String> {
-    let config: serde_json::Value =
-        serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
-    let language = config.get("text_config").unwrap_or(&config);
+fn max_positions(config: &serde_json::Value) -> Option<u64> {
+    let language = config.get("text_config").unwrap_or(config);
     let given = |key: &str| language.get(key).filter(|value| !value.is_null());
     let is_llama3 = |rope: &serde_json::Value| rope.get("rope_type").is_some_and(|kind| kind == "llama3");
     let scales = given("rope_scaling").is_some_and(|rope| !is_llama3(rope))
         || given("rope_parameters").is_some_and(|rope| rope.get("factor").is_some() && !is_llama3(rope));
     if scales || given("model_max_length").is_some() {
-        return Ok(None);
+        return None;
     }
-    Ok(language.get("max_position_embeddings").and_then(serde_json::Value::as_u64))
+    language.get("max_position_embeddings").and_then(serde_json::Value::as_u64)
 }
 
 #[cfg(test)]
@@ -109,14 +120,15 @@ mod tests {
 
     #[test]
     fn scaled_positions_are_left_to_the_engine() {
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 2048}"#), Ok(Some(2048)));
-        assert_eq!(max_positions(r#"{"text_config": {"max_position_embeddings": 9}}"#), Ok(Some(9)));
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": null}"#), Ok(Some(9)));
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2}}"#), Ok(None));
+        let positions = |config: &str| described(String::new(), config).map(|model| model.max_position_embeddings);
+        assert_eq!(positions(r#"{"max_position_embeddings": 2048}"#), Ok(Some(2048)));
+        assert_eq!(positions(r#"{"text_config": {"max_position_embeddings": 9}}"#), Ok(Some(9)));
+        assert_eq!(positions(r#"{"max_position_embeddings": 9, "rope_scaling": null}"#), Ok(Some(9)));
+        assert_eq!(positions(r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2}}"#), Ok(None));
         let llama3 = r#"{"max_position_embeddings": 9, "rope_scaling": {"factor": 2, "rope_type": "llama3"}}"#;
-        assert_eq!(max_positions(llama3), Ok(Some(9)));
-        assert_eq!(max_positions(r#"{"max_position_embeddings": 9, "model_max_length": 12}"#), Ok(None));
-        assert_eq!(max_positions("{}"), Ok(None));
-        assert!(max_positions("{").is_err());
+        assert_eq!(positions(llama3), Ok(Some(9)));
+        assert_eq!(positions(r#"{"max_position_embeddings": 9, "model_max_length": 12}"#), Ok(None));
+        assert_eq!(positions("{}"), Ok(None));
+        assert!(positions("{").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The resolved plan: what will be measured, in which order, on which engines. Nothing downstream of it sees YAML
 //! or command-line flags.
 
+mod checkpoint;
 mod epochs;
 mod estimate;
 mod history;
@@ -8,6 +9,7 @@ mod label;
 mod local_model;
 mod model;
 mod prefix;
+mod quantization;
 mod render;
 mod resolve;
 mod scripted;
@@ -16,6 +18,7 @@ mod seed;
 pub use estimate::{EpochEstimate, Estimate, estimate};
 pub use history::{History, HistoryError, RunTimes};
 pub use model::*;
+pub use quantization::QuantizationSwitches;
 pub use render::{Detail, render};
 pub use resolve::{MAX_POINTS, MAX_TOKENS_PER_RUN, Overrides, defaults, resolve};
 pub use scripted::of_script;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::QuantizationSwitches;
 use crate::device::DeviceClass;
 
 /// Everything a command will measure.
@@ -41,8 +42,11 @@ pub struct EngineKey {
     pub model: String,
     /// Number of tensor-parallel ranks.
     pub tensor_parallel_size: u32,
-    /// Quantization by meaning; the device profile resolves it to vLLM's own value.
+    /// Quantization by meaning: what the weights are to be in the loaded engine.
     pub quantization: Quantization,
+    /// What tells vLLM to load them so.
+    #[serde(default, skip_serializing_if = "QuantizationSwitches::is_empty")]
+    pub quantization_switches: QuantizationSwitches,
     /// What remains of `args` for vLLM's own parser, split as a shell would, without the model.
     pub engine_args: Vec<String>,
     /// Which step function the sidecar calls.
@@ -56,13 +60,27 @@ pub struct EngineKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quantization {
-    /// As the checkpoint has them.
+    /// 16 or 32 bits, not quantized.
     #[default]
     None,
     /// 8-bit floating point.
     Fp8,
     /// 4-bit floating point.
     Fp4,
+    /// Anything else, or what only the loaded engine knows: asked for by `--quantization` in `args` or by the checkpoint.
+    Other,
+}
+
+impl Quantization {
+    /// The name in configurations and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Quantization::None => "none",
+            Quantization::Fp8 => "fp8",
+            Quantization::Fp4 => "fp4",
+            Quantization::Other => "other",
+        }
+    }
 }
 
 /// Which of vLLM's step functions the sidecar calls.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Epoch, Estimate, Load, Plan, Point, Quantization};
+use super::{Epoch, Estimate, Load, Plan, Point, QuantizationSwitches};
 
 /// Points of an epoch that a short rendering shows.
 const SHORT_POINTS: usize = 20;
@@ -48,15 +48,19 @@ pub fn render(plan: &Plan, estimate: &Estimate, detail: Detail) -> String {
 fn epoch_lines(index: usize, epochs: usize, epoch: &Epoch, detail: Detail) -> Vec<String> {
     let key = &epoch.key;
     let mut lines = vec![format!("Engine {} of {epochs} ({})", index + 1, epoch.reason)];
-    let quantization = match key.quantization {
-        Quantization::None => "none",
-        Quantization::Fp8 => "fp8",
-        Quantization::Fp4 => "fp4",
-    };
     lines.push(format!(
-        "  {}, {}, tensor parallel {}, quantization {quantization}",
-        key.device, key.model, key.tensor_parallel_size
+        "  {}, {}, tensor parallel {}, quantization {}",
+        key.device,
+        key.model,
+        key.tensor_parallel_size,
+        key.quantization.as_str()
     ));
+    let QuantizationSwitches { args, env } = &key.quantization_switches;
+    if !key.quantization_switches.is_empty() {
+        let env = env.iter().map(|(name, value)| format!("{name}={value}"));
+        let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_default();
+        lines.push(format!("  for the quantization: {}", env.chain([args]).collect::<Vec<_>>().join(" ").trim_end()));
+    }
     if !key.engine_args.is_empty() {
         let args = shlex::try_join(key.engine_args.iter().map(String::as_str)).unwrap_or_default();
         lines.push(format!("  args: {args}"));

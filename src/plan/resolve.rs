@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::local_model::{self, LocalModel};
-use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, Quantization, StepApi};
+use super::quantization::{self, Asked, Culprit};
+use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, StepApi};
 use super::{epochs, label, seed};
 use crate::config::{
     Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, flag_value, human_readable_int,
@@ -47,7 +48,7 @@ pub mod defaults {
 ///
 /// # Errors
 /// Every value that cannot be measured as it stands, with its line and column: no model, lengths that do not fit the
-/// model or each other, limits above those that the engine is built with, FP4 on a CPU, too many points.
+/// model or each other, limits above those that the engine is built with, a quantization that there is not, too many points.
 pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigError> {
     let plan_seed = overrides.seed.or(config.defaults.seed.as_ref().map(|seed| seed.value)).unwrap_or(defaults::SEED);
     let mut resolver = Resolver {
@@ -257,11 +258,6 @@ impl Resolver<'_> {
         settings: &Settings,
         device: DeviceClass,
     ) -> Option<(EngineKey, Option<u64>)> {
-        let quantization = settings.quantization.as_ref().map_or(Quantization::None, |given| given.value);
-        if let (DeviceClass::Cpu, Quantization::Fp4, Some(given)) = (device, quantization, &settings.quantization) {
-            let message = "`quantization: fp4` is not supported on cpu: vLLM has no FP4 kernel there; use `none` or `fp8`, or another device";
-            self.problem(given.place, message);
-        }
         self.check_refused(entry, device);
         let Some(model) = &settings.model else {
             let message = format!(
@@ -280,11 +276,26 @@ impl Resolver<'_> {
                 return None;
             }
         };
+        let asked = Asked {
+            device,
+            key: settings.quantization.as_ref().map(|given| given.value),
+            engine_args: &entry.engine_args.value,
+            checkpoint: local.quantization.as_ref(),
+        };
+        let (quantization, quantization_switches) = match quantization::resolve(&asked) {
+            Ok(resolved) => resolved,
+            Err((culprit, message)) => {
+                let key = settings.quantization.as_ref().map(|given| given.place);
+                self.problem(place_of(culprit, key, entry.engine_args.place, model.place), message);
+                return None;
+            }
+        };
         let key = EngineKey {
             device,
             model: local.name,
             tensor_parallel_size: settings.tensor_parallel_size.as_ref().map_or(1, |size| size.value),
             quantization,
+            quantization_switches,
             engine_args: entry.engine_args.value.clone(),
             step_api: settings.step_api.as_ref().map_or(StepApi::default(), |given| given.value),
             args_location: IgnoredInEq(self.config.location(entry.engine_args.place)),
@@ -341,6 +352,15 @@ impl Resolver<'_> {
                 self.problem(limit.place, message);
             }
         }
+    }
+}
+
+/// Where the part of a configuration that is to blame stands.
+fn place_of(culprit: Culprit, key: Option<Place>, args: Place, model: Place) -> Place {
+    match culprit {
+        Culprit::Key => key.unwrap_or(args),
+        Culprit::Args => args,
+        Culprit::Model => model,
     }
 }
 

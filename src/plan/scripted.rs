@@ -43,6 +43,7 @@ pub fn of_script(script: &Script, overrides: Overrides) -> Plan {
         model: format!("script:{}", script.name),
         tensor_parallel_size: 1,
         quantization: Quantization::None,
+        quantization_switches: Default::default(),
         engine_args: Vec::new(),
         step_api: StepApi::EngineCore,
         args_location: IgnoredInEq::default(),

@@ -94,7 +94,7 @@ impl Identity {
             line += &format!(" | device: {device} | model: {model}");
         }
         if let Some(quantization) = self.quantization.filter(|quantization| *quantization != Quantization::None) {
-            line += &format!(" | quantization: {}", format!("{quantization:?}").to_lowercase());
+            line += &format!(" | quantization: {}", quantization.as_str());
         }
         if let Some(size) = self.tensor_parallel_size.filter(|size| *size > 1) {
             line += &format!(" | tensor parallel: {size}");

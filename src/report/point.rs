@@ -9,6 +9,7 @@ use super::{BatchSpread, CrossCheckEntry, HiccupsEntry, Identity, InstrumentErro
 use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
 use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, woodruff};
+use crate::timeline::Weights;
 use crate::verdict::{Objective, Status, objectives};
 
 /// One point over its valid runs: percentiles over all their samples, means over all samples, rates over the sum of
@@ -61,6 +62,8 @@ pub struct PointEntry {
     pub steps: Option<u64>,
     /// Preemptions in them.
     pub preemptions: Option<u64>,
+    /// What the loaded engine was found to hold, by the first run that knows; null if none does.
+    pub weights: Option<Weights>,
     /// Cumulative distribution of the ITL, for the charts.
     #[serde(skip)]
     pub itl_cdf: Vec<CdfPoint>,
@@ -144,6 +147,7 @@ impl PointEntry {
             tap_push_by_batch: BatchSpread::of(&metrics),
             steps: metrics.totals.steps,
             preemptions: metrics.totals.preemptions,
+            weights: runs.iter().find_map(|run| run.engine_facts.as_ref()?.weights.clone()),
             itl_cdf: cdf(&pooled(samples, |run| run.itl_ns.as_slice())),
         }
     }

@@ -213,7 +213,9 @@ fn verdict(point: &PointEntry) -> String {
 pub(super) fn engine_lines(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for point in &report.points {
-        let line = point.identity.engine_line();
+        let weights = point.weights.as_ref().map(|weights| format!("weights: {}", weights.in_words()));
+        let line: Vec<String> = [Some(point.identity.engine_line()), weights].into_iter().flatten().collect();
+        let line = line.join(" | ");
         if !lines.contains(&line) {
             lines.push(line);
         }

@@ -1,5 +1,6 @@
 //! The sidecar process: started once, it imports vLLM and forks an engine process for every load.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -86,6 +87,8 @@ pub enum EngineSpec {
         argv: Vec<String>,
         /// Which step function is called.
         step_api: StepApi,
+        /// Added to the environment of the engine's process.
+        env: Vec<(String, String)>,
     },
     /// Tokens on a schedule, in place of vLLM's.
     Scripted {
@@ -107,8 +110,9 @@ impl EngineSpec {
 
     fn load_message(&self, device: DeviceClass, placement: &Placement) -> serde_json::Value {
         let mut message = match self {
-            EngineSpec::Vllm { argv, step_api } => {
-                serde_json::json!({"argv": argv, "step_api": step_api, "device": device})
+            EngineSpec::Vllm { argv, step_api, env } => {
+                let env: BTreeMap<_, _> = env.iter().cloned().collect();
+                serde_json::json!({"argv": argv, "step_api": step_api, "env": env, "device": device})
             }
             EngineSpec::Scripted { script, truth } => serde_json::json!({"script": **script, "truth": truth}),
         };

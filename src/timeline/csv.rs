@@ -371,6 +371,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         model: String::new(),
         tensor_parallel_size: 1,
         quantization: Quantization::None,
+        quantization_switches: Default::default(),
         engine_args: Vec::new(),
         step_api: StepApi::EngineCore,
         args_location: IgnoredInEq::default(),

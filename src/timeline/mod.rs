@@ -5,8 +5,10 @@ mod event;
 mod run;
 mod session;
 pub mod store;
+mod weights;
 
 pub use crate::ring::Hiccup;
 pub use event::*;
 pub use run::*;
 pub use session::*;
+pub use weights::*;

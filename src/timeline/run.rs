@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hiccup, RequestEvent, StepEvent, TokenEvent};
+use super::{Hiccup, RequestEvent, StepEvent, TokenEvent, Weights};
 use crate::plan::{EngineKey, Point};
 
 /// One run: what was asked, what it ran on, and all its events.
@@ -95,6 +95,9 @@ pub struct EngineFacts {
     pub max_num_seqs: u32,
     /// Most tokens in one step, as built.
     pub max_num_batched_tokens: u32,
+    /// Its parameters and the layers that use them; null if they were not looked at.
+    #[serde(default)]
+    pub weights: Option<Weights>,
     /// Anything else worth keeping, by name (versions, threads, dtype, executor).
     pub other: serde_json::Map<String, serde_json::Value>,
 }

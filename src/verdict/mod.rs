@@ -5,6 +5,7 @@ mod objective;
 mod requests;
 mod stamps;
 mod steps;
+mod weights;
 
 pub use objective::{Objective, objectives};
 pub use stamps::STAMP_TOLERANCE_NS;
@@ -125,8 +126,17 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
         reasons
             .push("the prefix cache could not be reset before the run: hits may come from the run before".to_owned());
     }
+    reasons.extend(loaded_weights(run));
     reasons.extend(too_few_samples(run, metrics));
     reasons
+}
+
+/// A script and a file of events have no weights.
+fn loaded_weights(run: &RunRecord) -> Vec<String> {
+    match &run.engine_facts {
+        Some(facts) if run.engine == "vllm" => weights::reasons(run.engine_key.quantization, facts.weights.as_ref()),
+        _ => Vec::new(),
+    }
 }
 
 fn counted(counters: &Counters) -> impl Iterator<Item = String> {

@@ -41,7 +41,8 @@ fn a_request_that_cannot_be_served_is_refused_and_the_engine_goes_on() {
         let mut sidecar = Sidecar::start(&options(folder.path())).await.unwrap();
         let args = ARGS.replace("builtin:tiny-llama", &folder.path().display().to_string());
         let argv = args.split_ascii_whitespace().map(str::to_owned).collect();
-        let mut engine = sidecar.load(&EngineSpec::Vllm { argv, step_api: StepApi::EngineCore }).await.unwrap();
+        let mut engine =
+            sidecar.load(&EngineSpec::Vllm { argv, step_api: StepApi::EngineCore, env: Vec::new() }).await.unwrap();
         let vocabulary = engine.facts().vocab_size;
 
         let good = request(vec![0, vocabulary - 1], 3);

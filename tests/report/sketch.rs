@@ -9,6 +9,7 @@ use bench::timeline::{
     ABSENT, Clock, Counters, EngineFacts, FinishReason, Instrument, Outcome, Phase, RequestEvent, RunRecord,
     SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent, store::RUN_SCHEMA_VERSION,
 };
+use bench::timeline::{DtypeCount, LayerCount, Weights};
 
 /// What every sketched event took from the tap to the recorder.
 pub const TRANSPORT_NS: u64 = 100;
@@ -165,10 +166,25 @@ pub fn engine_key() -> EngineKey {
         model: "tiny".to_owned(),
         tensor_parallel_size: 1,
         quantization: Quantization::None,
+        quantization_switches: Default::default(),
         engine_args: Vec::new(),
         step_api: StepApi::EngineCore,
         args_location: IgnoredInEq::default(),
     }
+}
+
+/// An engine whose 4 layers have this dtype and this kernel.
+pub fn weights(dtype: &str, kernel: Option<&str>) -> Weights {
+    let count = DtypeCount { dtype: dtype.to_owned(), tensors: 4, elements: 4_000, bytes: 8_000, emptied: 0 };
+    let layer = LayerCount {
+        layer: "qkv_proj".to_owned(),
+        dtype: Some(dtype.to_owned()),
+        method: Some("LinearMethod".to_owned()),
+        kernel: kernel.map(str::to_owned),
+        count: 4,
+        weights: Some(4_000),
+    };
+    Weights { source: "torch".to_owned(), workers: 1, dtypes: vec![count], layers: vec![layer] }
 }
 
 fn facts() -> EngineFacts {
@@ -182,6 +198,7 @@ fn facts() -> EngineFacts {
         prefix_caching: true,
         max_num_seqs: 8,
         max_num_batched_tokens: 2048,
+        weights: Some(weights("float32", None)),
         other: serde_json::Map::new(),
     }
 }
