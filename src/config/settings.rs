@@ -7,6 +7,7 @@ use super::reader::{Given, Reader};
 use super::workload::{WORKLOADS, Workload};
 use crate::device::DeviceClass;
 use crate::plan::{Drive, PrefixMode, Quantization, StepApi};
+use crate::telemetry::MAX_HZ;
 
 /// Longest prompt, output or prefix that is taken for a real one, in tokens.
 pub(super) const MAX_LEN: u32 = 10_000_000;
@@ -65,6 +66,8 @@ settings! {
     repeats: u32,
     /// Requests before the measured window.
     warmup: u32,
+    /// Times a second that the machine is sampled.
+    telemetry_hz: u32,
     /// Seed of the prompts; in `defaults`, of the whole plan.
     seed: u64,
     /// Most requests in flight in a closed load; `None` is all at once.
@@ -82,7 +85,7 @@ settings! {
 }
 
 /// Keys that `defaults` and an entry take.
-pub(super) const SETTING_KEYS: [&str; 17] = [
+pub(super) const SETTING_KEYS: [&str; 18] = [
     "device",
     "model",
     "quantization",
@@ -99,6 +102,7 @@ pub(super) const SETTING_KEYS: [&str; 17] = [
     "drive",
     "step_api",
     "limits",
+    "telemetry_hz",
     "slo",
 ];
 
@@ -153,6 +157,7 @@ impl Settings {
             "num_prompts" => self.num_prompts = reader.count(key, node, 1, MAX_REQUESTS),
             "repeats" => self.repeats = reader.count(key, node, 1, MAX_REPEATS),
             "warmup" => self.warmup = reader.count(key, node, 0, MAX_REQUESTS),
+            "telemetry_hz" => self.telemetry_hz = reader.count(key, node, 0, MAX_HZ),
             "seed" => self.seed = reader.whole(key, node, 0..=u64::MAX),
             "concurrency" => {
                 let count = reader.count(key, node, 1, MAX_REQUESTS);

@@ -10,6 +10,7 @@ use crate::config::{
     Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Settings, flag_value, human_readable_int, quoted,
 };
 use crate::device::DeviceClass;
+use crate::telemetry::DEFAULT_HZ;
 
 /// What the command line says; it counts more than the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -219,6 +220,7 @@ impl Resolver<'_> {
             num_prompts,
             repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, defaults::REPEATS)),
             warmup: value(&settings.warmup, if self.overrides.scripted { 0 } else { defaults::WARMUP }),
+            telemetry_hz: value(&settings.telemetry_hz, DEFAULT_HZ),
             seed: 0,
             load: Load::Closed { concurrency: settings.concurrency.as_ref().and_then(|given| given.value) },
             drive: settings.drive.as_ref().map_or(Drive::default(), |given| given.value),
