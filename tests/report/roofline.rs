@@ -16,7 +16,7 @@ fn tiny() -> Value {
 }
 
 /// What the engine says of itself, of a float32 model on a cpu.
-fn on_tiny(mut run: Timeline) -> Timeline {
+pub fn on_tiny(mut run: Timeline) -> Timeline {
     let other = &mut run.run.engine_facts.as_mut().unwrap().other;
     for (name, value) in [
         ("model_config", tiny()),

@@ -1,5 +1,6 @@
 //! What telemetry says of a window, with samples drawn by hand.
 
+use bench::metrics::Samples;
 use bench::report::{Ruler, RunEntry};
 use bench::telemetry::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
 use bench::timeline::Timeline;
@@ -38,6 +39,19 @@ fn sampled(quantity: Quantity, samples: &[(u64, u64)]) -> Timeline {
     let mut run = timeline(&[Request::new(1_000, 1_000, 32, &[(2_000, 1), (3_000, 1), (4_000, 1), (5_000, 1)])]);
     run.run.telemetry = Some(record(&[(DeviceKind::Host, "host")]));
     run.telemetry = samples.iter().map(|(at_ns, value)| sample(0, *at_ns, &[(quantity, *value)])).collect();
+    run
+}
+
+/// A run with every quantity sampled on a host, before its window, in it and after it.
+pub fn with_everything_sampled(mut run: Timeline) -> Timeline {
+    let window = Samples::of(&run).window.unwrap();
+    run.run.telemetry = Some(record(&[(DeviceKind::Host, "host")]));
+    let middle_ns = (window.first_submit_ns + window.last_token_ns) / 2;
+    for (at_ns, value) in [(window.first_submit_ns - 10, 4), (middle_ns, 6), (window.last_token_ns + 10, 8)] {
+        let mut sample = sample(0, at_ns, &[]);
+        sample.values = [value; Quantity::COUNT];
+        run.telemetry.push(sample);
+    }
     run
 }
 
