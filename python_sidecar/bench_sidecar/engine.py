@@ -35,6 +35,20 @@ LAZY_MODULES = (
     "vllm.model_executor.model_loader.dummy_loader",
 )
 MAX_DRAIN_STEPS = 10_000
+# What of a model's configuration its parameters and the costs of a token follow from.
+MODEL_KEYS = (
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "attention_bias",
+    "mlp_bias",
+    "sliding_window",
+)
 
 Message = dict[str, Any]
 
@@ -70,6 +84,22 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError as err:
             print(f"bench: {name} was not preloaded: {err}", file=sys.stderr)
+
+
+def _device_kind() -> str | None:
+    """The name of the accelerator as its driver gives it; None for the host's own processors."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cuda():
+        return str(current_platform.get_device_name())
+    if current_platform.is_tpu():
+        return str(importlib.import_module("jax").devices()[0].device_kind)
+    return None
+
+
+def _model_config(config: Any) -> Message:
+    """What the costs of a token follow from, as the loaded model has it."""
+    return {key: getattr(config, key, None) for key in MODEL_KEYS}
 
 
 def vllm_version() -> str:
@@ -149,6 +179,10 @@ class Engine:
                 "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
                 "enforce_eager": bool(model.enforce_eager),
                 "chunked_prefill": bool(scheduler.enable_chunked_prefill),
+                "kv_cache_dtype": str(cache.cache_dtype),
+                "world_size": int(self.config.parallel_config.world_size),
+                "device_kind": _device_kind(),
+                "model_config": _model_config(model.hf_text_config),
                 "sampling": "greedy, ignore_eos",
             },
         }

@@ -76,7 +76,7 @@ class VllmDriver(Driver):
         if operation != "observe":
             return super().answer_other(operation, message)
         self.stepped = False
-        return Observer(self).measure(message["batch"], message["rounds"])
+        return Observer(self).measure(message["batch"], message["rounds"], message["ways"])
 
     def look_at_tap(self) -> None:
         """Notes where the tap stands, before the first step."""

@@ -18,15 +18,16 @@ mod transport;
 use std::path::Path;
 
 pub use budget::{BudgetRow, ErrorBudget, MetricErrors, Stages};
-pub use cache::{cached, keep};
+pub use cache::{cached, cached_cpu_peaks, keep, keep_cpu_peaks};
 pub use floor::cache_line;
 pub use model::{Calibration, CalibrationError, Cores, Identity, KnownAnswer, RingTimes, StrategyCost, TapCost, Times};
-pub use observer::{Change, ObserverEffect, observer_effect};
+pub use observer::{Change, ObserverEffect, TelemetryEffect, observer_effect};
 pub use pair::on_both;
 pub use render::render;
 
 use crate::clock;
 use crate::device::HostFacts;
+use crate::roofline::measure_cpu_peaks;
 use crate::session::SidecarOptions;
 
 /// How much is measured.
@@ -74,6 +75,15 @@ pub async fn calibrate(
     };
     let measured = known_answer::measure(options, effort, say).await?;
     let identity = Identity::of(&options.placement, &HostFacts::read());
+    let mut warnings = Vec::new();
+    let cpu_peaks = match effort {
+        Effort::Short => None,
+        Effort::Full => {
+            say("the memory and the arithmetic of the engine's cores");
+            let peaks = measure_cpu_peaks(&identity.host, &placement.engine_cores);
+            peaks.map_err(|why| warnings.push(format!("the engine's cores were not probed: {why}"))).ok()
+        }
+    };
     let budget = ErrorBudget::of(&identity, floor_ns.as_ref(), &ring, &measured.answers);
     Ok(Calibration {
         schema_version: model::SCHEMA_VERSION,
@@ -85,6 +95,9 @@ pub async fn calibrate(
         known_answer: measured.answers,
         per_step: measured.per_step,
         observer: None,
+        observer_telemetry: None,
+        cpu_peaks,
+        warnings,
         wait_strategy: options.placement.wait_strategy,
         cores: Cores::of(placement),
         host: HostFacts::read(),

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorBudget, ObserverEffect};
+use super::{ErrorBudget, ObserverEffect, TelemetryEffect};
 use crate::device::{HostFacts, Placement, WaitStrategy};
 use crate::metrics::Distribution;
 use crate::ring::RingError;
+use crate::roofline::CpuPeaks;
 use crate::session::SessionError;
 use crate::timeline::Clock;
 
@@ -135,6 +136,13 @@ pub struct Calibration {
     /// What observing changes in a real engine; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observer: Option<Vec<ObserverEffect>>,
+    /// What sampling the machine changes in the same engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observer_telemetry: Option<Vec<TelemetryEffect>>,
+    /// What the engine's cores can do; null where it was not probed.
+    pub cpu_peaks: Option<CpuPeaks>,
+    /// What could not be measured, and why.
+    pub warnings: Vec<String>,
     /// How the recorder waits.
     pub wait_strategy: WaitStrategy,
     /// Between which cores.

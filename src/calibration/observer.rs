@@ -3,13 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::CalibrationError;
-use crate::session::{EngineSpec, ObservedSteps, Sidecar, SidecarOptions};
+use crate::device::DeviceClass;
+use crate::session::{Engine, EngineSpec, OBSERVED_WAYS, ObservedSteps, Sidecar, SidecarOptions};
 use crate::statistics::{TrimmedMean, trimmed_mean};
+use crate::telemetry::{DEFAULT_HZ, Places, Telemetry};
 
 /// Batch sizes of which the effect is measured.
 const BATCHES: [u32; 3] = [1, 8, 64];
 /// Share of the rounds that is left out at either end: steps that the host interrupted are no effect of ours.
 const TRIM: f64 = 0.2;
+/// Stepping in a block that is sampled or not: ten samples.
+const BLOCK_NS: u64 = 1_000_000_000;
+/// Pairs of blocks at least.
+const FEWEST_PAIRS: u64 = 10;
 
 /// The effect on the steps of one batch size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +35,26 @@ pub struct ObserverEffect {
     pub against_llm_engine: Change,
     /// Instructions of the engine's thread that the tap adds to a step, in per cent; null where they are not counted.
     pub instructions_change_pct: Option<f64>,
+}
+
+/// What sampling the machine changes in the steps of one batch size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TelemetryEffect {
+    /// Requests in the batch.
+    pub batch: u32,
+    /// Samples a second.
+    pub rate_hz: u32,
+    /// Pairs of a block of steps that was sampled and one that was not.
+    pub pairs: u64,
+    /// Steps of a block.
+    pub steps: u64,
+    /// Looks at the host in the sampled blocks.
+    pub samples: u64,
+    /// Share of a core that the sampling thread used: the change could be no larger if all of it were the engine's.
+    pub cpu_share: f64,
+    /// Change of a block's mean step time by the sampling.
+    #[serde(flatten)]
+    pub change: Change,
 }
 
 /// A change in per cent with its 95 % interval.
@@ -51,20 +77,64 @@ pub async fn observer_effect(
     spec: &EngineSpec,
     rounds: u32,
     say: &mut dyn FnMut(&str),
-) -> Result<Vec<ObserverEffect>, CalibrationError> {
+) -> Result<(Vec<ObserverEffect>, Vec<TelemetryEffect>), CalibrationError> {
     say("loading vLLM, to observe its steps");
     let mut sidecar = Sidecar::start(options).await?;
     let mut engine = sidecar.load(spec).await?;
     let mut effects = Vec::new();
+    let mut telemetry = Vec::new();
     for batch in BATCHES {
         say(&format!("steps of {batch} requests, with and without the tap in random order"));
-        let steps = engine.observe(batch, rounds, &options.placement).await?;
+        let steps = engine.observe(batch, rounds, &OBSERVED_WAYS, &options.placement).await?;
         let missing = || CalibrationError::Answer { concurrency: batch, problem: "no steps were taken".to_owned() };
-        effects.push(effect(batch, &steps).ok_or_else(missing)?);
+        let effect = effect(batch, &steps).ok_or_else(missing)?;
+        say(&format!("steps of {batch} requests, with and without telemetry in turn"));
+        let sampled = telemetry_effect(&mut engine, &effect, options).await?;
+        telemetry.push(sampled.ok_or_else(missing)?);
+        effects.push(effect);
     }
     engine.shutdown().await;
     sidecar.shutdown().await;
-    Ok(effects)
+    Ok((effects, telemetry))
+}
+
+/// A sample falls into one of dozens of steps, so that blocks of steps are compared: a sampled one and another one in turn,
+/// first the one and then the other first, about as long as the ways were compared. `None` if no step was taken.
+async fn telemetry_effect(
+    engine: &mut Engine,
+    effect: &ObserverEffect,
+    options: &SidecarOptions,
+) -> Result<Option<TelemetryEffect>, CalibrationError> {
+    let (batch, placement) = (effect.batch, &options.placement);
+    let steps = (BLOCK_NS / effect.step_ns.max(1)).clamp(1, u32::MAX.into());
+    let pairs = (effect.rounds * OBSERVED_WAYS.len() as u64 / (2 * steps)).max(FEWEST_PAIRS);
+    let mut telemetry = Telemetry::open(&Places::of_this_machine(), DeviceClass::Cpu, 1, placement);
+    let (mut on_ns, mut off_ns) = (Vec::new(), Vec::new());
+    let (mut samples, mut cpu_ns, mut wall_ns) = (0, 0, 0);
+    for pair in 0..pairs {
+        for is_sampled in [pair % 2 == 0, pair % 2 != 0] {
+            if !is_sampled {
+                let block = engine.observe(batch, steps as u32, &OBSERVED_WAYS[..1], placement).await?;
+                off_ns.extend(mean_ns(&block));
+                continue;
+            }
+            let sampling = telemetry.start(DEFAULT_HZ, placement);
+            let block = engine.observe(batch, steps as u32, &OBSERVED_WAYS[..1], placement).await;
+            let (sources, record, taken) = sampling.stop();
+            telemetry = sources;
+            on_ns.extend(mean_ns(&block?));
+            (samples, cpu_ns, wall_ns) =
+                (samples + taken.len() as u64, cpu_ns + record.cpu_ns, wall_ns + record.wall_ns);
+        }
+    }
+    let cpu_share = cpu_ns as f64 / wall_ns.max(1) as f64;
+    let effect = |change| TelemetryEffect { batch, rate_hz: DEFAULT_HZ, pairs, steps, samples, cpu_share, change };
+    Ok(change(&on_ns, &off_ns).map(effect))
+}
+
+fn mean_ns(block: &ObservedSteps) -> Option<u64> {
+    let times_ns = block.times_ns.get(OBSERVED_WAYS[0])?;
+    times_ns.iter().sum::<u64>().checked_div(times_ns.len() as u64)
 }
 
 fn effect(batch: u32, steps: &ObservedSteps) -> Option<ObserverEffect> {

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use super::{Calibration, Change, KnownAnswer, ObserverEffect, Times};
+use super::{Calibration, Change, KnownAnswer, ObserverEffect, TelemetryEffect, Times};
 
 /// The figures as tables, and the error budget below them.
 pub fn render(calibration: &Calibration) -> String {
@@ -23,7 +23,16 @@ pub fn render(calibration: &Calibration) -> String {
     if let Some(effects) = &calibration.observer {
         out += &format!("\nObserver effect: change of a real engine's step time\n{}\n", observer(effects));
     }
+    if let Some(effects) = &calibration.observer_telemetry {
+        out += &format!("\nTelemetry: change of the same engine's step time\n{}\n", telemetry(effects));
+    }
+    if let Some(peaks) = &calibration.cpu_peaks {
+        let (giga_operations, giga_bytes) = (peaks.f32_operations_per_s / 1e9, peaks.bytes_per_s / 1e9);
+        out +=
+            &format!("\nThe engine's cores\n{giga_operations:.1} GFLOP/s, {giga_bytes:.1} GB/s ({})\n", peaks.probes);
+    }
     out += &format!("\nError budget: medians of what makes up the error of a TTFT\n{}\n", budget(calibration));
+    calibration.warnings.iter().for_each(|warning| out += &format!("\nwarning: {warning}\n"));
     out
 }
 
@@ -121,9 +130,6 @@ fn observer(effects: &[ObserverEffect]) -> String {
     let headers =
         ["batch", "step p50", "by the tap", "against EngineCore", "against LLMEngine.step", "instructions", "rounds"];
     let mut table = grid(&headers);
-    let change = |change: &Change| {
-        format!("{:+.2} % ({:+.2} to {:+.2})", change.change_pct, change.ci_low_pct, change.ci_high_pct)
-    };
     for effect in effects {
         table.add_row([
             effect.batch.to_string(),
@@ -136,6 +142,27 @@ fn observer(effects: &[ObserverEffect]) -> String {
         ]);
     }
     table.to_string()
+}
+
+fn telemetry(effects: &[TelemetryEffect]) -> String {
+    let mut table =
+        grid(&["batch", "by the sampling", "of a core", "samples", "a second", "pairs", "steps in a block"]);
+    for effect in effects {
+        table.add_row([
+            effect.batch.to_string(),
+            change(&effect.change),
+            format!("{:.3} %", effect.cpu_share * 100.0),
+            effect.samples.to_string(),
+            effect.rate_hz.to_string(),
+            effect.pairs.to_string(),
+            effect.steps.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn change(change: &Change) -> String {
+    format!("{:+.2} % ({:+.2} to {:+.2})", change.change_pct, change.ci_low_pct, change.ci_high_pct)
 }
 
 fn budget(calibration: &Calibration) -> String {

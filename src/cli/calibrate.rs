@@ -32,6 +32,9 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<Exit, CliError> {
     screen.clear();
     let calibration = measured?;
     calibration::keep(&cache, &Identity::of(&options.placement, &HostFacts::read()), &calibration.error_budget);
+    if let Some(peaks) = &calibration.cpu_peaks {
+        calibration::keep_cpu_peaks(&cache, peaks);
+    }
     // Numbers, texts and lists: nothing that JSON cannot hold.
     let json = serde_json::to_string_pretty(&calibration).unwrap_or_default() + "\n";
     if let Some(out) = &args.out {
@@ -89,7 +92,8 @@ async fn measure(
         launch::lay_out_models([key], cache)?;
         let spec = launch::engine_spec(key, cache);
         let mut say = |what: &str| screen.wait_for(what);
-        calibration.observer = Some(calibration::observer_effect(options, &spec, args.rounds, &mut say).await?);
+        let (observer, telemetry) = calibration::observer_effect(options, &spec, args.rounds, &mut say).await?;
+        (calibration.observer, calibration.observer_telemetry) = (Some(observer), Some(telemetry));
     }
     Ok(calibration)
 }

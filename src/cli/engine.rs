@@ -12,7 +12,7 @@ use super::error::{CliError, Exit};
 use super::interrupts::UserInterrupts;
 use super::screen::{self, Screen};
 use super::{EngineArgs, EngineChoice, launch, report, runtime};
-use crate::calibration::{self, ErrorBudget};
+use crate::calibration::{self, ErrorBudget, Identity};
 use crate::config::{self, Script};
 use crate::device::{DeviceClass, HostFacts, StolenTime, pin_current_thread};
 use crate::environment::{Host, Interpreter, assets};
@@ -20,6 +20,7 @@ use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, RunT
 use crate::recorder::LiveTotals;
 use crate::report::{Report, Results};
 use crate::ring::clock_ns;
+use crate::roofline::CpuPeaks;
 use crate::session::{
     EngineSpec, Interrupts, Privileges, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError,
     SweepObserver, TRUTH_HEADER,
@@ -243,9 +244,18 @@ impl Job {
                 engine_cores: placement.engine_cores.iter().copied().map(core).collect(),
                 not_permitted: privileges.not_permitted,
                 error_budget,
+                cpu_peaks: self.cpu_peaks(),
             },
             started_at: jiff::Timestamp::now().to_string(),
         })
+    }
+
+    /// The peaks of the engine's cores, if they were probed and an engine runs on them.
+    fn cpu_peaks(&self) -> Option<CpuPeaks> {
+        let placement = &self.options.placement;
+        let host = Identity::of(placement, &self.facts).host;
+        let runs_on_cpu = self.plan.epochs.iter().any(|epoch| epoch.key.device == DeviceClass::Cpu);
+        runs_on_cpu.then(|| calibration::cached_cpu_peaks(&self.cache, &host, &placement.engine_cores)).flatten()
     }
 
     /// Keeps the measured times for the next estimate. A history that cannot be written costs the estimate, no more.

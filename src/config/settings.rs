@@ -7,6 +7,7 @@ use super::reader::{Given, Reader};
 use super::workload::{Scale, WORKLOADS, Workload};
 use crate::device::DeviceClass;
 use crate::plan::{Drive, PrefixMode, Quantization, StepApi};
+use crate::telemetry::MAX_HZ;
 
 /// Longest prompt, output or prefix that is taken for a real one, in tokens.
 pub(super) const MAX_LEN: u32 = 10_000_000;
@@ -71,6 +72,8 @@ settings! {
     repeats: u32,
     /// Requests before the measured window.
     warmup: u32,
+    /// Times a second that the machine is sampled.
+    telemetry_hz: u32,
     /// Seed of the prompts; in `defaults`, of the whole plan.
     seed: u64,
     /// Most requests in flight in a closed load; `None` is all at once.
@@ -88,7 +91,7 @@ settings! {
 }
 
 /// Keys that `defaults` and an entry take.
-pub(super) const SETTING_KEYS: [&str; 20] = [
+pub(super) const SETTING_KEYS: [&str; 21] = [
     "device",
     "model",
     "quantization",
@@ -108,6 +111,7 @@ pub(super) const SETTING_KEYS: [&str; 20] = [
     "drive",
     "step_api",
     "limits",
+    "telemetry_hz",
     "slo",
 ];
 
@@ -167,6 +171,7 @@ impl Settings {
             "num_prompts" => self.num_prompts = reader.count(key, node, 1, MAX_REQUESTS),
             "repeats" => self.repeats = reader.count(key, node, 1, MAX_REPEATS),
             "warmup" => self.warmup = reader.count(key, node, 0, MAX_REQUESTS),
+            "telemetry_hz" => self.telemetry_hz = reader.count(key, node, 0, MAX_HZ),
             "seed" => self.seed = reader.whole(key, node, 0..=u64::MAX),
             "concurrency" => {
                 let count = reader.count(key, node, 1, MAX_REQUESTS);

@@ -55,6 +55,11 @@ impl HostFacts {
     }
 }
 
+/// Ticks that the hypervisor took from all cores together, from the first line of `/proc/stat`.
+pub fn stolen_ticks(stat: &str) -> Option<u64> {
+    stat.strip_prefix("cpu ")?.lines().next()?.split_ascii_whitespace().nth(7)?.parse().ok()
+}
+
 /// Time that the hypervisor took from this machine's cores, as `/proc/stat` counts it.
 #[derive(Clone, Copy, Debug)]
 pub struct StolenTime {
@@ -64,9 +69,7 @@ pub struct StolenTime {
 impl StolenTime {
     /// Until now.
     pub fn read() -> StolenTime {
-        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let first = stat.lines().next().unwrap_or_default();
-        StolenTime { ticks: first.split_ascii_whitespace().nth(8).and_then(|ticks| ticks.parse().ok()) }
+        StolenTime { ticks: fs::read_to_string("/proc/stat").ok().as_deref().and_then(stolen_ticks) }
     }
 
     /// A warning if more than 1 % of the cores' time was taken since `before`, `elapsed_s` ago.

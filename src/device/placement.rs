@@ -46,6 +46,9 @@ const RECORDER_NICE: i32 = -20;
 /// Nice value of the engine: before everything on its cores that is no part of the measurement.
 const ENGINE_NICE: i32 = -10;
 
+/// Nice value of the thread that samples the machine: after everything else.
+const TELEMETRY_NICE: i32 = 19;
+
 /// Where the threads of a measurement run. Cores are the kernel's numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
@@ -198,6 +201,18 @@ impl Placement {
             let _ = renice_current_thread(nice); // the recorder's seat tells of it
         }
         Ok(())
+    }
+
+    /// Makes the calling thread the one that samples the machine: away from the engine, and from the recorder where there
+    /// is another core. Beside a recorder that spins it keeps its priority: at a lower one it would wait for seconds.
+    /// Returns why it is not bound, if it should be.
+    pub fn seat_telemetry(&self) -> Option<String> {
+        let refused = pin_current_thread(&self.harness_cores).err();
+        if self.recorder_core.is_none_or(|core| !self.harness_cores.contains(&core)) {
+            let _ = renice_current_thread(TELEMETRY_NICE); // anyone may lower a priority
+        }
+        let cores: Vec<String> = self.harness_cores.iter().map(ToString::to_string).collect();
+        refused.map(|err| format!("pinning: telemetry could not be bound to the cores {}: {err}", cores.join(", ")))
     }
 
     /// OpenMP's settings for an engine on these cores. Spinning OpenMP threads cost a shared machine a factor of

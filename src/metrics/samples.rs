@@ -52,6 +52,8 @@ pub struct Samples {
     pub step_ns: Vec<i64>,
     /// Batch size, and time of tap and push together, of the steps that ran a model; by batch size, then time.
     pub tap_push: Vec<(u32, i64)>,
+    /// The measured window, if any request gave a token.
+    pub window: Option<Window>,
     /// Sums over the run.
     pub totals: Totals,
 }
@@ -105,11 +107,25 @@ impl Share {
     }
 }
 
-/// First submit and last token of the measured requests.
-#[derive(Clone, Copy)]
-struct Window {
-    first_submit_ns: u64,
-    last_token_ns: u64,
+/// The measured window: first submit and last token of the measured requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// When the first measured request was submitted.
+    pub first_submit_ns: u64,
+    /// When their last token was received.
+    pub last_token_ns: u64,
+}
+
+impl Window {
+    /// Its length; negative in a broken timeline.
+    pub fn elapsed_ns(self) -> i64 {
+        elapsed_ns(self.first_submit_ns, self.last_token_ns)
+    }
+
+    /// Whether a step belongs to it: it began inside.
+    pub fn has(self, step: &StepEvent) -> bool {
+        (self.first_submit_ns..=self.last_token_ns).contains(&step.started_ns)
+    }
 }
 
 impl Samples {
@@ -117,12 +133,12 @@ impl Samples {
     pub fn of(timeline: &Timeline) -> Samples {
         let mut samples = Samples::default();
         let requests = samples.add_tokens(timeline);
-        let window = samples.add_requests(timeline, &requests);
+        samples.window = samples.add_requests(timeline, &requests);
         samples.totals.failed = failed_requests(timeline);
         samples.totals.cached_expected = cached_expected(timeline, &requests);
         samples.totals.cached_measured = cached_measured(timeline, &requests);
-        if let Some(window) = window {
-            samples.totals.elapsed_ns = elapsed_ns(window.first_submit_ns, window.last_token_ns);
+        if let Some(window) = samples.window {
+            samples.totals.elapsed_ns = window.elapsed_ns();
             samples.add_steps(&timeline.steps, window);
             samples.totals.recorder_hiccups = recorder_hiccups(timeline, window.first_submit_ns, window.last_token_ns);
         }
@@ -236,7 +252,7 @@ impl Samples {
         let mut preemptions = 0;
         let mut hiccups = EngineHiccups::default();
         for (index, step) in steps.iter().enumerate() {
-            if step.started_ns < window.first_submit_ns || step.started_ns > window.last_token_ns {
+            if !window.has(step) {
                 continue;
             }
             count += 1;

@@ -169,6 +169,9 @@ pub struct Point {
     pub repeats: u32,
     /// Requests that run before the measured window.
     pub warmup: u32,
+    /// Times a second that the machine is sampled beside a run; 0 for not at all, as in runs of older versions.
+    #[serde(default)]
+    pub telemetry_hz: u32,
     /// Seed of the prompts.
     pub seed: u64,
     /// How requests arrive.

@@ -14,6 +14,7 @@ use crate::config::{
     quoted,
 };
 use crate::device::DeviceClass;
+use crate::telemetry::DEFAULT_HZ;
 
 /// What the command line says; it counts more than the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -238,6 +239,7 @@ impl Resolver<'_> {
                 &settings.warmup,
                 if self.overrides.scripted { 0 } else { key.device.profile().warmup.value },
             ),
+            telemetry_hz: value(&settings.telemetry_hz, DEFAULT_HZ),
             seed: 0,
             load: Load::Closed { concurrency: settings.concurrency.as_ref().and_then(|given| given.value) },
             drive: settings.drive.as_ref().map_or(Drive::default(), |given| given.value),

@@ -6,6 +6,7 @@ use super::{
 use super::{epochs, label};
 use crate::config::Script;
 use crate::device::DeviceClass;
+use crate::telemetry::DEFAULT_HZ;
 
 /// Prompt tokens of a scripted request; nobody reads them.
 const INPUT_LEN: u32 = 16;
@@ -31,6 +32,7 @@ pub fn of_script(script: &Script, overrides: Overrides) -> Plan {
         scripted_output_lens: Some(lengths),
         repeats: overrides.repeats.unwrap_or(1),
         warmup: 0,
+        telemetry_hz: DEFAULT_HZ,
         seed,
         load: Load::Closed { concurrency: None },
         drive: Drive::Free,

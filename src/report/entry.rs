@@ -5,6 +5,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::{CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, Ruler};
 use crate::metrics::{Distribution, Metric, RunMetrics, Samples};
 use crate::plan::Point;
+use crate::roofline::Roofline;
+use crate::telemetry::WindowTelemetry;
 use crate::timeline::csv::IMPORTED_ENGINE;
 use crate::timeline::{Counters, EngineFacts, Timeline};
 use crate::verdict::{Objective, Status, Verdict};
@@ -60,6 +62,11 @@ pub struct RunEntry {
     pub tap_push_ns: Option<NsSpread>,
     /// The same by batch size.
     pub tap_push_by_batch: Vec<BatchSpread>,
+    /// What the machine said of itself in the measured window; null for a run that was not sampled.
+    pub telemetry: Option<WindowTelemetry>,
+    /// What the steps of the measured window needed, and what share of the device's limit they reached; null where the steps
+    /// or the model are not known.
+    pub roofline: Option<Roofline>,
     /// Engine steps in the measured window.
     pub steps: Option<u64>,
     /// Preemptions in them.
@@ -160,13 +167,17 @@ impl RunEntry {
     pub fn of(timeline: &Timeline, ruler: Ruler<'_>) -> RunEntry {
         let run = &timeline.run;
         let samples = Samples::of(timeline);
-        let totals = samples.totals;
+        let (totals, window) = (samples.totals, samples.window);
         let whole = RunMetrics::of(&[samples]);
         let verdict = Verdict::of(timeline, &whole);
         let counts = matches!(verdict.status, Status::Valid | Status::Invalid);
         let metrics = if counts { whole } else { RunMetrics::of(&[]) };
         let asked = run.engine != IMPORTED_ENGINE;
         let values = MetricValues::of(&metrics);
+        let window = window.filter(|_| counts);
+        let telemetry = window.and_then(|window| WindowTelemetry::of(timeline, window, totals.output_tokens));
+        let roofline = window.and_then(|window| Roofline::of(timeline, window, ruler.cpu_peaks));
+        let throttled = telemetry.as_ref().map(WindowTelemetry::warnings).unwrap_or_default();
         RunEntry {
             identity: Identity::of(run),
             repeat: run.repeat,
@@ -174,7 +185,7 @@ impl RunEntry {
             order: run.order,
             status: verdict.status,
             reasons: verdict.reasons,
-            warnings: verdict.warnings,
+            warnings: [verdict.warnings, throttled].concat(),
             slo: Objective::of_run(&run.point.slo, &metrics),
             began_at: asked.then(|| run.began_at.clone()),
             engine_load_s: asked.then_some(run.engine_load_s),
@@ -191,6 +202,8 @@ impl RunEntry {
             cross_check: CrossCheckEntry::of(&metrics.cross_check),
             tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
             tap_push_by_batch: BatchSpread::of(&metrics),
+            telemetry,
+            roofline,
             steps: metrics.totals.steps,
             preemptions: metrics.totals.preemptions,
             counters: asked.then_some(run.counters),

@@ -64,6 +64,7 @@ impl Report {
         self.instrument.as_ref().map_or(Ruler::UNKNOWN, |instrument| Ruler {
             tick_s: instrument.clock.resolution_ns * 1e-9,
             budget: instrument.error_budget.as_ref(),
+            cpu_peaks: instrument.cpu_peaks.as_ref(),
         })
     }
 }

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use super::units::{bound, number, number_within, time_unit};
 use super::{HiccupsEntry, PointEntry, Report};
 use crate::metrics::{Metric, Series, Statistic, Total};
+use crate::telemetry::WindowTelemetry;
 use crate::verdict::Status;
 
 /// How a report is shown.
@@ -283,6 +284,21 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     lines.extend(report.points.iter().filter_map(asked_hit_rate));
     lines.extend(scaled_workloads(report));
     lines.extend(marked_itls(report));
+    lines.extend(telemetry_sources(report));
+    lines
+}
+
+/// Which sources the machine was sampled from, and which are not there: a line for each set of them.
+fn telemetry_sources(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for telemetry in report.runs.iter().filter_map(|run| run.telemetry.as_ref()) {
+        let WindowTelemetry { rate_hz, sources, missing, .. } = telemetry;
+        let list = |parts: &[String]| if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
+        let line = format!("telemetry at {rate_hz} Hz: {}; not there: {}", list(sources), list(missing));
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
     lines
 }
 

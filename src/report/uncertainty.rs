@@ -6,6 +6,7 @@ use super::entry::MetricValues;
 use crate::calibration::{ErrorBudget, MetricErrors};
 use crate::metrics::{Metric, Series, Total};
 use crate::plan::{Load, Point};
+use crate::roofline::CpuPeaks;
 
 /// The error bound of each metric, in the metric's unit, in the order of a report. `None` where the number does not pass
 /// through the instrument's clock (the engine's own stamps and counts), or where nothing is known of the instrument.
@@ -19,11 +20,13 @@ pub struct Ruler<'a> {
     pub tick_s: f64,
     /// The instrument's error, where it was measured.
     pub budget: Option<&'a ErrorBudget>,
+    /// What the engine's cores can do, where it was probed.
+    pub cpu_peaks: Option<&'a CpuPeaks>,
 }
 
 impl Ruler<'_> {
     /// Of a timeline that somebody gives: stamps in nanoseconds, and nothing else is known.
-    pub const UNKNOWN: Ruler<'static> = Ruler { tick_s: 1e-9, budget: None };
+    pub const UNKNOWN: Ruler<'static> = Ruler { tick_s: 1e-9, budget: None, cpu_peaks: None };
 }
 
 impl InstrumentErrors {

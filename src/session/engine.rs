@@ -98,10 +98,14 @@ struct Reply {
     instructions: Option<BTreeMap<String, Vec<u64>>>,
 }
 
+/// The ways in which steps can be observed: as in a run; the same without the tap; bare loops over EngineCore's step function and
+/// over LLMEngine.step().
+pub const OBSERVED_WAYS: [&str; 4] = ["on", "off", "engine_core", "llm_engine"];
+
 /// Steps of one batch size, taken in several ways in random order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedSteps {
-    /// Nanoseconds of each step, round by round, by way: `on`, `off`, `engine_core`, `llm_engine`.
+    /// Nanoseconds of each step, round by round, by way: those of [`OBSERVED_WAYS`] that were asked for.
     pub times_ns: BTreeMap<String, Vec<u64>>,
     /// Instructions of the engine's thread in each; `None` where the machine does not count them.
     pub instructions: Option<BTreeMap<String, Vec<u64>>>,
@@ -205,19 +209,20 @@ impl Engine {
         Ok(reply.tap_push_ns)
     }
 
-    /// Steps the engine with a batch of `batch` requests in every way that [`ObservedSteps`] names, `rounds` times each.
+    /// Steps the engine with a batch of `batch` requests in each of `ways`, `rounds` times each.
     /// What the tap pushes is taken out of the ring by a thread that looks all the time, seated as the recorder is in a run.
     pub async fn observe(
         &mut self,
         batch: u32,
         rounds: u32,
+        ways: &[&str],
         placement: &Placement,
     ) -> Result<ObservedSteps, SessionError> {
         let Some(window) = self.window.take() else {
             return Err(SessionError::Protocol("steps are to be observed inside a run".to_owned()));
         };
         let drain = Drain::start(window, placement.clone());
-        let message = serde_json::json!({"op": "observe", "batch": batch, "rounds": rounds});
+        let message = serde_json::json!({"op": "observe", "batch": batch, "rounds": rounds, "ways": ways});
         let reply = self.ask_within(OBSERVE_LIMIT, "an observation of steps", &message, &[]).await;
         self.window = Some(drain.stop()?);
         let Reply { times_ns, instructions, .. } = reply?;

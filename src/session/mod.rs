@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-pub use engine::{Ended, Engine, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
+pub use engine::{Ended, Engine, OBSERVED_WAYS, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
 pub use privileges::Privileges;
 pub use prompts::RunRequests;

@@ -4,6 +4,7 @@ use super::run::{Interrupts, Progress, RunRecording, execute};
 use super::{Engine, EngineSpec, SessionError, Sidecar, SidecarOptions};
 use crate::plan::{Epoch, Location, Plan, Point};
 use crate::ring::clock_ns;
+use crate::telemetry::{Places, Sample, Sampling, Telemetry};
 use crate::timeline::store::RUN_SCHEMA_VERSION;
 use crate::timeline::{ABSENT, Counters, Outcome, Phase, RunRecord, Timeline};
 
@@ -59,6 +60,8 @@ pub struct Sweep<'a, O: SweepObserver> {
     sidecar: &'a mut Sidecar,
     observer: &'a mut O,
     order: u32,
+    /// The sources of the loaded engine's telemetry, while no run is sampled.
+    telemetry: Option<Telemetry>,
     /// When the last measured token of the run before came, for the turnaround.
     last_token_ns: Option<u64>,
 }
@@ -72,7 +75,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         sidecar: &'a mut Sidecar,
         observer: &'a mut O,
     ) -> Self {
-        Sweep { plan, specs, options, sidecar, observer, order: 0, last_token_ns: None }
+        Sweep { plan, specs, options, sidecar, observer, order: 0, telemetry: None, last_token_ns: None }
     }
 
     /// Asks vLLM's parser about every engine, then loads and measures one after the other.
@@ -121,6 +124,9 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         if matches!(spec, EngineSpec::Vllm { .. }) {
             self.discard_first_run(epoch, &mut engine).await?;
         }
+        let (key, placement) = (&epoch.key, &self.options.placement);
+        self.telemetry =
+            Some(Telemetry::open(&Places::of_this_machine(), key.device, key.tensor_parallel_size, placement));
         let mut load_s = engine.load_s();
         for head in runs_of(index, epoch) {
             if self.observer.leave_after_run() {
@@ -171,8 +177,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         let mut record = self.record(epoch, head, load_s);
         record.engine_facts = Some(engine.facts().clone());
         record.warnings.extend_from_slice(engine.warnings());
-        let (timeline, failure) = match self.execute(engine, head.point, head.round).await {
-            Ok(recording) => self.assemble(record, recording),
+        let sampling = self.start_sampling(head.point.telemetry_hz);
+        let executed = self.execute(engine, head.point, head.round).await;
+        let samples = sampling.map(|sampling| self.stop_sampling(sampling, &mut record)).unwrap_or_default();
+        let (timeline, failure) = match executed {
+            Ok(recording) => self.assemble(record, recording, samples),
             Err(err) => (without_events(record, Outcome::Failed(err.to_string())), Some(err)),
         };
         self.observer.run_ends(timeline).map_err(SweepError::Results)?;
@@ -181,6 +190,19 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             None | Some(SessionError::Refused(_)) => Ok(()),
             Some(err) => Err(into_sweep_error(err)),
         }
+    }
+
+    fn start_sampling(&mut self, rate_hz: u32) -> Option<Sampling> {
+        let telemetry = if rate_hz > 0 { self.telemetry.take() } else { None };
+        telemetry.map(|telemetry| telemetry.start(rate_hz, &self.options.placement))
+    }
+
+    fn stop_sampling(&mut self, sampling: Sampling, record: &mut RunRecord) -> Vec<Sample> {
+        let (telemetry, sampled, samples) = sampling.stop();
+        self.telemetry = Some(telemetry);
+        record.warnings.extend(sampled.not_pinned.clone());
+        record.telemetry = Some(sampled);
+        samples
     }
 
     fn record(&mut self, epoch: &Epoch, head: RunHead<'_>, load_s: f64) -> RunRecord {
@@ -201,6 +223,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             engine_facts: None,
             counters: Counters::default(),
             recorder_hiccups: None,
+            telemetry: None,
             clock_step_ns: None,
             cache_reset: None,
             warnings: Vec::new(),
@@ -208,7 +231,12 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         }
     }
 
-    fn assemble(&mut self, mut record: RunRecord, recording: RunRecording) -> (Timeline, Option<SessionError>) {
+    fn assemble(
+        &mut self,
+        mut record: RunRecord,
+        recording: RunRecording,
+        telemetry: Vec<Sample>,
+    ) -> (Timeline, Option<SessionError>) {
         let tape = recording.tape;
         record.counters = tape.counters;
         record.recorder_hiccups = tape.num_hiccups;
@@ -224,6 +252,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             tokens: tape.tokens,
             steps: tape.steps,
             hiccups: tape.hiccups,
+            telemetry,
         };
         timeline.run.turnaround_s = self.last_token_ns.and_then(|ended_ns| turnaround_s(&timeline, ended_ns));
         self.last_token_ns = timeline.tokens.last().map(|token| token.received_ns).or(Some(clock_ns()));
@@ -267,7 +296,14 @@ struct RunHead<'a> {
 
 fn without_events(mut run: RunRecord, outcome: Outcome) -> Timeline {
     run.outcome = outcome;
-    Timeline { run, requests: Vec::new(), tokens: Vec::new(), steps: Vec::new(), hiccups: Vec::new() }
+    Timeline {
+        run,
+        requests: Vec::new(),
+        tokens: Vec::new(),
+        steps: Vec::new(),
+        hiccups: Vec::new(),
+        telemetry: Vec::new(),
+    }
 }
 
 fn into_sweep_error(err: SessionError) -> SweepError {

@@ -332,7 +332,14 @@ impl ImportedRun {
     fn into_timeline(self, name: &str, order: u32) -> Timeline {
         let measured = self.requests.iter().filter(|request| request.phase() == Phase::Measure).count();
         let run = imported_run(name, order, measured as u32);
-        Timeline { run, requests: self.requests, tokens: self.tokens, steps: Vec::new(), hiccups: Vec::new() }
+        Timeline {
+            run,
+            requests: self.requests,
+            tokens: self.tokens,
+            steps: Vec::new(),
+            hiccups: Vec::new(),
+            telemetry: Vec::new(),
+        }
     }
 }
 
@@ -358,6 +365,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         workload: None,
         num_prompts,
         repeats: 1,
+        telemetry_hz: 0,
         warmup: 0,
         seed: 0,
         load: Load::Closed { concurrency: None },
@@ -391,6 +399,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         engine_facts: None,
         counters: Counters::default(),
         recorder_hiccups: None,
+        telemetry: None,
         clock_step_ns: None,
         cache_reset: None,
         warnings: Vec::new(),

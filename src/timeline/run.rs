@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Hiccup, RequestEvent, StepEvent, TokenEvent, Weights};
 use crate::plan::{EngineKey, Point};
+use crate::telemetry::{Sample, TelemetryRecord};
 
 /// One run: what was asked, what it ran on, and all its events.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Timeline {
     /// Times in which a recorder that looks all the time did not look, those longer than
     /// [`crate::recorder::HICCUP_NS`]; in order. Empty for a recorder that sleeps.
     pub hiccups: Vec<Hiccup>,
+    /// What the machine said of itself, in the order of the looks; empty for a run that was not sampled.
+    pub telemetry: Vec<Sample>,
 }
 
 /// Identity and circumstances of a run, stored beside its events as JSON.
@@ -52,6 +55,9 @@ pub struct RunRecord {
     pub counters: Counters,
     /// Hiccups of the recorder's core, those in the timeline and those beyond its room; null if it sleeps, or is not known.
     pub recorder_hiccups: Option<u64>,
+    /// How the machine was sampled beside the run; null if it was not.
+    #[serde(default)]
+    pub telemetry: Option<TelemetryRecord>,
     /// Step of `CLOCK_REALTIME` against `CLOCK_MONOTONIC` over the run, in nanoseconds; null if not looked at.
     pub clock_step_ns: Option<i64>,
     /// Whether `reset_prefix_cache()` succeeded before this run; null if not asked.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::ErrorBudget;
 use crate::plan::Plan;
+use crate::roofline::CpuPeaks;
 
 /// Version of the layout of [`SessionRecord`] that this version writes and reads.
 pub const SESSION_SCHEMA_VERSION: u32 = 1;
@@ -42,6 +43,9 @@ pub struct Instrument {
     pub not_permitted: Vec<String>,
     /// Measured error of the whole path; null if it was not measured.
     pub error_budget: Option<ErrorBudget>,
+    /// What the engine's cores can do; null if it was not probed, or where the engine runs on something else.
+    #[serde(default)]
+    pub cpu_peaks: Option<CpuPeaks>,
 }
 
 /// A clock, as measured.

@@ -1,5 +1,7 @@
 //! Timelines on disk: one folder a run, `timeline.json` for the [`RunRecord`] and `timeline.bin` for the events.
 //!
+//! A run whose machine was sampled has `telemetry.bin` as well, see [`crate::telemetry`].
+//!
 //! `timeline.bin` is a header of fixed size, the requests, the token events, the step events, the hiccups, and the
 //! CRC-32 of all of that.
 //! Everything is in the byte order of the machine that wrote it; a machine of the other order refuses it.
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Hiccup, RequestEvent, RunRecord, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent};
 use crate::atomic_file::{self, Durability};
+use crate::telemetry::{Sample, read_samples, write_samples};
 
 /// Version of the layout of [`RunRecord`] and of `timeline.bin` that this version writes and reads.
 pub const RUN_SCHEMA_VERSION: u32 = 2;
@@ -24,6 +27,7 @@ const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 const RUNS_FOLDER: &str = "runs";
 const SESSION_FILE: &str = "session.json";
 const EVENTS_FILE: &str = "timeline.bin";
+const TELEMETRY_FILE: &str = "telemetry.bin";
 const RECORD_FILE: &str = "timeline.json";
 const CRC_BYTES: u64 = 4;
 
@@ -110,6 +114,11 @@ pub fn write_run(results: &Path, timeline: &Timeline) -> Result<(), StoreError> 
     let path = folder.join(EVENTS_FILE);
     atomic_file::replace(&path, Durability::PowerLoss, |out| write_events(out, timeline))
         .map_err(|source| StoreError::Io { path, source })?;
+    if timeline.run.telemetry.is_some() {
+        let path = folder.join(TELEMETRY_FILE);
+        atomic_file::replace(&path, Durability::PowerLoss, |out| write_samples(out, &timeline.telemetry))
+            .map_err(|source| StoreError::Io { path, source })?;
+    }
     write_json(&folder.join(RECORD_FILE), &timeline.run)
 }
 
@@ -150,7 +159,25 @@ pub fn read_run(folder: &Path) -> Result<Timeline, StoreError> {
         );
         return Err(damaged(problem));
     }
-    Ok(Timeline { run, requests, tokens, steps, hiccups })
+    let telemetry = read_telemetry(folder, &run)?;
+    Ok(Timeline { run, requests, tokens, steps, hiccups, telemetry })
+}
+
+/// The samples of a run that has a record of them.
+fn read_telemetry(folder: &Path, run: &RunRecord) -> Result<Vec<Sample>, StoreError> {
+    let Some(record) = &run.telemetry else { return Ok(Vec::new()) };
+    let path = folder.join(TELEMETRY_FILE);
+    let bytes = std::fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    let samples = read_samples(&bytes).map_err(|problem| StoreError::Damaged { path: path.clone(), problem })?;
+    match samples.iter().position(|sample| sample.device as usize >= record.devices.len()) {
+        None => Ok(samples),
+        Some(index) => {
+            let (device, devices) = (samples[index].device, record.devices.len());
+            let problem =
+                format!("sample {index} is of device {device}, and there are {devices}; measure the run again");
+            Err(StoreError::Damaged { path, problem })
+        }
+    }
 }
 
 /// The folders of all completely stored runs under a results folder, by name.

@@ -36,6 +36,7 @@ const WRONG_ENTRIES: [(&str, &str, &[&str]); 52] = [
     ("repeats: five", "4:14", &["`repeats`", "whole number from 1 to 1000", "the text `five`"]),
     ("repeats: 0", "4:14", &["from 1 to", "the number 0"]),
     ("repeats: 2.5", "4:14", &["whole number", "2.5"]),
+    ("telemetry_hz: 101", "4:19", &["`telemetry_hz`", "from 0 to 100", "101"]),
     ("num_prompts: -1", "4:18", &["`num_prompts`", "the number -1"]),
     ("num_prompts: 4294967297", "4:18", &["`num_prompts`", "4294967297"]),
     ("num_prompts: 99999999999999999999999999999999999999999999", "4:18", &["`num_prompts`", "whole number"]),

@@ -22,7 +22,7 @@ fn the_existing_format_loads_unchanged() {
     let [point] = points(&plan)[..] else { panic!("{plan:?}") };
     assert_eq!(point.name, "Ironwood-CodeGen-HighCache");
     assert_eq!((point.input_len, point.output_len, point.prefix_len), (8192, 2048, 7900));
-    assert_eq!((point.num_prompts, point.repeats, point.warmup), (1000, 5, 1));
+    assert_eq!((point.num_prompts, point.repeats, point.warmup, point.telemetry_hz), (1000, 5, 1, 10));
     assert_eq!(point.load, Load::Closed { concurrency: None });
     assert_eq!(point.point, "i8192-o2048-p7900-n1000");
     let at = &point.location.0;
@@ -48,7 +48,7 @@ fn every_key_of_an_entry_arrives_in_the_plan() {
     let text = entry(
         "args: --model m --max-num-seqs 64 --enforce-eager --num-prompts=12\ndevice: cuda\nquantization: fp8\n\
          input_len: 100\noutput_len: 7\nprefix_len: 40\nprefix_mode: added\nrepeats: 3\nwarmup: 0\nseed: 18446744073709551615\n\
-         load: {closed: {concurrency: 4}}\ndrive: stepped\nstep_api: llm_engine\n\
+         load: {closed: {concurrency: 4}}\ntelemetry_hz: 3\ndrive: stepped\nstep_api: llm_engine\n\
          limits: {max_num_seqs: 64, max_num_batched_tokens: 256}\nslo: {p99_ttft_s: 0.5, output_tokens_per_s: 100}",
     );
     let plan = plan_of(&text);
@@ -67,7 +67,7 @@ fn every_key_of_an_entry_arrives_in_the_plan() {
     assert_eq!(point.prefix_mode, PrefixMode::Added);
     assert_eq!((point.num_prompts, point.repeats, point.warmup, point.seed), (12, 3, 0, u64::MAX));
     assert_eq!(point.load, Load::Closed { concurrency: Some(4) });
-    assert_eq!(point.drive, Drive::Stepped);
+    assert_eq!((point.drive, point.telemetry_hz), (Drive::Stepped, 3));
     assert_eq!((point.limits.max_num_seqs, point.limits.max_num_batched_tokens), (Some(64), Some(256)));
     let slo: Vec<_> = point.slo.iter().map(|(metric, bound)| (metric.as_str(), *bound)).collect();
     assert_eq!(slo, [("output_tokens_per_s", 100.0), ("p99_ttft_s", 0.5)]);

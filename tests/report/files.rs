@@ -46,8 +46,14 @@ fn the_report_fits_its_schema_in_every_state() {
     let folder = tempfile::tempdir().unwrap();
     let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
     assert_fits_schema(&summary(folder.path()));
-    let mut skipped =
-        Timeline { run: run_record("a", 0), requests: vec![], tokens: vec![], steps: vec![], hiccups: vec![] };
+    let mut skipped = Timeline {
+        run: run_record("a", 0),
+        requests: vec![],
+        tokens: vec![],
+        steps: vec![],
+        hiccups: vec![],
+        telemetry: vec![],
+    };
     skipped.run.outcome = Outcome::Skipped("no engine".to_owned());
     skipped.run.engine_facts = None;
     results.add(&skipped).unwrap();

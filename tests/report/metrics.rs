@@ -222,7 +222,14 @@ fn drawn_timeline(drawn: &[Drawn]) -> Timeline {
         }
     }
     tokens.sort_by_key(|event| event.received_ns);
-    Timeline { run: run_record("p", 0), requests, tokens, steps: Vec::new(), hiccups: Vec::new() }
+    Timeline {
+        run: run_record("p", 0),
+        requests,
+        tokens,
+        steps: Vec::new(),
+        hiccups: Vec::new(),
+        telemetry: Vec::new(),
+    }
 }
 
 /// The definitions, written down as plainly as possible, on floating-point numbers.

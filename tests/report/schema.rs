@@ -6,7 +6,9 @@ use bench::report::{REPORT_SCHEMA, Results, TableFormat, table};
 use bench::timeline::Hiccup;
 use serde_json::{Map, Value};
 
+use super::roofline::on_tiny;
 use super::sketch::{session, typical_run};
+use super::telemetry::with_everything_sampled;
 
 /// Where the schema leaves open what stands there: what the host and the engine say, and what was asked.
 const OPEN: [&str; 3] = [".environment", ".plan", ".runs.engine_facts.other"];
@@ -75,6 +77,7 @@ fn every_field_of_the_report_is_in_the_schema_and_none_besides() {
         run.run.point.slo.insert("avg_ttft_s".to_owned(), 0.001);
         run.hiccups = vec![Hiccup { began_ns: 12_500_000, ended_ns: 12_600_000 }];
         run.run.recorder_hiccups = Some(1);
+        let run = with_everything_sampled(on_tiny(run));
         results.add(&run).unwrap();
     }
     let report = serde_json::from_str(&table(&results.finish().unwrap(), TableFormat::Json, false)).unwrap();

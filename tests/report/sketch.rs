@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
 use bench::device::{DeviceClass, WaitStrategy};
 use bench::plan::{Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
+use bench::roofline::CpuPeaks;
 use bench::timeline::{
     ABSENT, Clock, Counters, EngineFacts, FinishReason, Instrument, Outcome, Phase, RequestEvent, RunRecord,
     SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent, store::RUN_SCHEMA_VERSION,
@@ -61,7 +62,14 @@ pub fn timeline(requests: &[Request]) -> Timeline {
     let measured = requests.iter().filter(|request| request.phase == Phase::Measure).count();
     let mut run = run_record("p", 0);
     run.point.num_prompts = measured as u32;
-    Timeline { run, requests: requests.iter().map(request_event).collect(), tokens, steps, hiccups: Vec::new() }
+    Timeline {
+        run,
+        requests: requests.iter().map(request_event).collect(),
+        tokens,
+        steps,
+        hiccups: Vec::new(),
+        telemetry: Vec::new(),
+    }
 }
 
 fn steps(tokens: &mut [TokenEvent]) -> Vec<StepEvent> {
@@ -129,6 +137,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         engine_facts: Some(facts()),
         counters: Counters::default(),
         recorder_hiccups: Some(0),
+        telemetry: None,
         clock_step_ns: Some(10),
         cache_reset: Some(true),
         warnings: Vec::new(),
@@ -150,6 +159,7 @@ pub fn point(label: &str) -> Point {
         workload: None,
         num_prompts: 1,
         repeats: 5,
+        telemetry_hz: 10,
         warmup: 0,
         seed: 1,
         load: Load::Closed { concurrency: Some(2) },
@@ -224,6 +234,7 @@ pub fn session(points: &[&str]) -> SessionRecord {
             engine_cores: vec![0],
             not_permitted: vec!["memory locking: refused <here>".to_owned()],
             error_budget: Some(budget()),
+            cpu_peaks: Some(cpu_peaks()),
         },
         started_at: "2026-01-01T00:00:00Z".to_owned(),
     }
@@ -245,6 +256,18 @@ pub fn typical_run(label: &str, repeat: u32, requests: u32) -> Timeline {
     timeline.run = run_record(label, repeat);
     timeline.run.point.num_prompts = measured;
     timeline
+}
+
+/// Cores that do 1e9 operations and move 1e9 bytes a second.
+pub fn cpu_peaks() -> CpuPeaks {
+    CpuPeaks {
+        f32_operations_per_s: 1e9,
+        bytes_per_s: 1e9,
+        probes: "sketched".to_owned(),
+        host: "host".to_owned(),
+        cores: vec![0],
+        measured_at: "2026-01-01T00:00:00Z".to_owned(),
+    }
 }
 
 /// An instrument that is wrong by 1 us at most.
