@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks bench on a machine with an NVIDIA GPU: builds it, takes or makes a Python environment with vLLM, measures a tiny
+# Checks bench on a machine with an NVIDIA GPU: builds it, takes or makes a Python environment with vLLM, measures a small
 # model without quantization, in FP8 and in FP4, and prints what was loaded, what ran, and the verdicts.
 #
 #   checks/gpu.sh [RESULTS_FOLDER]

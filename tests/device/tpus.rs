@@ -46,6 +46,7 @@ fn other_devices_of_the_vendor_are_no_tpus_and_an_unknown_generation_is_one_with
     let (root, machine) = bare();
     plug(root.path(), "0000:00:03.0", GOOGLE, "0x0042", "0x020000"); // a network card
     let finding = machine.look_for(DeviceClass::Tpu);
+    assert_eq!(finding.tensor_parallel, None);
     let (check, missing) = finding.missing().next().unwrap();
     assert!(check.what.contains("vendor 0x1ae0"), "{check:?}");
     assert_eq!(missing.missing, "1 other devices of this vendor, and no TPU");

@@ -24,7 +24,11 @@ fn what_needs_no_engine_is_refused_without_one() {
     let missing = ["device class cuda is not on this machine", "libnvidia-ml.so.1", "to get it"];
     refused(&run(&["engine", "--config", &lazy, "--device", "cuda"]), 3, &missing);
     let eager = given(ARGS, lengths);
-    refused(&run(&["engine", "--config", &eager, "--device", "tpu"]), 2, &["sweep.yaml:4", "`--enforce-eager` is refused"]);
+    refused(
+        &run(&["engine", "--config", &eager, "--device", "tpu"]),
+        2,
+        &["sweep.yaml:4", "`--enforce-eager` is refused"],
+    );
     refused(&run(&["engine", "--config", &file, "--python", "/no/such/python", "--out", "x"]), 3, &["/no/such/python"]);
     let below_a_file = format!("{file}/out");
     refused(&run(&["engine", "--config", &file, "--out", &below_a_file]), 2, &["sweep.yaml/out"]);
@@ -66,7 +70,8 @@ fn a_dry_run_for_gpus_shows_what_they_are_given_and_leaves_out_what_is_of_the_cp
     let output = run(&["engine", "--device", "cuda", "--dry-run"]);
     assert_eq!(output.status.code(), Some(0));
     let plan = String::from_utf8(output.stdout).unwrap();
-    for text in ["vllm==0.32.0", "3.11 to 3.13 needed", "variable CUDA_DEVICE_ORDER=PCI_BUS_ID\n", "--async-scheduling"] {
+    for text in ["vllm==0.32.0", "3.11 to 3.13 needed", "variable CUDA_DEVICE_ORDER=PCI_BUS_ID\n", "--async-scheduling"]
+    {
         assert!(plan.contains(text), "{text:?} is not in: {plan}");
     }
     assert!(!plan.contains("VLLM_CPU_") && !plan.contains("OMP_NUM_THREADS"), "{plan}");
