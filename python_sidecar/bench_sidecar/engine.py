@@ -29,11 +29,12 @@ LAZY_MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.core.sched.scheduler",
     "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.worker.cpu_model_runner",
     "vllm.model_executor.models.llama",
     "vllm.model_executor.model_loader.dummy_loader",
 )
+# The same on a CPU. On a GPU and a TPU the worker's modules are left to the engine process: what they touch of the
+# device on import must not happen before the fork.
+LAZY_MODULES_OF_CPU = ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner")
 MAX_DRAIN_STEPS = 10_000
 # What of a model's configuration its parameters and the costs of a token follow from.
 MODEL_KEYS = (
@@ -79,7 +80,7 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are
 
 def preload() -> None:
     """Imports what an engine process will need. A module that this version does not have is left to the engine."""
-    for name in LAZY_MODULES:
+    for name in LAZY_MODULES + (LAZY_MODULES_OF_CPU if device_of_vllm() == "cpu" else ()):
         try:
             importlib.import_module(name)
         except ImportError as err:
@@ -100,6 +101,28 @@ def _device_kind() -> str | None:
 def _model_config(config: Any) -> Message:
     """What the costs of a token follow from, as the loaded model has it."""
     return {key: getattr(config, key, None) for key in MODEL_KEYS}
+def device_of_vllm() -> str:
+    """The class of device that this vLLM was built for, or found: `cpu`, `cuda`, `tpu`, or another one of its own."""
+    from vllm.platforms import current_platform
+
+    return str(current_platform.device_type)
+
+
+def assert_device(device: str) -> None:
+    """EngineError unless this vLLM runs on `device`: under a wrong label every number is wrong."""
+    if (found := device_of_vllm()) != device:
+        raise EngineError(
+            f"this vLLM runs on {found}, and {device} was asked for; give --python one that was installed for {device}"
+        )
+
+
+def assert_jax_on_tpu() -> None:
+    """EngineError unless JAX runs on a TPU. vLLM says `tpu` wherever libtpu can be imported, and JAX may fall back."""
+    import jax
+
+    platform = jax.devices()[0].platform
+    if platform != "tpu":
+        raise EngineError(f"JAX runs on {platform}, and tpu was asked for: libtpu found no TPU that it can use")
 
 
 def vllm_version() -> str:
@@ -129,14 +152,19 @@ def check_arguments(argv: Sequence[str]) -> Message | None:
 class Engine:
     """One loaded engine. Everything is called from one thread."""
 
-    def __init__(self, argv: Sequence[str], step_api: str) -> None:
+    def __init__(self, argv: Sequence[str], step_api: str, device: str | None = None) -> None:
         self.warnings: list[str] = []
         self.tap = Tap()
+        if device is not None:
+            assert_device(device)
         arguments = parse_arguments(argv)
         config = arguments.create_engine_config()
         self._assert_untouched_device()
         executor = Executor.get_class(config)
         self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
+        # Workers in processes of their own hold the TPU, and this one must not ask for it.
+        if device == "tpu" and config.parallel_config.distributed_executor_backend == "uni":
+            assert_jax_on_tpu()
         self.config = config
         self.executor_name = executor.__name__
         self._vocab_size = int(config.model_config.get_vocab_size())

@@ -11,6 +11,7 @@ import pytest
 
 STAND_INS: dict[str, dict[str, Any]] = {
     "vllm": {"__version__": "9.9.0+cpu", "EngineArgs": object, "SamplingParams": object},
+    "vllm.platforms": {"current_platform": SimpleNamespace(device_type="tpu")},
     "vllm.utils": {},
     "vllm.utils.argparse_utils": {"FlexibleArgumentParser": argparse.ArgumentParser},
     "vllm.v1": {},
@@ -83,3 +84,23 @@ def test_module_that_cannot_be_preloaded_is_left_to_the_engine(
 ) -> None:
     module.preload()
     assert "vllm.v1.engine.core was not preloaded" in capsys.readouterr().err
+
+
+def test_vllm_for_another_device_is_refused(module: ModuleType) -> None:
+    module.assert_device("tpu")
+    with pytest.raises(module.EngineError, match="this vLLM runs on tpu, and cuda was asked for"):
+        module.assert_device("cuda")
+
+
+@pytest.mark.parametrize(("platform", "refused"), [("tpu", False), ("cpu", True)])
+def test_jax_that_fell_back_to_the_cpu_is_refused(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, platform: str, refused: bool
+) -> None:
+    jax = ModuleType("jax")
+    vars(jax)["devices"] = lambda: [SimpleNamespace(platform=platform)]
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    if not refused:
+        module.assert_jax_on_tpu()
+        return
+    with pytest.raises(module.EngineError, match="JAX runs on cpu, and tpu was asked for"):
+        module.assert_jax_on_tpu()

@@ -19,7 +19,7 @@ pub(super) static CPU: Profile = Profile {
     refused: &[],
     warmup: Reasoned { value: 1, why: "torch.compile, where it is on, has ended when the load has" },
     async_scheduling: Reasoned { value: false, why: "vLLM turns it off on a CPU" },
-    block_size: "128",
+    block_size: "128 tokens",
     sampling: GREEDY,
     tensor_parallel: "",
 };
@@ -46,7 +46,7 @@ pub(super) static CUDA: Profile = Profile {
     }],
     warmup: Reasoned { value: 1, why: "CUDA graphs are captured, and torch.compile has ended, when the load has" },
     async_scheduling: Reasoned { value: true, why: "vLLM's default" },
-    block_size: "16, unless the attention backend asks for another",
+    block_size: "16 tokens, unless the attention backend asks for another",
     sampling: GREEDY,
     tensor_parallel: "GPUs",
 };
@@ -99,8 +99,8 @@ pub(super) static TPU: Profile = Profile {
         },
     ],
     warmup: Reasoned { value: 1, why: "every program is compiled and run once at load; later compilation is an error" },
-    async_scheduling: Reasoned { value: true, why: "vLLM's default; the executor is always the one in the process" },
-    block_size: "the power of two from max_model_len on, divided by 16, within 16 and 256; 16 for a max_model_len above \
+    async_scheduling: Reasoned { value: true, why: "vLLM's default" },
+    block_size: "in tokens: the power of two from max_model_len on, divided by 16, within 16 and 256; 16 for a max_model_len above \
                  8192; and more where max_num_seqs * max_model_len / block size would be more than 131072",
     sampling: "greedy, ignore_eos; never a seed for each request, which the TPU backend refuses",
     tensor_parallel: "JAX devices: a TensorCore each, of which a v7x chip has two",

@@ -31,7 +31,9 @@ const GENERATIONS: [Generation; 5] = [
 pub(super) fn look(machine: &Machine) -> (Vec<Check>, Option<u32>) {
     let functions = pci::of_vendor(machine, VENDOR);
     let chips = chips(&functions);
-    let devices = chips.iter().map(|(_, generation, count)| generation.map(|it| it.devices_per_chip * count)).sum();
+    let of_chips =
+        |(_, generation, count): &(u16, Option<&Generation>, u32)| Some(generation.as_ref()?.devices_per_chip * count);
+    let devices = chips.iter().map(of_chips).sum::<Option<u32>>().filter(|devices| *devices > 0);
     let checks = vec![on_the_bus(machine, &functions, &chips), device_nodes(machine)];
     (checks, devices)
 }

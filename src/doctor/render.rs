@@ -110,7 +110,7 @@ pub(crate) fn decided(profile: &Profile) -> [String; 4] {
     let warmup = &profile.warmup;
     [
         format!("  async scheduling  {}: {}", if scheduling.value { "on" } else { "off" }, scheduling.why),
-        format!("  prefix block      {} tokens", profile.block_size),
+        format!("  prefix block      {}", profile.block_size),
         format!(
             "  warm-up           {} request{} before each run, and a whole run after each load that is thrown away: {}",
             warmup.value,

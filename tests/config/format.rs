@@ -103,6 +103,31 @@ fn the_more_specific_level_counts() {
 }
 
 #[test]
+fn the_sweeps_for_accelerators_are_planned_without_a_refused_setting() {
+    for device in [DeviceClass::Cuda, DeviceClass::Tpu] {
+        let overrides = Overrides { device: Some(device), ..Overrides::default() };
+        let smoke = plan::resolve(&config::builtin_smoke(device), overrides).unwrap();
+        assert_eq!((smoke.epochs.len(), smoke.device_classes()), (1, vec![device]));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let check =
+        plan::resolve(&config::load(&root.join("configs/gpu-check.yaml")).unwrap(), Overrides::default()).unwrap();
+    assert_eq!((check.epochs.len(), check.device_classes()), (3, vec![DeviceClass::Cuda]));
+}
+
+#[test]
+fn flags_that_a_class_is_refused_with_are_errors_where_they_stand_and_mean_nothing_to_a_script() {
+    let text = entry("args: --model m --enforce_eager --kv-cache-memory-bytes=1\nworkload: chatbot");
+    assert_eq!(plan_of(&text).epochs.len(), 1, "a CPU takes them");
+    let on_tpu = text.clone() + "    device: tpu\n";
+    let said = problems(&on_tpu);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("4:11 `--enforce-eager` is refused on tpu: it skips the compilation"), "{said:?}");
+    assert!(said[1].contains("give --num-gpu-blocks-override"), "{said:?}");
+    plan_with(&on_tpu, Overrides { scripted: true, ..Overrides::default() }).unwrap();
+}
+
+#[test]
 fn the_smoke_sweep_is_the_file_and_loads_one_engine() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join("configs/smoke-cpu.yaml");
