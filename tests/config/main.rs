@@ -4,6 +4,7 @@ mod errors;
 mod format;
 mod hostile;
 mod planning;
+mod quantization;
 mod script;
 mod times;
 

@@ -10,3 +10,4 @@ mod stamps;
 mod store;
 mod table;
 mod verdict;
+mod weights;
