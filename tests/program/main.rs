@@ -3,6 +3,7 @@
 mod commands;
 mod faults;
 mod library;
+mod quantization;
 mod running;
 mod sweep;
 
