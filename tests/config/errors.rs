@@ -58,7 +58,7 @@ const WRONG_ENTRIES: [(&str, &str, &[&str]); 52] = [
     // The same thing said twice.
     ("args: --num-prompts 4\nnum_prompts: 5", "4:11", &["`--num-prompts`", "line 5", "keep one"]),
     ("args: --model m -tp 2\ntensor_parallel_sizes: [2]", "5:29", &["`--tensor-parallel-size`", "keep one"]),
-    ("quantization: fp8\nargs: --model m -q mxfp8", "5:11", &["`-q`", "`quantization`", "line 4"]),
+    ("quantization: fp8\nargs: --model m -q mxfp8\nworkload: chatbot", "4:19", &["`-q`", "`quantization`", "keep one"]),
     ("workload: chatbot\nlength_configs: [{input_len: 1, output_len: 1}]", "5:5", &["`workload`", "keep one"]),
     ("args: --input-len 5\nlength_configs: [{input_len: 1, output_len: 1}]", "5:5", &["`input_len`", "keep one"]),
     ("num_prompts: 5\nmatrix: {num_prompts: [1]}", "5:14", &["`num_prompts`", "`matrix`", "line 4"]),

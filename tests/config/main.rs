@@ -5,6 +5,7 @@ mod format;
 mod hostile;
 mod planning;
 mod prefixes;
+mod quantization;
 mod script;
 mod times;
 

@@ -4,6 +4,7 @@ mod commands;
 mod faults;
 mod library;
 mod prefix_cache;
+mod quantization;
 mod running;
 mod sweep;
 

@@ -12,3 +12,4 @@ mod store;
 mod table;
 mod telemetry;
 mod verdict;
+mod weights;

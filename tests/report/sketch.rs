@@ -7,10 +7,10 @@ use bench::device::{DeviceClass, WaitStrategy};
 use bench::plan::{Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
 use bench::roofline::CpuPeaks;
 use bench::timeline::{
-    ABSENT, Clock, Counters, EngineFacts, FinishReason, Instrument, Outcome, Phase, RequestEvent, RunRecord,
-    SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent, store::RUN_SCHEMA_VERSION,
+    ABSENT, Clock, Counters, DtypeCount, EngineFacts, FinishReason, Instrument, LayerCount, Outcome, Phase,
+    RequestEvent, RunRecord, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent, Weights,
+    store::RUN_SCHEMA_VERSION,
 };
-use bench::timeline::{DtypeCount, LayerCount, Weights};
 
 /// What every sketched event took from the tap to the recorder.
 pub const TRANSPORT_NS: u64 = 100;
