@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 
 import vllm
 from vllm import EngineArgs, SamplingParams
+from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import protocol
+from . import protocol, tpu
 from .records import ABORT, EngineError, Finish, Staged, StepStats, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 
@@ -29,11 +30,16 @@ LAZY_MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.core.sched.scheduler",
     "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.worker.cpu_model_runner",
-    "vllm.model_executor.models.llama",
-    "vllm.model_executor.model_loader.dummy_loader",
 )
+LAZY_MODULES_OF_PLATFORM = {
+    "cpu": (
+        "vllm.v1.worker.cpu_worker",
+        "vllm.v1.worker.cpu_model_runner",
+        "vllm.model_executor.models.llama",
+        "vllm.model_executor.model_loader.dummy_loader",
+    ),
+    "tpu": ("tpu_inference.worker.tpu_worker",),
+}
 MAX_DRAIN_STEPS = 10_000
 
 Message = dict[str, Any]
@@ -65,11 +71,16 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are
 
 def preload() -> None:
     """Imports what an engine process will need. A module that this version does not have is left to the engine."""
-    for name in LAZY_MODULES:
+    for name in (*LAZY_MODULES, *LAZY_MODULES_OF_PLATFORM.get(platform(), ())):
         try:
             importlib.import_module(name)
         except ImportError as err:
             print(f"bench: {name} was not preloaded: {err}", file=sys.stderr)
+
+
+def platform() -> str:
+    """The kind of device that vLLM has found, in its own words; a TPU's is believed only once JAX agrees."""
+    return str(current_platform.device_type)
 
 
 def vllm_version() -> str:
@@ -103,8 +114,10 @@ class Engine:
         self.warnings: list[str] = []
         self.tap = Tap()
         arguments = parse_arguments(argv)
-        config = arguments.create_engine_config()
         self._assert_untouched_device()
+        if platform() == "tpu":
+            tpu.prepare()
+        config = arguments.create_engine_config()
         executor = Executor.get_class(config)
         self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
         self.config = config
@@ -116,6 +129,7 @@ class Engine:
         self._built = {name: getattr(self.scheduler, attribute) for name, attribute in self._limits.items()}
         self._staged: dict[int, Staged] = {}
         self._outputs: Any = None
+        self.compilations = tpu.Compilations() if platform() == "tpu" else None
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
             self._keep_core_outputs()
@@ -149,8 +163,14 @@ class Engine:
                 "enforce_eager": bool(model.enforce_eager),
                 "chunked_prefill": bool(scheduler.enable_chunked_prefill),
                 "sampling": "greedy, ignore_eos",
+                **(tpu.facts(self._model_runner()) if platform() == "tpu" else {}),
             },
         }
+
+    def _model_runner(self) -> Any:
+        """What holds the model, where the executor has it in this process; else None."""
+        worker = getattr(self.core.model_executor, "driver_worker", None)
+        return getattr(worker, "model_runner", None)
 
     def self_test(self) -> list[str]:
         """Generates two tokens and checks what the rest of this file relies on; returns what was checked.
@@ -267,6 +287,10 @@ class Engine:
 
     # ---- stepping ----
 
+    def is_under_way(self) -> bool:
+        """Whether a batch was handed to the model whose tokens are to come: only under async scheduling."""
+        return self.tap.under_way > 0
+
     def step(self) -> StepStats:
         """One engine step. Whatever vLLM raises comes through; the engine is dead then."""
         self.tap.executed = None
@@ -367,6 +391,8 @@ class Engine:
 
         if torch.cuda.is_initialized():
             raise EngineError("CUDA was initialised before the engine process was forked: it cannot be used here")
+        if platform() == "tpu":
+            tpu.assert_untouched()
 
 
 def _live_limits(scheduler: Any) -> dict[str, str]:
