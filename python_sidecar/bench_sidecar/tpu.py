@@ -77,17 +77,17 @@ class Compilations:
     def __init__(self) -> None:
         import jax.monitoring
 
-        self._seen: list[tuple[int, str]] = []
+        self._seen: list[dict[str, Any]] = []
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def forget(self) -> None:
         """Begins anew."""
         self._seen.clear()
 
-    def seen(self) -> list[tuple[int, str]]:
-        """When each was ready (CLOCK_MONOTONIC, ns), and its name."""
+    def seen(self) -> list[dict[str, Any]]:
+        """When each was ready, in nanoseconds of CLOCK_MONOTONIC, and its name."""
         return list(self._seen)
 
     def _listen(self, event: str, _seconds: float, **about: Any) -> None:
         if event == COMPILED and len(self._seen) < MAX_COMPILATIONS:
-            self._seen.append((time.monotonic_ns(), str(about.get("fun_name", "a program"))))
+            self._seen.append({"ready_ns": time.monotonic_ns(), "program": str(about.get("fun_name", "unnamed"))})

@@ -180,14 +180,14 @@ class Engine:
         records = [protocol.SUBMIT.pack(kind, 0, 0, 0, 0, value, *[0] * 11) for value in values]
         assert self.library.push(self.requests, b"".join(records))
 
-    def collect(self, run: Run, finishes: int, limit_s: float = 30) -> None:
+    def collect(self, run: Run, finishes: int, limit_s: float = 120) -> None:
         """Takes records until so many requests have ended."""
         deadline = time.monotonic() + limit_s
         while len(run.finishes) < finishes:
             assert time.monotonic() < deadline, f"{len(run.finishes)} of {finishes} requests ended"
             run.take(self.library.pop(self.events))
 
-    def collect_steps(self, run: Run, steps: int, limit_s: float = 30) -> None:
+    def collect_steps(self, run: Run, steps: int, limit_s: float = 120) -> None:
         """Takes records until there are so many step records."""
         deadline = time.monotonic() + limit_s
         while len(run.steps) < steps:
@@ -279,7 +279,7 @@ class Sidecar:
             raise
 
 
-def connect(path: Path, limit_s: float = 120) -> socket.socket:
+def connect(path: Path, limit_s: float = 600) -> socket.socket:
     """Connects as soon as the sidecar listens."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -388,6 +388,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         counters: Counters::default(),
         recorder_hiccups: None,
         clock_step_ns: None,
+        compilations: None,
         cache_reset: None,
         warnings: Vec::new(),
         began_at: String::new(),
