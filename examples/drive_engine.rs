@@ -16,12 +16,13 @@ use bench::session::{EngineSpec, Event, RequestSpec, Sidecar, SidecarOptions};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A Python that has vLLM, the sidecar's files, and a model: a folder with nothing but its config.json.
     let host = Host::of_process();
-    let python = managed(&host, &Lock::of_device(DeviceClass::Cpu)?, &mut |progress| eprintln!("{progress}"))?;
+    let python = managed(&host, &Lock::of_device(DeviceClass::Cpu), &mut |progress| eprintln!("{progress}"))?;
     let assets = assets::lay_out(&host.cache_dir()?)?;
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("config.json"), BUILTIN_MODEL_CONFIG)?;
 
     let mut sidecar = Sidecar::start(&SidecarOptions {
+        device: DeviceClass::Cpu,
         python: python.path,
         package: assets.package,
         ring_library: assets.ring_library,

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod device;
+pub mod doctor;
 pub mod environment;
 pub mod load;
 pub mod metrics;

@@ -3,14 +3,13 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::engine::{engine_spec, sidecar_environment};
 use super::error::{CliError, Exit};
 use super::screen::{self, Screen};
-use super::{CalibrateArgs, runtime};
+use super::{CalibrateArgs, launch, runtime};
 use crate::atomic_file::{self, Durability};
 use crate::calibration::{self, Calibration, Effort, Identity, render};
 use crate::config::builtin_smoke;
-use crate::device::{DeviceClass, HostFacts, Placement, Topology, pin_current_thread};
+use crate::device::{DeviceClass, HostFacts, pin_current_thread};
 use crate::environment::{Host, assets};
 use crate::plan::{self, Overrides, Plan};
 use crate::session::{SessionError, SidecarOptions};
@@ -51,22 +50,21 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
         false => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
     };
     let assets = assets::lay_out(cache)?;
-    let topology = Topology::of_this_machine()
-        .map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))?;
     Ok(SidecarOptions {
+        device: DeviceClass::Cpu,
         python: python.path.clone(),
         package: assets.package,
         ring_library: assets.ring_library,
-        placement: Placement::choose(&topology).with_wait(args.wait),
+        placement: launch::placement(args.wait)?,
         log: log_file(cache)?,
-        env: sidecar_environment(&smoke()?, cache, &python),
+        env: launch::sidecar_environment(DeviceClass::Cpu, &smoke()?, cache, python.vllm.as_deref()),
         with_vllm: args.observer,
         stall_limit: SidecarOptions::STALL_LIMIT,
     })
 }
 
 fn smoke() -> Result<Plan, CliError> {
-    Ok(plan::resolve(&builtin_smoke(), Overrides::default())?)
+    Ok(plan::resolve(&builtin_smoke(DeviceClass::Cpu), Overrides::default())?)
 }
 
 /// Where the output of the observed engine goes.
@@ -87,7 +85,9 @@ async fn measure(
     let mut calibration = calibration::calibrate(options, effort, &mut |what| screen.wait_for(what)).await?;
     if args.observer {
         // The engine of the smoke sweep: a tiny model, whose short steps show the most.
-        let spec = engine_spec(&smoke()?.epochs[0].key, cache)?;
+        let key = &smoke()?.epochs[0].key;
+        launch::lay_out_models([key], cache)?;
+        let spec = launch::engine_spec(key, cache);
         let mut say = |what: &str| screen.wait_for(what);
         calibration.observer = Some(calibration::observer_effect(options, &spec, args.rounds, &mut say).await?);
     }

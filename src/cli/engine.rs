@@ -1,5 +1,6 @@
 //! `bench engine`: the main job, from a configuration to a report.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,12 @@ use serde_json::json;
 use super::error::{CliError, Exit};
 use super::interrupts::UserInterrupts;
 use super::screen::{self, Screen};
-use super::{EngineArgs, EngineChoice, report, runtime};
-use crate::atomic_file::{self, Durability};
+use super::{EngineArgs, EngineChoice, launch, report, runtime};
 use crate::calibration::{self, ErrorBudget};
-use crate::config::{self, Script, builtin_model_config};
-use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, Topology, pin_current_thread};
+use crate::config::{self, Script};
+use crate::device::{DeviceClass, HostFacts, StolenTime, pin_current_thread};
 use crate::environment::{Host, Interpreter, assets};
-use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, Quantization, RunTimes};
+use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, RunTimes};
 use crate::recorder::LiveTotals;
 use crate::report::{Report, Results};
 use crate::ring::clock_ns;
@@ -41,20 +41,19 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let facts = HostFacts::read();
     let estimate = plan::estimate(&plan, &history, facts.usable_cores);
     if args.dry_run {
-        return screen::print(&plan::render(&plan, &estimate, Detail::Full));
+        let launch = if script.is_none() { launch::render(&plan, args, &host, &cache)? + "\n" } else { String::new() };
+        return screen::print(&(launch + &plan::render(&plan, &estimate, Detail::Full)));
     }
     screen.say(&plan::render(&plan, &estimate, Detail::Short));
-    let other_device = plan.epochs.iter().find(|epoch| epoch.key.device != DeviceClass::Cpu);
-    if let Some(epoch) = other_device.filter(|_| script.is_none()) {
-        return Err(CliError::Device(epoch.key.device));
-    }
+    // A script stands in for any device.
+    let device = if script.is_some() { DeviceClass::Cpu } else { launch::device_to_measure(&plan)? };
     let out = open_results_folder(args.out.as_deref(), &plan.name)?;
     let mut say = |line: &str| screen.say(line);
     let python = match script {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
-        None => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
+        None => runtime::interpreter(args.python.as_deref(), device, &mut say)?,
     };
-    let job = Job::prepare(args, plan, script, python, cache, out, history)?;
+    let job = Job::prepare(args, plan, script, device, python, cache, out, history)?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -70,7 +69,7 @@ fn make_plan(args: &EngineArgs, script: Option<&Script>) -> Result<Plan, CliErro
     let config = match (&args.config, script) {
         (Some(path), _) => config::load(path)?,
         (None, Some(script)) => return Ok(plan::of_script(script, overrides)),
-        (None, None) => config::builtin_smoke(),
+        (None, None) => config::builtin_smoke(device.unwrap_or(DeviceClass::Cpu)),
     };
     Ok(plan::resolve(&config, overrides)?)
 }
@@ -124,25 +123,28 @@ impl Job {
         args: &EngineArgs,
         plan: Plan,
         script: Option<Arc<Script>>,
+        device: DeviceClass,
         python: Interpreter,
         cache: PathBuf,
         out: PathBuf,
         history: History,
     ) -> Result<Job, CliError> {
         let assets = assets::lay_out(&cache)?;
-        let io = |what: &str| SessionError::io(what.to_owned());
-        let topology = Topology::of_this_machine().map_err(|err| io("asking for the usable cores")(err.into()))?;
-        let placement = Placement::choose(&topology).with_wait(args.wait);
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
-            None => plan.epochs.iter().map(|epoch| engine_spec(&epoch.key, &cache)).collect::<Result<_, _>>()?,
+            None => {
+                let keys = || plan.epochs.iter().map(|epoch| &epoch.key);
+                launch::lay_out_models(keys(), &cache)?;
+                keys().map(|key| launch::engine_spec(key, &cache)).collect()
+            }
         };
         let options = SidecarOptions {
+            device,
             python: python.path.clone(),
             package: assets.package,
             ring_library: assets.ring_library,
-            env: sidecar_environment(&plan, &cache, &python),
-            placement,
+            env: launch::sidecar_environment(device, &plan, &cache, python.vllm.as_deref()),
+            placement: launch::placement(args.wait)?,
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
             stall_limit: Duration::from_secs(args.stall_limit.into()),
@@ -219,6 +221,7 @@ impl Job {
     ) -> Result<SessionRecord, SessionError> {
         let placement = &self.options.placement;
         let privileges = Privileges::try_out(placement)?;
+        let openmp = placement.openmp_environment(self.options.device);
         let core = |core: usize| core as u32;
         Ok(SessionRecord {
             schema_version: SESSION_SCHEMA_VERSION,
@@ -229,7 +232,7 @@ impl Job {
                 "sidecar": sidecar.hello(),
                 "python": self.python.path,
                 "placement": placement,
-                "openmp": placement.openmp_environment().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+                "openmp": openmp.into_iter().collect::<BTreeMap<_, _>>(),
                 "command": std::env::args().collect::<Vec<_>>(),
             }),
             instrument: Instrument {
@@ -300,24 +303,6 @@ impl MeasuredTime {
     }
 }
 
-/// What vLLM's parser gets for an engine key.
-pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> Result<EngineSpec, CliError> {
-    let model = match builtin_model_config(&key.model) {
-        Some(Ok(config)) => lay_out_model(&key.model, config, cache)?.display().to_string(),
-        _ => key.model.clone(),
-    };
-    let mut argv = vec!["--model".to_owned(), model];
-    if key.tensor_parallel_size != 1 {
-        argv.extend(["--tensor-parallel-size".to_owned(), key.tensor_parallel_size.to_string()]);
-    }
-    if key.quantization == Quantization::Fp8 {
-        // On a CPU vLLM 0.32 has FP8 kernels for per-channel weights only.
-        argv.extend(["--quantization".to_owned(), "fp8_per_channel".to_owned()]);
-    }
-    argv.extend_from_slice(&key.engine_args);
-    Ok(EngineSpec::Vllm { argv, step_api: key.step_api })
-}
-
 /// A scripted engine for every epoch, and the file of what they really do.
 fn scripted_specs(plan: &Plan, script: &Arc<Script>, out: &Path) -> Result<Vec<EngineSpec>, CliError> {
     let failed = |path: &Path, source| CliError::Write { what: "write", path: path.to_owned(), source };
@@ -326,40 +311,6 @@ fn scripted_specs(plan: &Plan, script: &Arc<Script>, out: &Path) -> Result<Vec<E
     let truth = truth.canonicalize().map_err(|source| failed(&truth, source))?;
     let spec = || EngineSpec::Scripted { script: Arc::clone(script), truth: truth.clone() };
     Ok(plan.epochs.iter().map(|_| spec()).collect())
-}
-
-/// The built-in model as the folder that vLLM wants.
-fn lay_out_model(name: &str, config: &str, cache: &Path) -> Result<PathBuf, CliError> {
-    let folder = cache.join("models").join(name.replace(':', "-"));
-    let failed = |source| CliError::Write { what: "write the built-in model to", path: folder.clone(), source };
-    fs::create_dir_all(&folder).map_err(failed)?;
-    let path = folder.join("config.json");
-    if fs::read_to_string(&path).is_ok_and(|there| there == config) {
-        return Ok(folder);
-    }
-    use std::io::Write as _;
-    atomic_file::replace(&path, Durability::Process, |file| file.write_all(config.as_bytes())).map_err(failed)?;
-    Ok(folder)
-}
-
-/// vLLM's KV cache takes most of the memory unless it is told otherwise, and is then written once over.
-const DEFAULT_KV_CACHE_GIB: &str = "4";
-
-pub(super) fn sidecar_environment(plan: &Plan, cache: &Path, python: &Interpreter) -> Vec<(String, String)> {
-    let version = python.vllm.as_deref().unwrap_or("unknown");
-    let vllm_cache = cache.join("vllm").join(format!("cpu-{version}"));
-    let mut env = vec![("VLLM_CACHE_ROOT".to_owned(), vllm_cache.display().to_string())];
-    let local = |key: &EngineKey| builtin_model_config(&key.model).is_some() || Path::new(&key.model).is_dir();
-    if plan.epochs.iter().all(|epoch| local(&epoch.key)) {
-        env.push(("HF_HUB_OFFLINE".to_owned(), "1".to_owned()));
-    }
-    let sized = |key: &EngineKey| key.engine_args.iter().any(|arg| arg.starts_with("--kv-cache-memory-bytes"));
-    let given = std::env::var_os("VLLM_CPU_KVCACHE_SPACE").is_some();
-    // The variable would override the flag, so it is set only where no engine has the flag.
-    if !given && !plan.epochs.iter().any(|epoch| sized(&epoch.key)) {
-        env.push(("VLLM_CPU_KVCACHE_SPACE".to_owned(), DEFAULT_KV_CACHE_GIB.to_owned()));
-    }
-    env
 }
 
 /// Shows what happens and keeps the results.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::calibration::CalibrationError;
 use crate::config::ConfigError;
-use crate::device::DeviceClass;
+use crate::device::{Check, DeviceClass, Finding, Missing};
 use crate::environment::EnvironmentError;
 use crate::report::ReportError;
 use crate::session::{SessionError, SweepError};
@@ -40,11 +40,39 @@ pub enum CliError {
     /// There is no Python with vLLM.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// The device class has no engine in this version.
+    /// The device class is not on this machine.
+    #[error("device class {} is not on this machine; what was looked for:{}\n  `bench doctor --device {}` shows all \
+             of it, and --dry-run the plan without the device", .0.device, looked_for(.0), .0.device)]
+    DeviceMissing(Finding),
+    /// An engine needs more devices than this host has.
     #[error(
-        "device class {0} cannot be measured by this version, which has engines for cpu only; --dry-run shows the plan"
+        "tensor parallel {asked} needs {asked} {of}, and this host has {found}; lower `tensor_parallel_sizes`, or \
+             take a larger host"
     )]
-    Device(DeviceClass),
+    TooFewDevices {
+        /// What the plan asks for.
+        asked: u32,
+        /// What there is.
+        found: u32,
+        /// What is counted.
+        of: &'static str,
+    },
+    /// The plan has engines of several classes.
+    #[error("the plan has engines of {} device classes ({}), and a command measures one, on one Python; give --device, \
+             or a configuration for each", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    SeveralDevices(Vec<DeviceClass>),
+    /// A variable is set with which nothing is measured.
+    #[error("{name} is set, which is refused on {device}: {why}; {instead}")]
+    RefusedVariable {
+        /// The class that is to be measured.
+        device: DeviceClass,
+        /// The variable.
+        name: &'static str,
+        /// What it would do to the numbers.
+        why: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
     /// The results folder holds something already.
     #[error("{} already holds results; give another folder by --out", .0.display())]
     OutExists(PathBuf),
@@ -77,7 +105,9 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
-            CliError::Environment(_) | CliError::Device(_) | CliError::Session(_) => Exit::NoEngine,
+            CliError::SeveralDevices(_) | CliError::RefusedVariable { .. } => Exit::Usage,
+            CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
+            CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,
             CliError::Report(_) => Exit::Invalid,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
@@ -86,4 +116,12 @@ impl CliError {
             CliError::Sweep(SweepError::Engine(_) | SweepError::Results(_)) => Exit::Invalid,
         }
     }
+}
+
+/// What is missing, a line for each with a line of what to do.
+fn looked_for(finding: &Finding) -> String {
+    let line = |(check, missing): (&Check, &Missing)| {
+        format!("\n  {}: {}\n    to get it: {}", check.what, missing.missing, missing.remedy)
+    };
+    finding.missing().map(line).collect()
 }

@@ -1,9 +1,11 @@
 //! The command line: what can be asked, and the exit status that answers.
 
 mod calibrate;
+mod doctor;
 mod engine;
 mod error;
 mod interrupts;
+mod launch;
 mod report;
 mod runtime;
 mod screen;
@@ -39,6 +41,8 @@ enum Command {
     Report(ReportArgs),
     /// Export the recorded events of a results folder
     Export(ExportArgs),
+    /// Say what this host can measure, what is missing, and how to get it
+    Doctor(DoctorArgs),
     /// Make the Python environment of a device class, and print its interpreter
     Env(EnvArgs),
     /// Print the JSON Schema of summary_report.json
@@ -74,7 +78,7 @@ struct EngineArgs {
     /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
     #[arg(long, value_enum, value_name = "STRATEGY")]
     wait: Option<WaitStrategy>,
-    /// Print the plan and the estimated time, and measure nothing
+    /// Print the plan, what the engines would be given, and the estimated time, and measure nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -151,6 +155,19 @@ struct ExportArgs {
 }
 
 #[derive(Args, Debug)]
+struct DoctorArgs {
+    /// Device class [default: all]; the exit status is then 3 if it cannot be measured here
+    #[arg(long, value_enum)]
+    device: Option<DeviceClass>,
+    /// Python interpreter that is to run the engine; without it bench makes an environment of its own
+    #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
+    python: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
 struct EnvArgs {
     /// Device class
     #[arg(long, value_enum, default_value_t = DeviceClass::Cpu)]
@@ -182,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Export(args) => report::export(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Env(args) => runtime::make(args.device),
         Command::Schema => screen::print(crate::report::REPORT_SCHEMA),
     };

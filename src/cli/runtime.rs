@@ -18,7 +18,7 @@ pub(super) fn interpreter(
         return Ok(Interpreter::given(path, &host)?);
     }
     let mut on_progress = |progress: &Progress<'_>| say(&progress.to_string());
-    Ok(managed(&host, &Lock::of_device(device)?, &mut on_progress)?)
+    Ok(managed(&host, &Lock::of_device(device), &mut on_progress)?)
 }
 
 /// The interpreter for scripted engines: the one given, the system's, or the managed one where that is too old.

@@ -1,9 +1,12 @@
 //! The sweep and the model that are part of the binary.
 
 use super::Config;
+use crate::device::DeviceClass;
 
-/// The built-in sweep, as YAML: what runs when no configuration is named.
+/// The built-in sweep of the class cpu, as YAML: what runs when no configuration is named.
 pub const BUILTIN_SMOKE: &str = include_str!("../../configs/smoke-cpu.yaml");
+/// The built-in sweep of the other classes.
+const ACCELERATOR_SMOKE: &str = include_str!("../../configs/smoke-accelerator.yaml");
 
 /// The model of the built-in sweep, as `--model` names it.
 pub const BUILTIN_MODEL: &str = "builtin:tiny-llama";
@@ -14,12 +17,16 @@ pub const BUILTIN_MODEL_CONFIG: &str = include_str!("../../configs/models/tiny-l
 /// The models that come with the binary: name and `config.json`.
 const MODELS: [(&str, &str); 1] = [(BUILTIN_MODEL, BUILTIN_MODEL_CONFIG)];
 
-/// The built-in smoke sweep.
+/// The built-in smoke sweep of a device class.
 ///
 /// # Panics
-/// Never: a test reads the same text.
-pub fn builtin_smoke() -> Config {
-    super::parse(BUILTIN_SMOKE, "smoke-cpu".into(), None).expect("the built-in sweep is a valid configuration")
+/// Never: a test reads the same texts.
+pub fn builtin_smoke(device: DeviceClass) -> Config {
+    let (text, name) = match device {
+        DeviceClass::Cpu => (BUILTIN_SMOKE, "smoke-cpu"),
+        DeviceClass::Cuda | DeviceClass::Tpu => (ACCELERATOR_SMOKE, "smoke-accelerator"),
+    };
+    super::parse(text, name.into(), None).expect("the built-in sweeps are valid configurations")
 }
 
 /// For a name that begins with `builtin:`, the model's `config.json`, or the known name that is nearest. `None` for

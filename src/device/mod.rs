@@ -1,14 +1,23 @@
-//! The device classes: which engine build, defaults and limits apply.
+//! The device classes: which engine build, defaults and limits apply, and what of them is on this machine.
 
+mod cpu;
+mod cuda;
+mod finding;
 mod host;
+mod pci;
 mod placement;
+mod profile;
+mod profiles;
+mod tpu;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use finding::*;
 pub use host::*;
 pub use placement::*;
+pub use profile::*;
 
 /// The kind of accelerator that the engine runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]

@@ -8,6 +8,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::DeviceClass;
+
 /// How the recorder waits for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -199,8 +201,12 @@ impl Placement {
     }
 
     /// OpenMP's settings for an engine on these cores. Spinning OpenMP threads cost a shared machine a factor of
-    /// eight, so they wait passively, and there are no more of them than cores.
-    pub fn openmp_environment(&self) -> Vec<(&'static str, String)> {
+    /// eight, so they wait passively, and there are no more of them than cores. On an accelerator the cores compute
+    /// nothing of the model, and vLLM's own choice stands.
+    pub fn openmp_environment(&self, device: DeviceClass) -> Vec<(&'static str, String)> {
+        if device != DeviceClass::Cpu {
+            return Vec::new();
+        }
         let cores: Vec<String> = self.engine_cores.iter().map(ToString::to_string).collect();
         vec![
             ("OMP_NUM_THREADS", cores.len().to_string()),

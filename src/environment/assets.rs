@@ -22,19 +22,26 @@ pub struct Assets {
     pub ring_library: PathBuf,
 }
 
+/// Where the files of this binary are laid out below `cache`; they need not be there.
+pub fn locate(cache: &Path) -> Assets {
+    let package = cache.join("assets").join(format!("{}-{}", env!("CARGO_PKG_VERSION"), content_id()));
+    Assets { ring_library: package.join(RING_LIBRARY), package }
+}
+
 /// Lays the sidecar out below `cache`, in a folder named after this version and the files' content, unless it is there
 /// and every file is what this binary carries.
 ///
 /// # Errors
 /// When the cache folder cannot be written.
 pub fn lay_out(cache: &Path) -> Result<Assets, EnvironmentError> {
-    let parent = cache.join("assets");
-    let folder = parent.join(format!("{}-{}", env!("CARGO_PKG_VERSION"), content_id()));
-    if !is_whole(&folder) {
+    let assets = locate(cache);
+    let folder = &assets.package;
+    if !is_whole(folder) {
+        let parent = cache.join("assets");
         fs::create_dir_all(&parent).map_err(EnvironmentError::io("make", &parent))?;
-        write_anew(&parent, &folder).map_err(EnvironmentError::io("write the sidecar to", &folder))?;
+        write_anew(&parent, folder).map_err(EnvironmentError::io("write the sidecar to", folder))?;
     }
-    Ok(Assets { ring_library: folder.join(RING_LIBRARY), package: folder })
+    Ok(assets)
 }
 
 fn content_id() -> String {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::device::versions;
 use crate::environment::host::Host;
 use crate::environment::interpreter::{PythonVersion, ask_isolated};
 use crate::environment::{EnvironmentError, Lock};
@@ -42,7 +43,7 @@ impl BasePython {
                 }
             }
         }
-        let needed = format!("3.{} to 3.{}", minors.start(), minors.end());
+        let needed = versions(&minors);
         Err(without_venv.unwrap_or(EnvironmentError::NoBasePython { needed, tried }))
     }
 }
@@ -71,7 +72,7 @@ mod tests {
     }
 
     fn find(host: &Host) -> Result<BasePython, EnvironmentError> {
-        BasePython::find(host, &Lock::of_device(DeviceClass::Cpu).unwrap())
+        BasePython::find(host, &Lock::of_device(DeviceClass::Cpu))
     }
 
     const ALL: &str = r#""venv", "ensurepip""#;

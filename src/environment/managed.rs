@@ -5,7 +5,7 @@
 //! long part, the download, is kept by the installer file by file, and making it anew from there takes seconds.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::environment::base::BasePython;
@@ -42,6 +42,32 @@ pub fn managed(host: &Host, lock: &Lock, on_progress: &mut OnProgress<'_>) -> Re
     let interpreter = install(&cache, &folder, &base, lock, &mut installation)?;
     installation.tell(&Progress::Done { elapsed: began.elapsed() });
     Ok(interpreter)
+}
+
+/// What there is of the managed environment of a lock file.
+#[derive(Debug)]
+pub enum ManagedState {
+    /// It is complete.
+    Made(Interpreter),
+    /// The next command makes it.
+    ToBeMade {
+        /// The Python that it would be made with.
+        base: PathBuf,
+    },
+}
+
+/// Whether the managed environment of a lock file is there, or could be made. Nothing is made.
+///
+/// # Errors
+/// When no installed Python will do.
+pub fn managed_state(host: &Host, lock: &Lock) -> Result<ManagedState, EnvironmentError> {
+    let cache = host.cache_dir()?;
+    let base = BasePython::find(host, lock)?;
+    let python = cache.join("envs").join(lock.key(base.minor)).join("bin/python");
+    Ok(match check_against(&python, host, lock, base.minor) {
+        Ok(interpreter) => ManagedState::Made(interpreter),
+        Err(_) => ManagedState::ToBeMade { base: base.path },
+    })
 }
 
 fn install(

@@ -64,6 +64,6 @@ impl fmt::Display for Progress<'_> {
 pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) + 'a;
 
 /// A size in GiB with one decimal, as `df -h` shows it.
-pub(super) fn gib(bytes: u64) -> String {
+pub(crate) fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }

@@ -1,6 +1,6 @@
 //! The types of a resolved plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -224,6 +224,12 @@ impl Plan {
     /// Number of runs that the plan asks for.
     pub fn num_runs(&self) -> usize {
         self.epochs.iter().flat_map(|epoch| &epoch.rounds).map(Vec::len).sum()
+    }
+
+    /// The device classes of its engines, each once.
+    pub fn device_classes(&self) -> Vec<DeviceClass> {
+        let classes: BTreeSet<DeviceClass> = self.epochs.iter().map(|epoch| epoch.key.device).collect();
+        classes.into_iter().collect()
     }
 
     /// Number of points over all epochs.

@@ -36,8 +36,6 @@ pub mod defaults {
     pub const NUM_PROMPTS: u32 = 1_000;
     /// Runs of each point: the fewest that an interval with a decision needs (R = 2 to 4 is shown as "few runs").
     pub const REPEATS: u32 = 5;
-    /// Requests before the measured window.
-    pub const WARMUP: u32 = 1;
     /// The plan's seed.
     pub const SEED: u64 = 0;
 }
@@ -218,7 +216,10 @@ impl Resolver<'_> {
             prefix_mode: lengths.prefix_mode,
             num_prompts,
             repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, defaults::REPEATS)),
-            warmup: value(&settings.warmup, if self.overrides.scripted { 0 } else { defaults::WARMUP }),
+            warmup: value(
+                &settings.warmup,
+                if self.overrides.scripted { 0 } else { key.device.profile().warmup.value },
+            ),
             seed: 0,
             load: Load::Closed { concurrency: settings.concurrency.as_ref().and_then(|given| given.value) },
             drive: settings.drive.as_ref().map_or(Drive::default(), |given| given.value),
@@ -241,6 +242,7 @@ impl Resolver<'_> {
             let message = "`quantization: fp4` is not supported on cpu: vLLM has no FP4 kernel there; use `none` or `fp8`, or another device";
             self.problem(given.place, message);
         }
+        self.check_refused(entry, device);
         let Some(model) = &settings.model else {
             let message = format!(
                 "the entry {} names no model; add `--model` to its `args`, or the key `model`",
@@ -268,6 +270,17 @@ impl Resolver<'_> {
             args_location: IgnoredInEq(self.config.location(entry.engine_args.place)),
         };
         (Some(key), local.max_position_embeddings)
+    }
+
+    /// Flags with which the numbers would not be what they are labelled. A script has no use for flags.
+    fn check_refused(&mut self, entry: &Entry, device: DeviceClass) {
+        if self.overrides.scripted {
+            return;
+        }
+        for (flag, refused) in device.profile().refused_flags(&entry.engine_args.value) {
+            let message = format!("`{flag}` is refused on {device}: {}; {}", refused.why, refused.instead);
+            self.problem(entry.engine_args.place, message);
+        }
     }
 
     fn lengths(&mut self, entry: &Entry, settings: &Settings) -> Option<Lengths> {

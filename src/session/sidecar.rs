@@ -17,7 +17,7 @@ use super::channel::Channel;
 use super::engine::{Engine, Rings};
 use super::{SessionError, log_tail};
 use crate::config::Script;
-use crate::device::Placement;
+use crate::device::{DeviceClass, Placement};
 use crate::plan::StepApi;
 use crate::ring;
 
@@ -35,6 +35,8 @@ const EXIT_LIMIT: Duration = Duration::from_secs(2);
 /// What a sidecar is started with.
 #[derive(Clone, Debug)]
 pub struct SidecarOptions {
+    /// The class of every engine that it loads.
+    pub device: DeviceClass,
     /// An interpreter that can import vLLM.
     pub python: PathBuf,
     /// Folder that holds the package `bench_sidecar`.
@@ -56,6 +58,20 @@ pub struct SidecarOptions {
 impl SidecarOptions {
     /// A step of the largest prefill on the slowest device takes less.
     pub const STALL_LIMIT: Duration = Duration::from_secs(120);
+
+    /// Every variable that is set for the sidecar, over what it inherits; of two with one name the last counts.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let mut variables = vec![
+            ("PYTHONPATH".to_owned(), self.package.display().to_string()),
+            ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+            ("VLLM_ENABLE_V1_MULTIPROCESSING".to_owned(), "0".to_owned()),
+            ("VLLM_NO_USAGE_STATS".to_owned(), "1".to_owned()),
+        ];
+        let openmp = self.placement.openmp_environment(self.device);
+        variables.extend(openmp.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        variables.extend(self.env.iter().cloned());
+        variables
+    }
 }
 
 /// The columns of `truth.csv`: a row for each token, as the script meant it and as the engine emitted it.
@@ -89,9 +105,11 @@ impl EngineSpec {
         }
     }
 
-    fn load_message(&self, placement: &Placement) -> serde_json::Value {
+    fn load_message(&self, device: DeviceClass, placement: &Placement) -> serde_json::Value {
         let mut message = match self {
-            EngineSpec::Vllm { argv, step_api } => serde_json::json!({"argv": argv, "step_api": step_api}),
+            EngineSpec::Vllm { argv, step_api } => {
+                serde_json::json!({"argv": argv, "step_api": step_api, "device": device})
+            }
             EngineSpec::Scripted { script, truth } => serde_json::json!({"script": **script, "truth": truth}),
         };
         message["op"] = "load".into();
@@ -147,6 +165,7 @@ pub struct Sidecar {
     child: Child,
     channel: Channel,
     hello: Hello,
+    device: DeviceClass,
     placement: Placement,
     log: PathBuf,
     _folder: tempfile::TempDir,
@@ -175,8 +194,8 @@ impl Sidecar {
         if hello.abi_version != ring::abi_version() {
             return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
         }
-        let placement = options.placement.clone();
-        Ok(Sidecar { child, channel, hello, placement, log: options.log.clone(), _folder: folder })
+        let (device, placement) = (options.device, options.placement.clone());
+        Ok(Sidecar { child, channel, hello, device, placement, log: options.log.clone(), _folder: folder })
     }
 
     /// What the sidecar said of itself.
@@ -199,7 +218,7 @@ impl Sidecar {
     pub async fn load(&mut self, spec: &EngineSpec) -> Result<Engine, SessionError> {
         let (ours, theirs) = StdUnixStream::pair().map_err(SessionError::io("making a socket pair"))?;
         let rings = Rings::create(self.placement.wait_strategy.sleeps())?;
-        let message = spec.load_message(&self.placement);
+        let message = spec.load_message(self.device, &self.placement);
         let mut fds = vec![theirs.as_fd()];
         fds.extend(rings.descriptors());
         let reply = self.ask("the load of an engine", &message, &fds).await?;
@@ -275,10 +294,7 @@ fn command(options: &SidecarOptions, socket: &Path, log: File) -> Command {
     command.args(["-m", "bench_sidecar", "--socket"]).arg(socket);
     command.arg("--ring-library").arg(&options.ring_library);
     command.args((!options.with_vllm).then_some("--scripted"));
-    command.env("PYTHONPATH", &options.package);
-    command.env("PYTHONUNBUFFERED", "1").env("VLLM_ENABLE_V1_MULTIPROCESSING", "0").env("VLLM_NO_USAGE_STATS", "1");
-    command.envs(options.placement.openmp_environment());
-    command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    command.envs(options.variables());
     let errors = log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(errors);
     command.kill_on_drop(true);

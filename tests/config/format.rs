@@ -107,7 +107,7 @@ fn the_smoke_sweep_is_the_file_and_loads_one_engine() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join("configs/smoke-cpu.yaml");
     assert_eq!(fs::read_to_string(&path).unwrap(), BUILTIN_SMOKE);
-    let built_in = plan::resolve(&config::builtin_smoke(), Overrides::default()).unwrap();
+    let built_in = plan::resolve(&config::builtin_smoke(DeviceClass::Cpu), Overrides::default()).unwrap();
     let from_file = plan::resolve(&config::load(&path).unwrap(), Overrides::default()).unwrap();
     assert_eq!(built_in, from_file, "places aside, which do not count");
 

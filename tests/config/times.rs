@@ -3,6 +3,7 @@
 use std::fs;
 
 use bench::config;
+use bench::device::DeviceClass;
 use bench::plan::{self, Detail, Estimate, History, Overrides, Plan, RunTimes};
 
 use crate::{entry, plan_of, points};
@@ -31,7 +32,7 @@ fn without_a_measurement_there_is_no_estimate() {
     // (1 + 8 + 1) requests, twice each.
     assert!(text.contains("2 engine loads, 6 runs, 2,000 prompt tokens, 220 output tokens"), "{text}");
 
-    let smoke = plan::resolve(&config::builtin_smoke(), Overrides::default()).unwrap();
+    let smoke = plan::resolve(&config::builtin_smoke(DeviceClass::Cpu), Overrides::default()).unwrap();
     let text = plan::render(&smoke, &plan::estimate(&smoke, &History::default(), 2), Detail::Full);
     assert!(text.contains("not known yet: this engine has never been measured on this machine"), "{text}");
     for point in points(&smoke) {

@@ -12,10 +12,11 @@ use crate::{ARGS, one_engine};
 
 fn options(folder: &std::path::Path) -> SidecarOptions {
     let host = Host::of_process();
-    let python = managed(&host, &Lock::of_device(DeviceClass::Cpu).unwrap(), &mut |_| {}).unwrap();
+    let python = managed(&host, &Lock::of_device(DeviceClass::Cpu), &mut |_| {}).unwrap();
     let assets = assets::lay_out(&host.cache_dir().unwrap()).unwrap();
     std::fs::write(folder.join("config.json"), BUILTIN_MODEL_CONFIG).unwrap();
     SidecarOptions {
+        device: DeviceClass::Cpu,
         python: python.path,
         package: assets.package,
         ring_library: assets.ring_library,

@@ -1,0 +1,178 @@
+//! What engines are started with: the arguments for vLLM's parser, the sidecar's environment, and whether this machine
+//! has what they need. A dry run shows exactly this.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::EngineArgs;
+use super::error::CliError;
+use crate::atomic_file::{self, Durability};
+use crate::config::{builtin_model_config, flag_value};
+use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
+use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
+use crate::environment::{Host, Interpreter, Lock, assets};
+use crate::plan::{EngineKey, Plan, Quantization};
+use crate::session::{EngineSpec, SessionError, SidecarOptions};
+
+/// What vLLM's parser gets for an engine key.
+pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> EngineSpec {
+    let model = match builtin_model_config(&key.model) {
+        Some(_) => builtin_model_folder(&key.model, cache).display().to_string(),
+        None => key.model.clone(),
+    };
+    let mut argv = vec!["--model".to_owned(), model];
+    if key.tensor_parallel_size != 1 {
+        argv.extend(["--tensor-parallel-size".to_owned(), key.tensor_parallel_size.to_string()]);
+    }
+    if key.quantization == Quantization::Fp8 {
+        // On a CPU vLLM 0.32 has FP8 kernels for per-channel weights only.
+        argv.extend(["--quantization".to_owned(), "fp8_per_channel".to_owned()]);
+    }
+    argv.extend(key.device.profile().added_arguments(&key.engine_args).map(str::to_owned));
+    argv.extend_from_slice(&key.engine_args);
+    EngineSpec::Vllm { argv, step_api: key.step_api }
+}
+
+/// Lays out the built-in models among `keys` as the folders that vLLM wants.
+pub(super) fn lay_out_models<'a>(keys: impl IntoIterator<Item = &'a EngineKey>, cache: &Path) -> Result<(), CliError> {
+    for key in keys {
+        let Some(Ok(config)) = builtin_model_config(&key.model) else { continue };
+        let folder = builtin_model_folder(&key.model, cache);
+        let failed = |source| CliError::Write { what: "write the built-in model to", path: folder.clone(), source };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let path = folder.join("config.json");
+        if fs::read_to_string(&path).is_ok_and(|there| there == config) {
+            continue;
+        }
+        atomic_file::replace(&path, Durability::Process, |file| file.write_all(config.as_bytes())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn builtin_model_folder(name: &str, cache: &Path) -> PathBuf {
+    cache.join("models").join(name.replace(':', "-"))
+}
+
+/// What the device class and the plan add to the environment of a sidecar.
+pub(super) fn sidecar_environment(
+    device: DeviceClass,
+    plan: &Plan,
+    cache: &Path,
+    vllm_version: Option<&str>,
+) -> Vec<(String, String)> {
+    let vllm_cache = cache.join("vllm").join(format!("{device}-{}", vllm_version.unwrap_or("unknown")));
+    let keys = || plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
+    let mut env = vec![("VLLM_CACHE_ROOT".to_owned(), vllm_cache.display().to_string())];
+    let is_local = |key: &EngineKey| builtin_model_config(&key.model).is_some() || Path::new(&key.model).is_dir();
+    if keys().all(is_local) {
+        env.push(("HF_HUB_OFFLINE".to_owned(), "1".to_owned()));
+    }
+    for variable in device.profile().variables {
+        let is_given = std::env::var_os(variable.name).is_some();
+        let yields = match variable.yields {
+            Yields::Never => false,
+            Yields::ToUser => is_given,
+            Yields::ToUserAndFlag(flag) => is_given || keys().any(|key| flag_value(&key.engine_args, flag).is_some()),
+        };
+        if !yields {
+            let value = match variable.value {
+                Value::Text(text) => text.to_owned(),
+                Value::BelowVllmCache(folder) => vllm_cache.join(folder).display().to_string(),
+            };
+            env.push((variable.name.to_owned(), value));
+        }
+    }
+    env
+}
+
+/// The device class of a plan that is to be measured, once this machine has it and nothing is set that is refused there.
+///
+/// # Errors
+/// Another class than one, a class that is not here, or settings that a measurement is refused with.
+pub(super) fn device_to_measure(plan: &Plan) -> Result<DeviceClass, CliError> {
+    let classes = plan.device_classes();
+    let [device] = classes[..] else { return Err(CliError::SeveralDevices(classes)) };
+    refuse_variables(device)?;
+    let finding = Machine::this().look_for(device);
+    if !finding.is_present {
+        return Err(CliError::DeviceMissing(finding));
+    }
+    // With another executor, or on several hosts, there may be more devices than this host has.
+    let is_spread = |key: &EngineKey| flag_value(&key.engine_args, "--distributed-executor-backend").is_some();
+    let asked = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| !is_spread(key));
+    let asked = asked.map(|key| key.tensor_parallel_size).max().unwrap_or(1);
+    match finding.tensor_parallel {
+        Some(found) if asked > found && std::env::var_os("TPU_MULTIHOST_BACKEND").is_none() => {
+            Err(CliError::TooFewDevices { asked, found, of: device.profile().tensor_parallel })
+        }
+        _ => Ok(device),
+    }
+}
+
+fn refuse_variables(device: DeviceClass) -> Result<(), CliError> {
+    let value_of = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    match device.profile().refused_variables(value_of).first() {
+        Some((name, refused)) => {
+            Err(CliError::RefusedVariable { device, name, why: refused.why, instead: refused.instead })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the engines of a plan would be given, class by class, as text.
+pub(super) fn render(plan: &Plan, args: &EngineArgs, host: &Host, cache: &Path) -> Result<String, CliError> {
+    let mut lines = Vec::new();
+    for device in plan.device_classes() {
+        refuse_variables(device)?;
+        let of_class = plan.epochs.iter().enumerate().filter(|(_, epoch)| epoch.key.device == device);
+        for (index, epoch) in of_class {
+            let EngineSpec::Vllm { argv, .. } = engine_spec(&epoch.key, cache) else { continue };
+            lines.push(format!("Arguments of engine {} for vLLM's parser", index + 1));
+            lines.push(format!("  {}", shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_default()));
+        }
+        lines.push(format!("Environment of {device}"));
+        lines.extend(environment_lines(device, plan, args, host, cache)?);
+        lines.push(String::new());
+    }
+    Ok(lines.join("\n"))
+}
+
+fn environment_lines(
+    device: DeviceClass,
+    plan: &Plan,
+    args: &EngineArgs,
+    host: &Host,
+    cache: &Path,
+) -> Result<Vec<String>, CliError> {
+    let profile = device.profile();
+    let facts = EnvironmentFacts::of(host, args.python.as_deref(), device);
+    let vllm = match (&args.python, facts.state) {
+        (Some(path), EnvironmentState::Given) => Interpreter::given(path, host)?.vllm,
+        _ => Lock::of_device(device).version_of(profile.package).map(str::to_owned),
+    };
+    let assets = assets::locate(cache);
+    let options = SidecarOptions {
+        device,
+        python: facts.python.clone().unwrap_or_default(),
+        package: assets.package,
+        ring_library: assets.ring_library,
+        env: sidecar_environment(device, plan, cache, vllm.as_deref()),
+        placement: placement(args.wait)?,
+        log: PathBuf::new(),
+        with_vllm: true,
+        stall_limit: Duration::from_secs(args.stall_limit.into()),
+    };
+    let mut lines = facts.lines(device, profile);
+    lines.extend(options.variables().into_iter().map(|(name, value)| format!("  variable {name}={value}")));
+    lines.extend(decided(profile));
+    Ok(lines)
+}
+
+/// Where the threads of a measurement run on this machine.
+pub(super) fn placement(wait: Option<WaitStrategy>) -> Result<Placement, SessionError> {
+    let topology = Topology::of_this_machine()
+        .map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))?;
+    Ok(Placement::choose(&topology).with_wait(wait))
+}
