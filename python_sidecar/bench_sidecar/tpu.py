@@ -7,7 +7,7 @@ from typing import Any
 
 from .records import EngineError
 
-# vLLM says "tpu" wherever libtpu can be imported, so JAX is asked. Only the tests of this file's callers change it.
+# vLLM says "tpu" wherever libtpu can be imported, so JAX is asked too. Only tests change this.
 PLATFORM = "tpu"
 # While it is "1", tpu-inference raises an error instead of compiling the model inside a step.
 FORBID_COMPILING = "VLLM_XLA_CHECK_RECOMPILATION"
@@ -30,8 +30,8 @@ def prepare() -> None:
     if device.platform != PLATFORM:
         asked = os.environ.get("JAX_PLATFORMS")
         raise EngineError(
-            f"JAX runs on {device.platform}, not on a TPU (JAX_PLATFORMS is {asked or 'not set'}). With JAX_PLATFORMS=tpu "
-            "it says why it cannot use the TPU; without, it falls back without a word"
+            f"JAX runs on {device.platform}, not on a TPU (JAX_PLATFORMS is {asked or 'not set'}). With "
+            "JAX_PLATFORMS=tpu it says why it cannot use the TPU; without, it falls back without a word"
         )
     os.environ.setdefault(FORBID_COMPILING, "1")
 

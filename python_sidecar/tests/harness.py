@@ -252,9 +252,7 @@ class Sidecar:
         """Loads an engine with the usual arguments and these."""
         return self.load_exactly([*ARGV, *argv], step_api=step_api)
 
-    def load_exactly(
-        self, argv: list[str], step_api: str = "engine_core", env: dict[str, str] | None = None
-    ) -> Engine:
+    def load_exactly(self, argv: list[str], step_api: str = "engine_core", env: dict[str, str] | None = None) -> Engine:
         """Loads an engine with these arguments and no others, and variables of its own."""
         return Engine(self.library, self.server, argv, step_api, env)
 

@@ -1,4 +1,4 @@
-"""Greedy tokens of an engine in this process. Reads `{argv, prompts, output_tokens}` as JSON, prints a list per prompt."""
+"""Greedy tokens of an engine in this process: reads `{argv, prompts, output_tokens}`, prints a list per prompt."""
 
 import json
 import sys

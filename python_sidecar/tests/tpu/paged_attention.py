@@ -23,7 +23,7 @@ def ragged_paged_attention(
 ) -> tuple[jax.Array, jax.Array]:
     """Outputs and the cache with the new keys and values; shapes and arguments are those of tpu-inference's kernel.
 
-    Only causal attention over the whole context, as Llama needs it. One sequence after the other: slow, and easy to read.
+    Only causal attention over the whole context, as Llama needs it, one sequence after the other.
     """
     _refuse(options)
     num_tokens, query_heads, head_dim = queries.shape

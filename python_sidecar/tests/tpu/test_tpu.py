@@ -42,7 +42,7 @@ COMPRESSED_TENSORS_FP8 = {
     },
 }
 # What the shapes of a step are compiled for grows with the limits.
-LIMITS = "--skip-tokenizer-init --max-model-len 1024 --max-num-seqs 8 --max-num-batched-tokens 256".split()
+LIMITS = ["--skip-tokenizer-init", "--max-model-len", "1024", "--max-num-seqs", "8", "--max-num-batched-tokens", "256"]
 # Compiles nothing beforehand: enough to look at what was loaded.
 UNPREPARED = {"SKIP_JAX_PRECOMPILE": "1", "VLLM_XLA_CHECK_RECOMPILATION": "0"}
 
@@ -95,9 +95,7 @@ def sidecar(library: ModuleType, witness: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def engine(sidecar: Sidecar, model: Model) -> Engine:
     """An engine with all that a measured one has: what it needs is compiled, and compiling in a step is forbidden."""
-    engine = sidecar.load_exactly(
-        arguments(model.folder, "--dtype", "float32", "--num-gpu-blocks-override", "24")
-    )
+    engine = sidecar.load_exactly(arguments(model.folder, "--dtype", "float32", "--num-gpu-blocks-override", "24"))
     assert engine.first["event"] == "ready", engine.first
     return engine
 

@@ -1,8 +1,7 @@
 """A sidecar whose TPU backend runs on JAX's CPU platform: `python tpu_on_cpu.py --socket PATH --ring-library PATH`.
 
-For tests: everything above XLA is tpu-inference's own code (platform, executor, runner, scheduler, model), and its speed means
-nothing. `install` replaces what needs the hardware. The fourth obstacle, the mesh of devices with coordinates, is removed
-by the engine argument `DEVICE_INDEXES`.
+For tests: platform, executor, runner and model are tpu-inference's own code, and their speed means nothing. `install`
+replaces what needs the hardware; devices without coordinates are named by an engine argument, `DEVICE_INDEXES`.
 """
 
 import json
