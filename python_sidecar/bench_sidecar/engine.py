@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import vllm
 from vllm import EngineArgs, SamplingParams
-from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
@@ -30,14 +29,13 @@ LAZY_MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.core.sched.scheduler",
     "vllm.v1.executor.uniproc_executor",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.model_loader.dummy_loader",
 )
-LAZY_MODULES_OF_PLATFORM = {
-    "cpu": (
-        "vllm.v1.worker.cpu_worker",
-        "vllm.v1.worker.cpu_model_runner",
-        "vllm.model_executor.models.llama",
-        "vllm.model_executor.model_loader.dummy_loader",
-    ),
+# The same by device. On a GPU the worker's modules are left to the engine process: what they touch of the device on
+# import must not happen before the fork. Those of a TPU don't start JAX, which is asserted after the fork.
+LAZY_MODULES_OF_DEVICE = {
+    "cpu": ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner"),
     "tpu": ("tpu_inference.worker.tpu_worker",),
 }
 MAX_DRAIN_STEPS = 10_000
@@ -71,16 +69,26 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are
 
 def preload() -> None:
     """Imports what an engine process will need. A module that this version does not have is left to the engine."""
-    for name in (*LAZY_MODULES, *LAZY_MODULES_OF_PLATFORM.get(platform(), ())):
+    for name in LAZY_MODULES + LAZY_MODULES_OF_DEVICE.get(device_of_vllm(), ()):
         try:
             importlib.import_module(name)
         except ImportError as err:
             print(f"bench: {name} was not preloaded: {err}", file=sys.stderr)
 
 
-def platform() -> str:
-    """The kind of device that vLLM has found, in its own words; a TPU's is believed only once JAX agrees."""
+def device_of_vllm() -> str:
+    """The class of device that this vLLM was built for, or found: `cpu`, `cuda`, `tpu`, or another one of its own."""
+    from vllm.platforms import current_platform
+
     return str(current_platform.device_type)
+
+
+def assert_device(device: str) -> None:
+    """EngineError unless this vLLM runs on `device`: under a wrong label every number is wrong."""
+    if (found := device_of_vllm()) != device:
+        raise EngineError(
+            f"this vLLM runs on {found}, and {device} was asked for; give --python one that was installed for {device}"
+        )
 
 
 def vllm_version() -> str:
@@ -110,14 +118,18 @@ def check_arguments(argv: Sequence[str]) -> Message | None:
 class Engine:
     """One loaded engine. Everything is called from one thread."""
 
-    def __init__(self, argv: Sequence[str], step_api: str) -> None:
+    def __init__(self, argv: Sequence[str], step_api: str, device: str | None = None) -> None:
         self.warnings: list[str] = []
         self.tap = Tap()
+        if device is not None:
+            assert_device(device)
         arguments = parse_arguments(argv)
         self._assert_untouched_device()
-        if platform() == "tpu":
-            tpu.prepare()
         config = arguments.create_engine_config()
+        # Workers in processes of their own hold the TPU, and this one must not ask for it.
+        self._is_jax_here = device_of_vllm() == "tpu" and config.parallel_config.distributed_executor_backend == "uni"
+        if self._is_jax_here:
+            tpu.prepare()
         executor = Executor.get_class(config)
         self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
         self.config = config
@@ -129,7 +141,7 @@ class Engine:
         self._built = {name: getattr(self.scheduler, attribute) for name, attribute in self._limits.items()}
         self._staged: dict[int, Staged] = {}
         self._outputs: Any = None
-        self.compilations = tpu.Compilations() if platform() == "tpu" else None
+        self.compilations = tpu.Compilations() if self._is_jax_here else None
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
             self._keep_core_outputs()
@@ -163,7 +175,7 @@ class Engine:
                 "enforce_eager": bool(model.enforce_eager),
                 "chunked_prefill": bool(scheduler.enable_chunked_prefill),
                 "sampling": "greedy, ignore_eos",
-                **(tpu.facts(self._model_runner()) if platform() == "tpu" else {}),
+                **(tpu.facts(self._model_runner()) if self._is_jax_here else {}),
             },
         }
 
@@ -391,7 +403,7 @@ class Engine:
 
         if torch.cuda.is_initialized():
             raise EngineError("CUDA was initialised before the engine process was forked: it cannot be used here")
-        if platform() == "tpu":
+        if device_of_vllm() == "tpu":
             tpu.assert_untouched()
 
 

@@ -29,7 +29,7 @@ class VllmDriver(Driver):
         self, message: Message, control: Control, events: EventRing, requests: RequestRing, progress: Progress
     ) -> None:
         super().__init__(control, events, requests)
-        self.engine = Engine(message["argv"], message["step_api"])
+        self.engine = Engine(message["argv"], message["step_api"], message.get("device"))
         progress.stage = "self-test"
         self.checked = self.engine.self_test()
         self.engine.tap.push = library_push(events.library, events.handle)

@@ -2,15 +2,19 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from bench_sidecar import tpu
+from bench_sidecar.records import EngineError
 
 STAND_INS: dict[str, dict[str, Any]] = {
     "vllm": {"__version__": "9.9.0+cpu", "EngineArgs": object, "SamplingParams": object},
+    "vllm.platforms": {"current_platform": SimpleNamespace(device_type="tpu")},
     "vllm.utils": {},
     "vllm.utils.argparse_utils": {"FlexibleArgumentParser": argparse.ArgumentParser},
     "vllm.v1": {},
@@ -83,3 +87,25 @@ def test_module_that_cannot_be_preloaded_is_left_to_the_engine(
 ) -> None:
     module.preload()
     assert "vllm.v1.engine.core was not preloaded" in capsys.readouterr().err
+
+
+def test_vllm_for_another_device_is_refused(module: ModuleType) -> None:
+    module.assert_device("tpu")
+    with pytest.raises(module.EngineError, match="this vLLM runs on tpu, and cuda was asked for"):
+        module.assert_device("cuda")
+
+
+@pytest.mark.parametrize(("platform", "refused"), [("tpu", False), ("cpu", True)])
+def test_jax_that_fell_back_to_the_cpu_is_refused(
+    monkeypatch: pytest.MonkeyPatch, platform: str, refused: bool
+) -> None:
+    jax = ModuleType("jax")
+    vars(jax)["devices"] = lambda: [SimpleNamespace(platform=platform)]
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.delenv(tpu.FORBID_COMPILING, raising=False)
+    if not refused:
+        tpu.prepare()
+        assert os.environ[tpu.FORBID_COMPILING] == "1"
+        return
+    with pytest.raises(EngineError, match="JAX runs on cpu, not on a TPU"):
+        tpu.prepare()
