@@ -61,12 +61,15 @@ def facts(model_runner: Any) -> dict[str, Any]:
 
 
 def parameter_dtypes(state: Any) -> dict[str, int] | None:
-    """Elements by dtype of all arrays in a model's state, the largest share first; None without a state."""
+    """Elements by dtype of all arrays in a model's state, the largest share first; None without a state.
+
+    Scalars are left out: the keys and counters of random generators.
+    """
     import jax
 
     elements: Counter[str] = Counter()
     for leaf in jax.tree_util.tree_leaves(state):
-        if hasattr(leaf, "dtype") and hasattr(leaf, "size"):
+        if getattr(leaf, "ndim", 0) > 0:
             elements[str(leaf.dtype)] += int(leaf.size)
     return dict(elements.most_common()) or None
 
