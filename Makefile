@@ -24,7 +24,7 @@ build: ## Build bench with optimisations
 	cargo build --release --locked
 
 .PHONY: test
-test: test-rust test-python ## Run all tests, Rust and Python, and make what they need
+test: test-rust test-python test-tpu ## Run all tests, Rust and Python, and make what they need
 
 .PHONY: test-rust
 test-rust: cpu-environment ## Run the Rust tests and the library's example, on a real engine
@@ -37,7 +37,19 @@ test-python: cpu-environment $(DEV)/.made ## Run the sidecar's tests on the mana
 	tools="$$($(DEV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	ring="$$(ls -t $(TARGET)/release/build/bench-*/out/libbench_ring.so | head -n 1)"
 	export PYTHONPATH="$(CURDIR)/python_sidecar:$$tools" BENCH_RING_LIBRARY="$$(realpath "$$ring")"
-	"$$python" -m pytest -p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar python_sidecar/tests
+	"$$python" -m pytest -p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar --ignore python_sidecar/tests/tpu \
+		python_sidecar/tests
+
+# The tools come last on the path: the environment's own packages are of another Python's age.
+.PHONY: test-tpu
+test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU platform (Python 3.12; 9.8 GB, once)
+	python="$$($(TARGET)/release/bench env --device tpu)"
+	tools="$$($(DEV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	ring="$$(ls -t $(TARGET)/release/build/bench-*/out/libbench_ring.so | head -n 1)"
+	export PYTHONPATH="$(CURDIR)/python_sidecar" BENCH_RING_LIBRARY="$$(realpath "$$ring")"
+	export BENCH_CPU_PYTHON="$$($(TARGET)/release/bench env --device cpu)"
+	"$$python" -c 'import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main())' "$$tools" \
+		-p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar python_sidecar/tests/tpu
 
 .PHONY: cpu-environment
 cpu-environment: build ## Make the managed Python environment of the class cpu (5.9 GB, once)

@@ -18,7 +18,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import protocol, weights
+from . import protocol, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, StepStats, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 
@@ -32,9 +32,12 @@ LAZY_MODULES = (
     "vllm.model_executor.models.llama",
     "vllm.model_executor.model_loader.dummy_loader",
 )
-# The same on a CPU. On a GPU and a TPU the worker's modules are left to the engine process: what they touch of the
-# device on import must not happen before the fork.
-LAZY_MODULES_OF_CPU = ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner")
+# The same by device. On a GPU the worker's modules are left to the engine process: what they touch of the device on
+# import must not happen before the fork. Those of a TPU don't start JAX, which is asserted after the fork.
+LAZY_MODULES_OF_DEVICE = {
+    "cpu": ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner"),
+    "tpu": ("tpu_inference.worker.tpu_worker",),
+}
 MAX_DRAIN_STEPS = 10_000
 # What of a model's configuration its parameters and the costs of a token follow from.
 MODEL_KEYS = (
@@ -80,7 +83,7 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are
 
 def preload() -> None:
     """Imports what an engine process will need. A module that this version does not have is left to the engine."""
-    for name in LAZY_MODULES + (LAZY_MODULES_OF_CPU if device_of_vllm() == "cpu" else ()):
+    for name in LAZY_MODULES + LAZY_MODULES_OF_DEVICE.get(device_of_vllm(), ()):
         try:
             importlib.import_module(name)
         except ImportError as err:
@@ -101,6 +104,8 @@ def _device_kind() -> str | None:
 def _model_config(config: Any) -> Message:
     """What the costs of a token follow from, as the loaded model has it."""
     return {key: getattr(config, key, None) for key in MODEL_KEYS}
+
+
 def device_of_vllm() -> str:
     """The class of device that this vLLM was built for, or found: `cpu`, `cuda`, `tpu`, or another one of its own."""
     from vllm.platforms import current_platform
@@ -114,15 +119,6 @@ def assert_device(device: str) -> None:
         raise EngineError(
             f"this vLLM runs on {found}, and {device} was asked for; give --python one that was installed for {device}"
         )
-
-
-def assert_jax_on_tpu() -> None:
-    """EngineError unless JAX runs on a TPU. vLLM says `tpu` wherever libtpu can be imported, and JAX may fall back."""
-    import jax
-
-    platform = jax.devices()[0].platform
-    if platform != "tpu":
-        raise EngineError(f"JAX runs on {platform}, and tpu was asked for: libtpu found no TPU that it can use")
 
 
 def vllm_version() -> str:
@@ -158,13 +154,14 @@ class Engine:
         if device is not None:
             assert_device(device)
         arguments = parse_arguments(argv)
-        config = arguments.create_engine_config()
         self._assert_untouched_device()
+        config = arguments.create_engine_config()
+        # Workers in processes of their own hold the TPU, and this one must not ask for it.
+        self._is_jax_here = device_of_vllm() == "tpu" and config.parallel_config.distributed_executor_backend == "uni"
+        if self._is_jax_here:
+            tpu.prepare()
         executor = Executor.get_class(config)
         self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
-        # Workers in processes of their own hold the TPU, and this one must not ask for it.
-        if device == "tpu" and config.parallel_config.distributed_executor_backend == "uni":
-            assert_jax_on_tpu()
         self.config = config
         self.executor_name = executor.__name__
         self._vocab_size = int(config.model_config.get_vocab_size())
@@ -174,6 +171,7 @@ class Engine:
         self._built = {name: getattr(self.scheduler, attribute) for name, attribute in self._limits.items()}
         self._staged: dict[int, Staged] = {}
         self._outputs: Any = None
+        self.compilations = tpu.Compilations() if self._is_jax_here else None
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
             self._keep_core_outputs()
@@ -212,6 +210,7 @@ class Engine:
                 "device_kind": _device_kind(),
                 "model_config": _model_config(model.hf_text_config),
                 "sampling": "greedy, ignore_eos",
+                **(tpu.facts(self._model_runner()) if self._is_jax_here else {}),
             },
         }
 
@@ -225,6 +224,11 @@ class Engine:
         if found is None:
             self.warnings.append("the loaded weights could not be looked at: a worker of an unknown kind")
         return found
+
+    def _model_runner(self) -> Any:
+        """What holds the model, where the executor has it in this process; else None."""
+        worker = getattr(self.core.model_executor, "driver_worker", None)
+        return getattr(worker, "model_runner", None)
 
     def self_test(self) -> list[str]:
         """Generates two tokens and checks what the rest of this file relies on; returns what was checked.
@@ -341,6 +345,10 @@ class Engine:
 
     # ---- stepping ----
 
+    def is_under_way(self) -> bool:
+        """Whether a batch was handed to the model whose tokens are to come: only under async scheduling."""
+        return self.tap.under_way > 0
+
     def step(self) -> StepStats:
         """One engine step. Whatever vLLM raises comes through; the engine is dead then."""
         self.tap.executed = None
@@ -441,6 +449,8 @@ class Engine:
 
         if torch.cuda.is_initialized():
             raise EngineError("CUDA was initialised before the engine process was forked: it cannot be used here")
+        if device_of_vllm() == "tpu":
+            tpu.assert_untouched()
 
 
 def _live_limits(scheduler: Any) -> dict[str, str]:

@@ -43,8 +43,11 @@ class Observer:
 
     def measure(self, batch: int, rounds: int, ways: list[str]) -> Message:
         """Times of `rounds` steps of each of `ways`, in nanoseconds, round by round; instructions beside them where the
-        machine counts them.
+        machine counts them. EngineError under async scheduling, where the tap sees the tokens of a step within the next
+        one, whose way may be another.
         """
+        if self.engine.config.scheduler_config.async_scheduling:
+            raise EngineError("what observing changes is measured step by step: add --no-async-scheduling to args")
         order = random.Random(SEED + batch)
         times: dict[str, list[int]] = {way: [] for way in ways}
         instructions: dict[str, list[int]] = {way: [] for way in ways}

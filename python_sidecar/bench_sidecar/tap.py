@@ -18,6 +18,8 @@ class Tap:
         # the second is a step behind the first.
         self.scheduled: Any = None
         self.executed: Any = None
+        # Batches whose tokens are to come out of a future.
+        self.under_way = 0
 
     def see(self, scheduled: Any, output: Any) -> None:
         """Pushes the tokens of `output`. None stands for a step that failed: the engine raises its error itself."""
@@ -55,12 +57,14 @@ def tap_result(future: "Future[Any]", tap: Tap, scheduled: Any) -> "Future[Any]"
     """Under async scheduling the tokens of the batch `scheduled` come out of a future: taps its first result."""
     result = future.result
     is_seen = False
+    tap.under_way += 1
 
     def tapped_result(timeout: float | None = None) -> Any:
         nonlocal is_seen
         output = result(timeout)
         if not is_seen:
             is_seen = True
+            tap.under_way -= 1
             tap.see(scheduled, output)
         return output
 

@@ -37,6 +37,7 @@ class VllmDriver(Driver):
         self.granted = 0
         self.empty_steps = 0
         self.stepping_ns = 0
+        self.dispatched_ns: int | None = None
         self.seen = (0, 0)  # steps tapped, and involuntary switches, after the step before
         self.refused: list[int] = []
         # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
@@ -64,6 +65,8 @@ class VllmDriver(Driver):
         self.stepped = message["drive"] == "stepped"
         self.stepping_ns = 0
         self.refused = []
+        if self.engine.compilations is not None:
+            self.engine.compilations.forget()
         gc.collect()
         gc.disable()
 
@@ -99,11 +102,15 @@ class VllmDriver(Driver):
         for finish in aborted:
             self.events.push_in_the_end(finish.pack(steps))
         self.events.push_in_the_end(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
-        return {"steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused}
+        ended: Message = {"steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused}
+        if self.engine.compilations is not None:
+            ended["compilations"] = self.engine.compilations.seen()
+        return ended
 
     def _window(self) -> None:
         """Submits and steps until the run is ended."""
         self.granted = self.empty_steps = 0
+        self.dispatched_ns = None
         self.look_at_tap()
         idle_since_ns = time.monotonic_ns()
         while self._take_requests():
@@ -126,7 +133,11 @@ class VllmDriver(Driver):
         return True
 
     def _step(self) -> None:
-        """One engine step with its record. A step in which no model ran has none, and uses up no grant."""
+        """One engine step with its record. A step in which no model ran has none, and uses up no grant.
+
+        Under async scheduling a step that finds no batch under way hands one to the model and returns without tokens:
+        the step in which they come out is recorded from there.
+        """
         before, switches_before = self.seen
         started_ns = time.monotonic_ns()
         stats = self.engine.step()
@@ -140,6 +151,8 @@ class VllmDriver(Driver):
         if tapped == before:
             tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
             if not stats.finished:
+                if self.engine.is_under_way() and self.dispatched_ns is None:
+                    self.dispatched_ns = started_ns
                 self.empty_steps += 1
                 if self.empty_steps > MAX_EMPTY_STEPS:
                     raise EngineError(f"the engine has work, and ran no model in {MAX_EMPTY_STEPS} steps in a row")
@@ -147,6 +160,8 @@ class VllmDriver(Driver):
         self.empty_steps = 0
         self.granted = max(self.granted - 1, 0)
         step = max(tapped - 1, 0)
+        if self.dispatched_ns is not None:
+            started_ns, self.dispatched_ns = self.dispatched_ns, None
         record = stats.pack(step, started_ns, ended_ns, tap_push_ns, token_events)
         self.events.push_in_the_end(record + b"".join(finish.pack(step) for finish in stats.finished))
 

@@ -72,6 +72,8 @@ class Run:
     """All that came back of a run."""
 
     tokens: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    # When the tokens of each step were emitted.
+    emitted_ns: dict[int, int] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     finishes: dict[int, Finish] = field(default_factory=dict)
     ended: Message = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Run:
             assert not self.is_over, "a record after the one that ends the run"
             if record[0] == protocol.KIND_TOKENS:
                 values = protocol.TOKENS.unpack(record)
+                self.emitted_ns[values[3]] = values[4]
                 for slot in range(values[1]):
                     self.tokens[values[5 + slot]] += values[13 + slot]
             elif record[0] == protocol.KIND_STEP:
@@ -135,14 +138,16 @@ def ask(channel: Channel, message: Message, fds: list[int] | None = None) -> Mes
 class Engine:
     """One loaded engine: `first` is its first word, ready or failed."""
 
-    def __init__(self, library: ModuleType, server: Channel, argv: list[str], step_api: str) -> None:
+    def __init__(
+        self, library: ModuleType, server: Channel, argv: list[str], step_api: str, env: dict[str, str] | None = None
+    ) -> None:
         self.library = library
         ours, theirs = socket.socketpair()
         event, request = make_ring(protocol.EVENT_STREAM), make_ring(protocol.REQUEST_STREAM)
         wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.events: Any = library.attach(event, -1, protocol.EVENT_STREAM, 0)
         self.requests: Any = library.attach(request, wake, protocol.REQUEST_STREAM, 1)
-        message = {"op": "load", "argv": argv, "step_api": step_api}
+        message = {"op": "load", "argv": argv, "step_api": step_api, "env": env or {}}
         self.pid: int = ask(server, message, [theirs.fileno(), event, request, wake])["pid"]
         theirs.close()
         for fd in (event, request):
@@ -175,11 +180,18 @@ class Engine:
         records = [protocol.SUBMIT.pack(kind, 0, 0, 0, 0, value, *[0] * 11) for value in values]
         assert self.library.push(self.requests, b"".join(records))
 
-    def collect(self, run: Run, finishes: int, limit_s: float = 30) -> None:
+    def collect(self, run: Run, finishes: int, limit_s: float = 120) -> None:
         """Takes records until so many requests have ended."""
         deadline = time.monotonic() + limit_s
         while len(run.finishes) < finishes:
             assert time.monotonic() < deadline, f"{len(run.finishes)} of {finishes} requests ended"
+            run.take(self.library.pop(self.events))
+
+    def collect_steps(self, run: Run, steps: int, limit_s: float = 120) -> None:
+        """Takes records until there are so many step records."""
+        deadline = time.monotonic() + limit_s
+        while len(run.steps) < steps:
+            assert time.monotonic() < deadline, f"{len(run.steps)} of {steps} steps"
             run.take(self.library.pop(self.events))
 
     def end(self, run: Run) -> Run:
@@ -209,7 +221,13 @@ class Engine:
 class Sidecar:
     """A sidecar process that has imported vLLM."""
 
-    def __init__(self, folder: Path, library: ModuleType) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        library: ModuleType,
+        program: tuple[str, ...] = ("-m", "bench_sidecar"),
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.library = library
         folder.chmod(0o700)
         self.log_path = folder / "sidecar.log"
@@ -219,10 +237,10 @@ class Sidecar:
         settings = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bench_sidecar", *arguments],
+                [sys.executable, *program, *arguments],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": path, "VLLM_NO_USAGE_STATS": "1", **settings},
+                env={**os.environ, "PYTHONPATH": path, "VLLM_NO_USAGE_STATS": "1", **settings, **(environment or {})},
             )
         self.server = Channel(connect(folder / "s"))
 
@@ -232,7 +250,11 @@ class Sidecar:
 
     def load(self, *argv: str, step_api: str = "engine_core") -> Engine:
         """Loads an engine with the usual arguments and these."""
-        return Engine(self.library, self.server, [*ARGV, *argv], step_api)
+        return self.load_exactly([*ARGV, *argv], step_api=step_api)
+
+    def load_exactly(self, argv: list[str], step_api: str = "engine_core", env: dict[str, str] | None = None) -> Engine:
+        """Loads an engine with these arguments and no others, and variables of its own."""
+        return Engine(self.library, self.server, argv, step_api, env)
 
     def exit_of(self, engine: Engine) -> tuple[int, int]:
         """Exit status and signal of an engine process that ends now."""
@@ -255,7 +277,7 @@ class Sidecar:
             raise
 
 
-def connect(path: Path, limit_s: float = 20) -> socket.socket:
+def connect(path: Path, limit_s: float = 600) -> socket.socket:
     """Connects as soon as the sidecar listens."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -2,12 +2,15 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from bench_sidecar import tpu
+from bench_sidecar.records import EngineError
 
 STAND_INS: dict[str, dict[str, Any]] = {
     "vllm": {"__version__": "9.9.0+cpu", "EngineArgs": object, "SamplingParams": object},
@@ -94,13 +97,15 @@ def test_vllm_for_another_device_is_refused(module: ModuleType) -> None:
 
 @pytest.mark.parametrize(("platform", "refused"), [("tpu", False), ("cpu", True)])
 def test_jax_that_fell_back_to_the_cpu_is_refused(
-    module: ModuleType, monkeypatch: pytest.MonkeyPatch, platform: str, refused: bool
+    monkeypatch: pytest.MonkeyPatch, platform: str, refused: bool
 ) -> None:
     jax = ModuleType("jax")
     vars(jax)["devices"] = lambda: [SimpleNamespace(platform=platform)]
     monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.delenv(tpu.FORBID_COMPILING, raising=False)
     if not refused:
-        module.assert_jax_on_tpu()
+        tpu.prepare()
+        assert os.environ[tpu.FORBID_COMPILING] == "1"
         return
-    with pytest.raises(module.EngineError, match="JAX runs on cpu, and tpu was asked for"):
-        module.assert_jax_on_tpu()
+    with pytest.raises(EngineError, match="JAX runs on cpu, not on a TPU"):
+        tpu.prepare()

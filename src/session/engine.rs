@@ -17,7 +17,7 @@ use crate::device::Placement;
 use crate::plan::{Drive, Limits};
 use crate::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
 use crate::ring::{RingError, RingMemory, sealed_memory};
-use crate::timeline::EngineFacts;
+use crate::timeline::{Compilation, EngineFacts};
 
 /// Records that the event ring holds: over a hundred steps of a batch of 4,096.
 const EVENT_CAPACITY: u32 = 1 << 16;
@@ -120,6 +120,9 @@ pub struct Ended {
     pub stepping_ns: u64,
     /// Handles that it refused: not staged, or submitted twice.
     pub refused: Vec<u32>,
+    /// What it compiled meanwhile; only engines on JAX tell.
+    #[serde(default)]
+    pub compilations: Option<Vec<Compilation>>,
 }
 
 /// A request to be staged.

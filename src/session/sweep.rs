@@ -225,6 +225,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             recorder_hiccups: None,
             telemetry: None,
             clock_step_ns: None,
+            compilations: None,
             cache_reset: None,
             warnings: Vec::new(),
             began_at: jiff::Timestamp::now().to_string(),
@@ -241,6 +242,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         record.counters = tape.counters;
         record.recorder_hiccups = tape.num_hiccups;
         record.clock_step_ns = Some(recording.clock_step_ns);
+        record.compilations = recording.ended.and_then(|ended| ended.compilations);
         record.cache_reset = Some(recording.cache_reset);
         record.warnings.extend(recording.warnings);
         if let Some(err) = &recording.failure {

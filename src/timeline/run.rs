@@ -60,12 +60,24 @@ pub struct RunRecord {
     pub telemetry: Option<TelemetryRecord>,
     /// Step of `CLOCK_REALTIME` against `CLOCK_MONOTONIC` over the run, in nanoseconds; null if not looked at.
     pub clock_step_ns: Option<i64>,
+    /// What the engine compiled during the run, priming and warm-up included; null for engines that don't compile or don't tell.
+    #[serde(default)]
+    pub compilations: Option<Vec<Compilation>>,
     /// Whether `reset_prefix_cache()` succeeded before this run; null if not asked.
     pub cache_reset: Option<bool>,
     /// What makes the numbers less trustworthy without making them wrong.
     pub warnings: Vec<String>,
     /// When the run began, RFC 3339, for people only.
     pub began_at: String,
+}
+
+/// A program that the engine compiled, or took from its cache on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compilation {
+    /// When it was ready, in nanoseconds of CLOCK_MONOTONIC.
+    pub ready_ns: u64,
+    /// Its name, in the engine's words.
+    pub program: String,
 }
 
 /// How a run ended.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::metrics::{Metric, RequestTokens, RunMetrics, Statistic};
 use crate::statistics::fewest_samples;
 use crate::timeline::csv::IMPORTED_ENGINE;
-use crate::timeline::{Counters, Outcome, Phase, RunRecord, Timeline};
+use crate::timeline::{Counters, Outcome, Phase, RunRecord, Timeline, known};
 
 /// Largest step of the wall clock against the monotonic one over a run, in nanoseconds. A larger one means that
 /// somebody set the clock, or that the machine slept.
@@ -122,6 +122,7 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
     reasons.extend(stamps::reasons(timeline, &tokens));
     reasons.extend(issue_delay(metrics));
     reasons.extend(clock_step(run));
+    reasons.extend(compiled_in_window(timeline));
     if run.cache_reset == Some(false) {
         reasons
             .push("the prefix cache could not be reset before the run: hits may come from the run before".to_owned());
@@ -165,6 +166,21 @@ fn clock_step(run: &RunRecord) -> Option<String> {
     let step_ns = run.clock_step_ns.filter(|step_ns| step_ns.unsigned_abs() > CLOCK_STEP_LIMIT_NS.unsigned_abs())?;
     let (step_ms, limit_ms) = (step_ns as f64 / 1e6, CLOCK_STEP_LIMIT_NS as f64 / 1e6);
     Some(format!("the wall clock stepped by {step_ms:.3} ms during the run (limit {limit_ms} ms)"))
+}
+
+/// Programs that became ready while requests were measured: what waited for them was not served as in the steady state.
+fn compiled_in_window(timeline: &Timeline) -> Option<String> {
+    let measured = timeline.requests.iter().filter(|request| request.phase() == Phase::Measure);
+    let first_submit_ns = measured.map(|request| request.submitted_ns).filter(|at_ns| known(*at_ns).is_some()).min()?;
+    let last_token_ns = timeline.tokens.last()?.received_ns;
+    let mut found = Finding::default();
+    for compilation in timeline.run.compilations.iter().flatten() {
+        if (first_submit_ns..=last_token_ns).contains(&compilation.ready_ns) {
+            found.add(|| compilation.program.clone());
+        }
+    }
+    let (count, first) = (found.count, found.first?);
+    Some(format!("the engine compiled {count} programs in the measured window (first: {first}); raise warmup"))
 }
 
 /// Percentiles that an objective asks for and that all repeats together cannot show.

@@ -139,6 +139,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         recorder_hiccups: Some(0),
         telemetry: None,
         clock_step_ns: Some(10),
+        compilations: None,
         cache_reset: Some(true),
         warnings: Vec::new(),
         began_at: "2026-01-01T00:00:00Z".to_owned(),

@@ -1,7 +1,7 @@
 //! Every way in which a run can miss what was asked for, one at a time, on an otherwise sound run.
 
 use bench::metrics::RunMetrics;
-use bench::timeline::{ABSENT, FinishReason, Outcome, Phase, StepEvent, Timeline};
+use bench::timeline::{ABSENT, Compilation, FinishReason, Outcome, Phase, StepEvent, Timeline};
 use bench::verdict::{Status, Verdict};
 
 use super::sketch::{Request, timeline, typical_run};
@@ -190,6 +190,18 @@ fn what_the_recorder_counted() {
     only_reason("found no room in the recorder's memory", |run| run.run.counters.recorder_overflow = 1);
     only_reason("were malformed", |run| run.run.counters.malformed = 1);
     only_reason("belong to no submitted and unfinished request", |run| run.run.counters.unexplained = 1);
+}
+
+#[test]
+fn what_was_compiled_in_the_measured_window() {
+    let compiled = |ready_ns| Some(vec![Compilation { ready_ns, program: "jit(step)".into() }]);
+    let (first_submit_ns, last_token_ns) = (sound().requests[0].submitted_ns, sound().tokens.last().unwrap().received_ns);
+    only_reason("compiled 1 programs in the measured window (first: jit(step))", |run| {
+        run.run.compilations = compiled(last_token_ns);
+    });
+    assert!(reasons(|run| run.run.compilations = compiled(first_submit_ns - 1)).is_empty());
+    assert!(reasons(|run| run.run.compilations = compiled(last_token_ns + 1)).is_empty());
+    assert!(reasons(|run| run.run.compilations = Some(Vec::new())).is_empty());
 }
 
 #[test]
