@@ -10,7 +10,7 @@ use bench::plan::{Overrides, Quantization};
 use crate::{entry, plan_of, plan_with, problems, write};
 
 /// Each wrong entry, where its problem stands, and what the message has to say.
-const WRONG_ENTRIES: [(&str, &str, &[&str]); 52] = [
+const WRONG_ENTRIES: [(&str, &str, &[&str]); 53] = [
     // Unknown words, with the nearest known one.
     ("lenght_configs: []", "4:5", &["`lenght_configs`", "nearest known one is `length_configs`"]),
     ("workload: chatbt", "4:15", &["`chatbt`", "nearest known one is `chatbot`"]),
