@@ -210,7 +210,7 @@ class Engine:
                 "device_kind": _device_kind(),
                 "model_config": _model_config(model.hf_text_config),
                 "sampling": "greedy, ignore_eos",
-                **(tpu.facts(self._model_runner()) if self._is_jax_here else {}),
+                **(tpu.facts() if self._is_jax_here else {}),
             },
         }
 
@@ -224,11 +224,6 @@ class Engine:
         if found is None:
             self.warnings.append("the loaded weights could not be looked at: a worker of an unknown kind")
         return found
-
-    def _model_runner(self) -> Any:
-        """What holds the model, where the executor has it in this process; else None."""
-        worker = getattr(self.core.model_executor, "driver_worker", None)
-        return getattr(worker, "model_runner", None)
 
     def self_test(self) -> list[str]:
         """Generates two tokens and checks what the rest of this file relies on; returns what was checked.

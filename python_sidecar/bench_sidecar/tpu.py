@@ -1,8 +1,7 @@
-"""What only the class tpu needs: JAX's platform, the programs that JAX compiles, and the parameters that it holds."""
+"""What only the class tpu needs: JAX's platform, and the programs that JAX compiles."""
 
 import os
 import time
-from collections import Counter
 from typing import Any
 
 from .records import EngineError
@@ -45,8 +44,8 @@ def assert_untouched() -> None:
         raise EngineError("JAX was initialised before the engine process was forked: the TPU cannot be used here")
 
 
-def facts(model_runner: Any) -> dict[str, Any]:
-    """What JAX is, and what it runs on. `model_runner` is None where another process has it."""
+def facts() -> dict[str, Any]:
+    """What JAX is, and what it runs on."""
     import jax
 
     devices = jax.devices()
@@ -56,22 +55,7 @@ def facts(model_runner: Any) -> dict[str, Any]:
         "jax_device_kind": devices[0].device_kind,
         "jax_devices": len(devices),
         "forbids_compiling": os.environ.get(FORBID_COMPILING) == "1",
-        "parameter_dtypes": parameter_dtypes(getattr(model_runner, "state", None)),
     }
-
-
-def parameter_dtypes(state: Any) -> dict[str, int] | None:
-    """Elements by dtype of all arrays in a model's state, the largest share first; None without a state.
-
-    Scalars are left out: the keys and counters of random generators.
-    """
-    import jax
-
-    elements: Counter[str] = Counter()
-    for leaf in jax.tree_util.tree_leaves(state):
-        if getattr(leaf, "ndim", 0) > 0:
-            elements[str(leaf.dtype)] += int(leaf.size)
-    return dict(elements.most_common()) or None
 
 
 class Compilations:

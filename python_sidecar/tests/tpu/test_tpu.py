@@ -115,6 +115,11 @@ def tokens_of(witness: Path, salt: str) -> dict[int, list[int]]:
     return tokens
 
 
+def dtypes_of_layers(engine: Engine) -> set[str]:
+    """Of the matrices that an engine multiplies by, as it found them after loading."""
+    return {layer["dtype"] for layer in engine.first["facts"]["weights"]["layers"]}
+
+
 def test_load_says_what_it_is(engine: Engine, model: Model) -> None:
     facts = engine.first["facts"]
     assert facts["async_scheduling"] is True
@@ -122,7 +127,9 @@ def test_load_says_what_it_is(engine: Engine, model: Model) -> None:
     assert facts["other"]["executor"] == "UniProcExecutor"
     assert facts["other"]["jax_platform"] == "cpu"
     assert facts["other"]["forbids_compiling"] is True
-    assert facts["other"]["parameter_dtypes"] == {"float32": model.weights}
+    elements = {entry["dtype"]: entry["elements"] for entry in facts["weights"]["dtypes"]}
+    assert elements["float32"] == model.weights
+    assert dtypes_of_layers(engine) == {"float32"}
     assert engine.first["warnings"] == []
 
 
@@ -255,8 +262,7 @@ def test_fp8_through_qwix_is_seen_in_the_parameters(sidecar: Sidecar, tmp_path: 
     argv = arguments(tmp_path / "model", "--load-format", "dummy", "--dtype", "bfloat16", quantization=QWIX)
     engine = sidecar.load_exactly(argv, env=UNPREPARED)
     assert engine.first["event"] == "ready", engine.first
-    dtypes = engine.first["facts"]["other"]["parameter_dtypes"]
-    assert next(iter(dtypes)) == FP8, dtypes
+    assert dtypes_of_layers(engine) == {FP8}
     assert engine.run([prompt(8)], [3], next(salts)).tokens[0] == 3
     assert sidecar.stop(engine) == (0, 0)
 
@@ -266,7 +272,7 @@ def test_fp8_checkpoint_that_becomes_bfloat16_in_silence_is_seen_as_such(sidecar
     argv = arguments(tmp_path / "model", "--load-format", "dummy", "--dtype", "bfloat16")
     engine = sidecar.load_exactly(argv, env=UNPREPARED)
     assert engine.first["event"] == "ready", engine.first
-    assert list(engine.first["facts"]["other"]["parameter_dtypes"]) == ["bfloat16"]
+    assert dtypes_of_layers(engine) == {"bfloat16"}
     assert sidecar.stop(engine) == (0, 0)
 
 
