@@ -42,8 +42,8 @@ impl Lock {
         // Both sizes were measured on x86_64: what the installer has to fetch, and `du -s` of the environment.
         let (text, download_bytes, disk_bytes) = match device {
             DeviceClass::Cpu => (include_str!("../../python_sidecar/locks/cpu.txt"), 3_150_000_000, 6_300_000_000),
-            DeviceClass::Cuda => (include_str!("../../python_sidecar/locks/cuda.txt"), 0, 0),
-            DeviceClass::Tpu => (include_str!("../../python_sidecar/locks/tpu.txt"), 0, 0),
+            DeviceClass::Cuda => (include_str!("../../python_sidecar/locks/cuda.txt"), 3_950_000_000, 8_500_000_000),
+            DeviceClass::Tpu => (include_str!("../../python_sidecar/locks/tpu.txt"), 5_100_000_000, 10_500_000_000),
         };
         let python_minors = device.profile().python_minors.clone();
         let (name, module) = (device.to_string(), "vllm".into());
