@@ -5,6 +5,7 @@ imports nothing: it takes a model as it finds it, one of torch or one of JAX.
 """
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -133,7 +134,7 @@ def _num_weights(module: Any, matrices: list[Any]) -> int | None:
 
 
 def _kernel(method: Any, scheme: Any) -> str | None:
-    """The kernel that a layer's method or scheme was built with: an object of a kernel's class, or a member of an enum."""
+    """The kernel that a layer's method or scheme was built with: an object of its class, or a member of an enum."""
     for owner in (scheme, method):
         for value in vars(owner).values() if hasattr(owner, "__dict__") else ():
             if type(value).__module__.startswith(_KERNEL_MODULES):
@@ -151,7 +152,7 @@ def _of_jax(state: Any) -> Message:
     tally = Tally("jax")
     for path, array in _leaves(state, ()):
         dtype = _dtype(array)
-        size = int(getattr(array, "size", 0))
+        size = math.prod(array.shape)
         tally.tensor(dtype, size, int(getattr(array, "nbytes", 0)))
         words = [word for part in path for word in part.split(".") if not word.isdigit()]
         if getattr(array, "ndim", 0) < 2 or not words or _is_no_layer(".".join(words)):
