@@ -1,6 +1,6 @@
 """What a loaded engine really holds: its parameters by dtype, and the layers that multiply by them.
 
-Labels, flags and checkpoints say what was wanted; this looks at the tensors. `describe` runs in each worker process, and
+Labels, flags and checkpoints say what was wanted; this looks at the tensors. `describe` runs in each worker process and
 imports nothing: it takes a model as it finds it, one of torch or one of JAX.
 """
 
@@ -123,8 +123,10 @@ def _of_torch(model: Any) -> Message:
 
 
 def _num_weights(module: Any, matrices: list[Any]) -> int | None:
-    """Weights of a layer, in this worker. A packed matrix has fewer elements than weights, and one that a kernel has taken
-    over has none, so the layer's own sizes count more.
+    """Weights of a layer, in this worker.
+
+    A packed matrix has fewer elements than weights, and one that a kernel has taken over has none, so the layer's own
+    sizes count more.
     """
     rows, columns = (getattr(module, f"{side}_size_per_partition", None) for side in ("input", "output"))
     if isinstance(rows, int) and isinstance(columns, int):
