@@ -1,10 +1,11 @@
 """What a loaded engine really holds: its parameters by dtype, and the layers that multiply by them.
 
-Labels, flags and checkpoints say what was wanted; this looks at the tensors. `describe` runs in each worker process, and
+Labels, flags and checkpoints say what was wanted; this looks at the tensors. `describe` runs in each worker process and
 imports nothing: it takes a model as it finds it, one of torch or one of JAX.
 """
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -122,8 +123,10 @@ def _of_torch(model: Any) -> Message:
 
 
 def _num_weights(module: Any, matrices: list[Any]) -> int | None:
-    """Weights of a layer, in this worker. A packed matrix has fewer elements than weights, and one that a kernel has taken
-    over has none, so the layer's own sizes count more.
+    """Weights of a layer, in this worker.
+
+    A packed matrix has fewer elements than weights, and one that a kernel has taken over has none, so the layer's own
+    sizes count more.
     """
     rows, columns = (getattr(module, f"{side}_size_per_partition", None) for side in ("input", "output"))
     if isinstance(rows, int) and isinstance(columns, int):
@@ -133,7 +136,7 @@ def _num_weights(module: Any, matrices: list[Any]) -> int | None:
 
 
 def _kernel(method: Any, scheme: Any) -> str | None:
-    """The kernel that a layer's method or scheme was built with: an object of a kernel's class, or a member of an enum."""
+    """The kernel that a layer's method or scheme was built with: an object of its class, or a member of an enum."""
     for owner in (scheme, method):
         for value in vars(owner).values() if hasattr(owner, "__dict__") else ():
             if type(value).__module__.startswith(_KERNEL_MODULES):
@@ -151,7 +154,7 @@ def _of_jax(state: Any) -> Message:
     tally = Tally("jax")
     for path, array in _leaves(state, ()):
         dtype = _dtype(array)
-        size = int(getattr(array, "size", 0))
+        size = math.prod(array.shape)
         tally.tensor(dtype, size, int(getattr(array, "nbytes", 0)))
         words = [word for part in path for word in part.split(".") if not word.isdigit()]
         if getattr(array, "ndim", 0) < 2 or not words or _is_no_layer(".".join(words)):

@@ -7,7 +7,8 @@ use super::Quantization;
 /// A checkpoint that is quantized already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CheckpointQuantization {
-    /// Its `quant_method`, with the kind of the weights where the method has several: `compressed-tensors (float, 8 bits)`.
+    /// Its `quant_method`, with the kind of the weights where the method has several: `compressed-tensors (float, 8
+    /// bits)`.
     pub(super) method: String,
     /// What its weights are, by meaning.
     pub(super) format: Quantization,

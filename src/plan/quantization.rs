@@ -90,15 +90,15 @@ pub(super) fn resolve(asked: &Asked<'_>) -> Result<(Quantization, QuantizationSw
 fn of_flag(asked: &Asked<'_>, flag: &str, method: &str) -> Result<Quantization, Refusal> {
     if let "nvfp4" | "petit_nvfp4" = method {
         let message = format!(
-            "`{flag} {method}` is no value that vLLM 0.32 knows: an NVFP4 checkpoint needs no flag, and `mxfp4` quantizes \
-             at load on cuda"
+            "`{flag} {method}` is no value that vLLM 0.32 knows: an NVFP4 checkpoint needs no flag, and `mxfp4` \
+             quantizes at load on cuda"
         );
         return Err((Culprit::Args, message));
     }
     if let (DeviceClass::Tpu, "fp8", None) = (asked.device, method, asked.checkpoint) {
         let message = format!(
-            "`{flag} fp8` is not supported on tpu: tpu-inference 0.32 fails on it with a KeyError; use `quantization: fp8`, \
-             which quantizes with qwix"
+            "`{flag} fp8` is not supported on tpu: tpu-inference 0.32 fails on it with a KeyError; use \
+             `quantization: fp8`, which quantizes with qwix"
         );
         return Err((Culprit::Args, message));
     }
@@ -113,8 +113,8 @@ fn differs(key: Quantization, own: &CheckpointQuantization) -> String {
         format => format!("use `quantization: {}`, or", format.as_str()),
     };
     format!(
-        "`quantization: {key}` is not what the model is: its weights are stored as {format} ({method}, by its config.json), \
-         and vLLM loads them as they are; {instead} a model that is not quantized"
+        "`quantization: {key}` is not what the model is: its weights are stored as {format} ({method}, by its \
+         config.json), and vLLM loads them as they are; {instead} a model that is not quantized"
     )
 }
 
@@ -136,16 +136,16 @@ fn online(asked: &Asked<'_>, label: Quantization) -> Result<QuantizationSwitches
         (DeviceClass::Cuda, _) => "mxfp4",
         (DeviceClass::Tpu, Quantization::Fp8) => return qwix(asked),
         (DeviceClass::Tpu, _) => {
-            let message = "`quantization: fp4` on tpu needs a checkpoint in NVFP4 (modelopt or compressed-tensors) whose \
-                           config.json lies on this machine: tpu-inference 0.32 quantizes to FP8 at most; use such a model, \
-                           or `fp8`";
+            let message = "`quantization: fp4` on tpu needs a checkpoint in NVFP4 (modelopt or compressed-tensors) \
+                           whose config.json lies on this machine: tpu-inference 0.32 quantizes to FP8 at most; \
+                           use such a model, or `fp8`";
             return Err((Culprit::Key, message.to_owned()));
         }
     };
     if let Some(dtype @ ("float32" | "float")) = flag_value(asked.engine_args, "--dtype") {
         let message = format!(
-            "`--dtype {dtype}` in `args` and `quantization: {}` exclude each other: vLLM quantizes at load from bfloat16 or \
-             float16 alone (`--quantization {method}`); take the flag out, or give `--dtype bfloat16`",
+            "`--dtype {dtype}` in `args` and `quantization: {}` exclude each other: vLLM quantizes at load from \
+             bfloat16 or float16 alone (`--quantization {method}`); take the flag out, or give `--dtype bfloat16`",
             label.as_str()
         );
         return Err((Culprit::Args, message));
