@@ -4,7 +4,7 @@
 usage: "$(target/release/bench env --device cpu)" peers/vllm/prefix_len.py [--keep DIR] [--json FILE]
 
 The workload that is meant: 64 prompts of 512 tokens, of which the first 475 are shared (summarization-4k, an
-eighth), all submitted at once, blocks of 16 tokens. Each row is one command on a new engine. The cached tokens of
+eighth), all submitted at once, blocks of 32 tokens. Each row is one command on a new engine. The cached tokens of
 each request are what the engine itself counted (`RequestOutput.num_cached_tokens`). `bench` measures the same with
 `configs/workloads-cpu.yaml`.
 """
@@ -21,7 +21,7 @@ PROMPTS = 64
 INPUT_TOKENS = 512
 PREFIX_TOKENS = 475
 OUTPUT_TOKENS = 32
-BLOCK_TOKENS = 16
+BLOCK_TOKENS = 32
 MAX_BATCHED_TOKENS = 2048
 ENGINE_ARGUMENTS = [
     *("--load-format", "dummy"),

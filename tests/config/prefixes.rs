@@ -26,7 +26,7 @@ fn a_hit_rate_becomes_a_prefix_of_whole_blocks() {
     let rate = |args: &str, rate: &str| {
         prefixes(&entry(&format!("{lines}prefix_hit_rate: {rate}").replace("--model m", &format!("--model m {args}"))))
     };
-    assert_eq!(rate("--block-size 16", "0.9"), [928]);
+    assert_eq!(rate("--block-size 32", "0.9"), [928]);
     let on = |device| Overrides { device: Some(device), ..Overrides::default() };
     let text = entry(&format!("{lines}prefix_hit_rate: 0.9"));
     assert_eq!(points(&plan_with(&text, on(DeviceClass::Cuda)).unwrap())[0].prefix_len, 928);
