@@ -54,7 +54,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
         None => runtime::interpreter(args.python.as_deref(), device, &mut say)?,
     };
-    let job = Job::prepare(args, plan, script, device, python, cache, out, history)?;
+    let job = Job::prepare(args, plan, script, device, python, out, Kept { cache, history })?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -106,6 +106,14 @@ fn holds_results(out: &Path) -> bool {
 /// How long runs took before, in the cache folder.
 const HISTORY_FILE: &str = "history.json";
 
+/// What commands leave for the next ones.
+struct Kept {
+    /// The cache folder.
+    cache: PathBuf,
+    /// How long engines and runs took.
+    history: History,
+}
+
 /// A sweep with everything that it needs, ready to start.
 struct Job {
     plan: Plan,
@@ -115,8 +123,7 @@ struct Job {
     options: SidecarOptions,
     specs: Vec<EngineSpec>,
     out: PathBuf,
-    cache: PathBuf,
-    history: History,
+    kept: Kept,
 }
 
 impl Job {
@@ -126,17 +133,16 @@ impl Job {
         script: Option<Arc<Script>>,
         device: DeviceClass,
         python: Interpreter,
-        cache: PathBuf,
         out: PathBuf,
-        history: History,
+        kept: Kept,
     ) -> Result<Job, CliError> {
-        let assets = assets::lay_out(&cache)?;
+        let assets = assets::lay_out(&kept.cache)?;
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
             None => {
                 let keys = || plan.epochs.iter().map(|epoch| &epoch.key);
-                launch::lay_out_models(keys(), &cache)?;
-                keys().map(|key| launch::engine_spec(key, &cache)).collect()
+                launch::lay_out_models(keys(), &kept.cache)?;
+                keys().map(|key| launch::engine_spec(key, &kept.cache)).collect()
             }
         };
         let options = SidecarOptions {
@@ -144,23 +150,13 @@ impl Job {
             python: python.path.clone(),
             package: assets.package,
             ring_library: assets.ring_library,
-            env: launch::sidecar_environment(device, &plan, &cache, python.vllm.as_deref()),
+            env: launch::sidecar_environment(device, &plan, &kept.cache, python.vllm.as_deref()),
             placement: launch::placement(args.wait)?,
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
             stall_limit: Duration::from_secs(args.stall_limit.into()),
         };
-        Ok(Job {
-            plan,
-            is_scripted: script.is_some(),
-            facts: HostFacts::read(),
-            python,
-            options,
-            specs,
-            out,
-            cache,
-            history,
-        })
+        Ok(Job { plan, is_scripted: script.is_some(), facts: HostFacts::read(), python, options, specs, out, kept })
     }
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
@@ -176,7 +172,7 @@ impl Job {
         let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
         let mut say = |what: &str| screen.wait_for(what);
         let error_budget = tokio::select! {
-            budget = calibration::budget(&self.options, &self.cache, &mut say) => budget,
+            budget = calibration::budget(&self.options, &self.kept.cache, &mut say) => budget,
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
         };
         // A command that can measure goes on; its numbers then have no error beside them.
@@ -255,12 +251,12 @@ impl Job {
         let placement = &self.options.placement;
         let host = Identity::of(placement, &self.facts).host;
         let runs_on_cpu = self.plan.epochs.iter().any(|epoch| epoch.key.device == DeviceClass::Cpu);
-        runs_on_cpu.then(|| calibration::cached_cpu_peaks(&self.cache, &host, &placement.engine_cores)).flatten()
+        runs_on_cpu.then(|| calibration::cached_cpu_peaks(&self.kept.cache, &host, &placement.engine_cores)).flatten()
     }
 
     /// Keeps the measured times for the next estimate. A history that cannot be written costs the estimate, no more.
     fn keep_times(&self, times: &[MeasuredTime], screen: &Screen) {
-        let mut history = self.history.clone();
+        let mut history = self.kept.history.clone();
         for epoch in &self.plan.epochs {
             let of_epoch: Vec<&MeasuredTime> = times.iter().filter(|time| time.key == epoch.key).collect();
             let load_s = of_epoch.iter().map(|time| time.load_s).find(|load_s| *load_s > 0.0);
@@ -269,7 +265,7 @@ impl Job {
                 history.record(&epoch.key, self.facts.usable_cores, load_s, &runs);
             }
         }
-        if let Err(err) = history.save(&self.cache.join(HISTORY_FILE)) {
+        if let Err(err) = history.save(&self.kept.cache.join(HISTORY_FILE)) {
             screen.say(&format!("warning: {err}"));
         }
     }

@@ -195,7 +195,8 @@ fn what_the_recorder_counted() {
 #[test]
 fn what_was_compiled_in_the_measured_window() {
     let compiled = |ready_ns| Some(vec![Compilation { ready_ns, program: "jit(step)".into() }]);
-    let (first_submit_ns, last_token_ns) = (sound().requests[0].submitted_ns, sound().tokens.last().unwrap().received_ns);
+    let (first_submit_ns, last_token_ns) =
+        (sound().requests[0].submitted_ns, sound().tokens.last().unwrap().received_ns);
     only_reason("compiled 1 programs in the measured window (first: jit(step))", |run| {
         run.run.compilations = compiled(last_token_ns);
     });
