@@ -53,7 +53,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
         None => runtime::interpreter(args.python.as_deref(), device, &mut say)?,
     };
-    let job = Job::prepare(args, plan, script, device, python, cache, out, history)?;
+    let job = Job::prepare(args, plan, script, Runtime { device, python }, cache, out, history)?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -105,6 +105,12 @@ fn holds_results(out: &Path) -> bool {
 /// How long runs took before, in the cache folder.
 const HISTORY_FILE: &str = "history.json";
 
+/// A Python, and the device class of the engines on it.
+struct Runtime {
+    device: DeviceClass,
+    python: Interpreter,
+}
+
 /// A sweep with everything that it needs, ready to start.
 struct Job {
     plan: Plan,
@@ -123,12 +129,12 @@ impl Job {
         args: &EngineArgs,
         plan: Plan,
         script: Option<Arc<Script>>,
-        device: DeviceClass,
-        python: Interpreter,
+        runtime: Runtime,
         cache: PathBuf,
         out: PathBuf,
         history: History,
     ) -> Result<Job, CliError> {
+        let Runtime { device, python } = runtime;
         let assets = assets::lay_out(&cache)?;
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
