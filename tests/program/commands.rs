@@ -103,7 +103,8 @@ fn the_doctor_says_by_its_exit_status_whether_a_class_can_be_measured_here() {
 #[test]
 fn a_plan_of_two_classes_is_planned_and_not_measured() {
     let folder = tempfile::tempdir().unwrap();
-    let file = config(folder.path(), "--model m", "    matrix: {device: [cpu, tpu]}\n    workload: chatbot\n");
+    let other = "  - {name: u, mode: vllm_throughput, args: --model m, workload: chatbot, device: tpu}\n";
+    let file = config(folder.path(), "--model m", &format!("    workload: chatbot\n{other}"));
     let file = file.display().to_string();
     let output = run(&["engine", "--config", &file, "--dry-run"]);
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
