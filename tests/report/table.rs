@@ -25,10 +25,9 @@ fn report() -> Report {
 fn the_terminal_shows_numbers_verdicts_and_reasons() {
     let text = table(&report(), TableFormat::Table, false);
     let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}\n{text}"));
-    assert!(
-        text.starts_with("engine: scripted (a schedule from a file, not vLLM) | device: cpu | model: tiny\n"),
-        "{text}"
-    );
+    let engine = "engine: scripted (a schedule from a file, not vLLM) | device: cpu | model: tiny | ";
+    let weights = "weights: float32 100.0 % of the bytes; layers: float32\n";
+    assert!(text.starts_with(&format!("{engine}{weights}")), "{text}");
     for part in ["TTFT ms", "ITL ms", "TPOT tok/s", "transport ns"] {
         line(part);
     }
