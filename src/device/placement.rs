@@ -204,7 +204,7 @@ impl Placement {
     }
 
     /// Makes the calling thread the one that samples the machine: away from the engine, and from the recorder where there
-    /// is another core. Beside a recorder that spins it keeps its priority: at a lower one it would wait for seconds.
+    /// is another core. Beside a recorder that spins it keeps its priority: at a lower one it would get next to no time.
     /// Returns why it is not bound, if it should be.
     pub fn seat_telemetry(&self) -> Option<String> {
         let refused = pin_current_thread(&self.harness_cores).err();
