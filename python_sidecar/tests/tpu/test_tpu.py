@@ -288,6 +288,7 @@ def test_compiling_in_a_step_is_refused(sidecar: Sidecar, tmp_path: Path) -> Non
 def test_sidecar_without_a_tpu_refuses(library: ModuleType, model: Model, tmp_path: Path) -> None:
     """JAX falls back to the CPU in silence, and vLLM says "tpu" all the same."""
     environment = {name: value for name, value in tpu_on_cpu.ENVIRONMENT.items() if name != "JAX_PLATFORMS"}
+    environment["TPU_SKIP_MDS_QUERY"] = "1"  # JAX would wait for minutes for a metadata server
     sidecar = Sidecar(tmp_path, library, environment=environment)
     sidecar.wait_for_hello()
     engine = sidecar.load_exactly(arguments(model.folder))
