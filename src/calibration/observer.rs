@@ -15,7 +15,7 @@ const TRIM: f64 = 0.2;
 /// Stepping in a block that is sampled or not: ten samples.
 const BLOCK_NS: u64 = 1_000_000_000;
 /// Pairs of blocks at least.
-const FEWEST_PAIRS: u64 = 10;
+const FEWEST_PAIRS: u64 = 3;
 
 /// The effect on the steps of one batch size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

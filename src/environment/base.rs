@@ -19,7 +19,8 @@ pub(super) struct BasePython {
 }
 
 impl BasePython {
-    /// The first suitable Python on PATH: `python3` before those with a version in their name.
+    /// The first suitable Python on PATH: `python3` before those with a version in their name, and those before what
+    /// pyenv keeps.
     ///
     /// # Errors
     /// When none has a version that the lock file supports, or none of those can make environments.
@@ -29,7 +30,9 @@ impl BasePython {
             std::iter::once("python3".into()).chain(minors.clone().rev().map(|minor| format!("python3.{minor}")));
         let mut without_venv = None;
         let mut tried = Vec::new();
-        for path in names.flat_map(|name: String| host.programs(&name)) {
+        let on_path = names.flat_map(|name: String| host.programs(&name));
+        let of_pyenv = minors.clone().rev().flat_map(|minor| host.pyenv_pythons(minor));
+        for path in on_path.chain(of_pyenv) {
             // Shims of version managers are on PATH without a Python behind them, too.
             let Ok(facts) = ask_isolated(&path, host, &MODULES) else { continue };
             let Some(minor) = supported(facts.python, lock) else {
@@ -84,6 +87,25 @@ mod tests {
         let (folder, newer) = host(&[("python3", "3, 14, 0", ALL), ("python3.12", "3, 12, 4", ALL)]);
         let found = find(&newer).unwrap();
         assert_eq!((found.minor, found.path), (12, folder.path().join("python3.12")));
+    }
+
+    #[test]
+    fn what_pyenv_keeps_is_found_though_its_shims_lead_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let probe = |version: &str| {
+            let json = format!(r#"{{"executable": "", "python": [{version}], "modules": [{ALL}], "packages": {{}}}}"#);
+            format!("echo 'bench-probe {json}'")
+        };
+        std::fs::create_dir(folder.path().join("shims")).unwrap();
+        write_script(&folder.path().join("shims/python3"), &[&probe("3, 9, 2")]);
+        for (name, version) in [("3.12.9", "3, 12, 9"), ("3.12.10", "3, 12, 10"), ("3.14.0", "3, 14, 0")] {
+            let bin = folder.path().join("versions").join(name).join("bin");
+            std::fs::create_dir_all(&bin).unwrap();
+            write_script(&bin.join("python3"), &[&probe(version)]);
+        }
+        std::fs::create_dir(folder.path().join("versions/3.13.1")).unwrap();
+        let found = find(&Host::new([]).with("PATH", folder.path().join("shims"))).unwrap();
+        assert_eq!((found.minor, found.path), (12, folder.path().join("versions/3.12.10/bin/python3")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,6 +70,24 @@ impl Host {
     pub(super) fn programs(&self, name: &str) -> Vec<PathBuf> {
         let Some(path) = self.variable("PATH") else { return Vec::new() };
         std::env::split_paths(path).map(|folder| folder.join(name)).filter(|file| is_executable(file)).collect()
+    }
+
+    /// Pythons of this minor version that pyenv keeps where its shims are on PATH, the newest first. The shims themselves only
+    /// lead to the version that the user has chosen.
+    pub(super) fn pyenv_pythons(&self, minor: u8) -> Vec<PathBuf> {
+        let path = self.variable("PATH").unwrap_or_default();
+        let shims = std::env::split_paths(path).filter(|folder| folder.ends_with("shims"));
+        let kept = shims.filter_map(|folder| fs::read_dir(folder.parent()?.join("versions")).ok());
+        let mut found: Vec<(u32, PathBuf)> = kept
+            .flat_map(|versions| versions.flatten())
+            .filter_map(|version| {
+                let patch = version.file_name().to_str()?.strip_prefix(&format!("3.{minor}."))?.parse().ok()?;
+                Some((patch, version.path().join("bin/python3")))
+            })
+            .filter(|(_, python)| is_executable(python))
+            .collect();
+        found.sort_by_key(|(patch, _)| std::cmp::Reverse(*patch));
+        found.into_iter().map(|(_, python)| python).collect()
     }
 
     /// A command that will get the host's variables, and no others.

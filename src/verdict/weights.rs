@@ -6,8 +6,7 @@ use crate::plan::Quantization;
 use crate::timeline::{LayerCount, Weights};
 
 /// A label counts if more than this share of the weights of all layers has its format: checkpoints leave some layers,
-/// and
-/// some leave all of the attention, as they were.
+/// and some leave all of the attention, as they were.
 const LEAST_SHARE: f64 = 0.5;
 
 /// What the matrix of a layer is.
@@ -102,9 +101,8 @@ fn share(layers: &[LayerCount], counts: impl Fn(&LayerCount) -> bool) -> f64 {
     if all == 0 { 0.0 } else { counted as f64 / all as f64 }
 }
 
-/// What a layer's matrix is: by its dtype, and where that is an integer, into which vLLM packs everything, by the
-/// names of
-/// the classes that unpack it.
+/// What a layer's matrix is: by its dtype, and where that is an integer, into which vLLM packs everything, by the names
+/// of the classes that unpack it.
 fn format_of(layer: &LayerCount) -> Format {
     let dtype = layer.dtype.as_deref().unwrap_or_default();
     let names = [&layer.method, &layer.kernel].map(|name| name.as_deref().unwrap_or_default().to_lowercase());
@@ -121,9 +119,8 @@ fn format_of(layer: &LayerCount) -> Format {
     }
 }
 
-/// The kernel of a layer, or its method, if it is one of those of vLLM 0.32 that multiply in 16 bits whatever the
-/// weights are
-/// stored as: by the words in their names, and by name where the name does not say it.
+/// The kernel of a layer, or its method, if it is one of those of vLLM 0.32 that multiply in 16 bits whatever the weights
+/// are stored as: by the words in their names, and by name where the name does not say it.
 fn computes_in_16_bits(layer: &LayerCount) -> Option<&str> {
     const WORDS: [&str; 5] = ["marlin", "w4a16", "w8a16", "wna16", "emulation"];
     const NAMES: [&str; 3] = ["CPUFp8BlockScaledMMKernel", "CPUFp8PerTensorScaledMMLinearKernel", "CPU"];

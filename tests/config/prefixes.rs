@@ -30,7 +30,7 @@ fn a_hit_rate_becomes_a_prefix_of_whole_blocks() {
     let on = |device| Overrides { device: Some(device), ..Overrides::default() };
     let text = entry(&format!("{lines}prefix_hit_rate: 0.9"));
     assert_eq!(points(&plan_with(&text, on(DeviceClass::Cuda)).unwrap())[0].prefix_len, 928);
-    let text = text.replace("--model m", "--model m --max-model-len 4096");
+    let text = text.replace("--model m", "--model m --max-model-len 4096").replace("0.9", "0.7");
     assert_eq!(points(&plan_with(&text, on(DeviceClass::Tpu)).unwrap())[0].prefix_len, 1024 - 256, "blocks of 256");
 }
 
@@ -139,5 +139,5 @@ fn lengths_are_checked_against_a_model_of_the_hub_that_is_known() {
     let longer = model.replace("\n", " --max-model-len 131073\n") + "input_len: 8\noutput_len: 8";
     let found = problems(&entry(&longer));
     assert!(found[0].contains("131073 in `args` is above the 131072 positions"), "{found:?}");
-    plan_of(&entry(&longer.replace("--max-model-len", "--hf-overrides '{\"a\": 1}' --max-model-len")));
+    plan_of(&entry(&longer.replace("--max-model-len", "--hf-overrides '{\"a\":1}' --max-model-len")));
 }

@@ -22,7 +22,7 @@ fn a_hit_rate_is_reached_with_one_prefix_and_with_several() {
     let output = run(&["engine", "--config", &file.display().to_string(), "--out", &dir]);
     refused(&output, 0, &["hit rate 70 % asked, 75 % by blocks of 128, the nearest that whole blocks give"]);
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("a hit rate of 70 % was asked, and whole blocks of the cache give 75 %"), "{table}");
+    assert!(table.contains("a hit rate of 70.0 % was asked, and whole blocks of the cache give 75.0 %"), "{table}");
 
     let report = summary(&out);
     let mut found: Vec<(String, f64, f64, u64)> = Vec::new();
