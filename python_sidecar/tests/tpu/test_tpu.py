@@ -227,7 +227,7 @@ def test_what_was_compiled_in_a_run_is_named_and_a_repeated_run_compiles_nothing
 
 
 def test_what_observing_changes_is_not_measured_under_async_scheduling(engine: Engine) -> None:
-    reply = ask(engine.channel, {"op": "observe", "batch": 1, "rounds": 1})
+    reply = ask(engine.channel, {"op": "observe", "batch": 1, "rounds": 1, "ways": ["tap"]})
     assert "--no-async-scheduling" in reply["error"]["message"]
 
 
