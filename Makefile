@@ -42,7 +42,7 @@ test-python: cpu-environment $(DEV)/.made ## Run the sidecar's tests on the mana
 
 # The tools come last on the path: the environment's own packages are of another Python's age.
 .PHONY: test-tpu
-test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU platform (Python 3.12; 9.8 GB, once)
+test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU platform (Python 3.12; 10.5 GB, once)
 	python="$$($(TARGET)/release/bench env --device tpu)"
 	tools="$$($(DEV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	ring="$$(ls -t $(TARGET)/release/build/bench-*/out/libbench_ring.so | head -n 1)"
