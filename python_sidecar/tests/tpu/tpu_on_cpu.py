@@ -26,6 +26,8 @@ WITNESS = "BENCH_TEST_WITNESS"
 def install() -> None:
     """Replaces what only a TPU has. Before any engine is configured, and before the modules below are imported."""
     assert "tpu_inference.models.common.model_loader" not in sys.modules, "it holds the compiler options already"
+    import jax
+    import numpy as np
     import tpu_inference.layers.common.attention_interface as attention
     import tpu_inference.models.common.compiler_options as compiler
     import tpu_inference.utils
@@ -37,6 +39,16 @@ def install() -> None:
     compiler.get_sampling_compiler_options = dict
     tpu_inference.utils.get_device_hbm_limit = lambda: HBM_BYTES  # a CPU device has no memory statistics
     attention.ragged_paged_attention = ragged_paged_attention
+
+    # To a TPU an array is copied; to a CPU, JAX hands over the memory itself where it is aligned. The runner fills the
+    # same buffers for the next step while this one still reads them: on a busy machine its tokens were others.
+    put = tpu_inference.utils.general_device_put
+
+    def put_a_copy(tensors: Any, *args: Any, **settings: Any) -> Any:
+        copies = jax.tree_util.tree_map(lambda t: t.copy() if isinstance(t, np.ndarray) else t, tensors)
+        return put(copies, *args, **settings)
+
+    tpu_inference.utils.general_device_put = put_a_copy
 
 
 def watch_transfers(path: str) -> None:
