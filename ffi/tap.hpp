@@ -46,6 +46,7 @@ class Tap {
   void publish() noexcept {
     const std::uint32_t records = records_for(events_);
     if (records > 0) {
+      producer_->prepare();
       const std::uint64_t emitted_ns = clock_ns();
       for (std::uint32_t i = 0; i < records; ++i) record_at(i)->emitted_ns = emitted_ns;
       producer_->publish(records);
