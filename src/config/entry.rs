@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::args::{self, SplitArgs};
+use super::matrix::{self, Axis, Matrix};
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
-use super::settings::{AXIS_KEYS, LENGTH_KEYS, MAX_RANKS, SETTING_KEYS, Settings};
+use super::settings::{LENGTH_KEYS, MAX_RANKS, SETTING_KEYS, Settings};
 
 /// One entry: a name, and what is crossed under it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,19 +21,8 @@ pub struct Entry {
     pub tensor_parallel_sizes: Vec<Given<u32>>,
     /// Lengths to cross; empty if it has no `length_configs`.
     pub length_configs: Vec<Settings>,
-    /// Axes to cross.
-    pub matrix: Arc<Vec<Axis>>,
-}
-
-/// An axis of a matrix.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Axis {
-    /// The key that it gives.
-    pub key: &'static str,
-    /// Where the key stands.
-    pub place: Place,
-    /// A level of settings for each value.
-    pub values: Vec<Settings>,
+    /// Axes to cross, and what is left out.
+    pub matrix: Arc<Matrix>,
 }
 
 /// Keys that only an entry takes.
@@ -56,7 +46,7 @@ struct Draft {
     engine_args: Option<Arc<Given<Vec<String>>>>,
     tensor_parallel_sizes: Vec<Given<u32>>,
     length_configs: Option<(Place, Vec<Settings>)>,
-    matrix: Option<Arc<Vec<Axis>>>,
+    matrix: Option<Arc<Matrix>>,
     /// Settings that are given as a list.
     lists: Vec<Axis>,
 }
@@ -69,7 +59,7 @@ pub(super) struct Defaults {
     /// For entries without `args`.
     pub(super) engine_args: Option<Arc<Given<Vec<String>>>>,
     /// For entries without a `matrix`.
-    pub(super) matrix: Arc<Vec<Axis>>,
+    pub(super) matrix: Arc<Matrix>,
 }
 
 /// Reads an entry.
@@ -86,10 +76,10 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
             "args" => split_args = read_args(reader, value),
             "tensor_parallel_sizes" => draft.tensor_parallel_sizes = read_sizes(reader, value),
             "length_configs" => draft.length_configs = Some((key.place, read_length_configs(reader, value))),
-            "matrix" => draft.matrix = Some(Arc::new(read_matrix(reader, value))),
-            setting if SETTING_KEYS.contains(&setting) => match (axis_key(setting), &value.value) {
-                (Some(axis), Value::List(_)) => draft.lists.push(read_axis(reader, axis, key.place, value)),
-                _ => draft.settings.read(reader, setting, value),
+            "matrix" => draft.matrix = Some(Arc::new(matrix::read(reader, value))),
+            setting if SETTING_KEYS.contains(&setting) => match matrix::read_list(reader, setting, key.place, value) {
+                Some(axis) => draft.lists.push(axis),
+                None => draft.settings.read(reader, setting, value),
             },
             "<<" => {
                 let message = "merge keys (`<<`) are not supported; put what entries share into `defaults`";
@@ -111,10 +101,11 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
         draft.take_args(reader, split);
     }
     let no_args = || Arc::new(Given::new(Vec::new(), node.place));
-    let mut axes = draft.matrix.take().unwrap_or_else(|| defaults.matrix.clone());
-    draft.check_given_once(reader, &axes);
+    let mut matrix = draft.matrix.take().unwrap_or_else(|| defaults.matrix.clone());
+    draft.check_given_once(reader, &matrix.axes);
     if !draft.lists.is_empty() {
-        axes = Arc::new([&draft.lists[..], &axes[..]].concat());
+        let axes = [&draft.lists[..], &matrix.axes[..]].concat();
+        matrix = Arc::new(Matrix { axes, exclude: matrix.exclude.clone() });
     }
     Some(Entry {
         name: draft.name?,
@@ -122,7 +113,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
         settings: draft.settings,
         tensor_parallel_sizes: draft.tensor_parallel_sizes,
         length_configs: draft.length_configs.map(|(_, lengths)| lengths).unwrap_or_default(),
-        matrix: axes,
+        matrix,
     })
 }
 
@@ -206,41 +197,6 @@ fn read_length_configs(reader: &mut Reader, node: &Node) -> Vec<Settings> {
     configs
 }
 
-/// The axis of this name, if there is one.
-fn axis_key(key: &str) -> Option<&'static str> {
-    AXIS_KEYS.into_iter().find(|known| *known == key)
-}
-
-/// Reads `matrix`: for each axis, a list of values.
-pub(super) fn read_matrix(reader: &mut Reader, node: &Node) -> Vec<Axis> {
-    let mut axes = Vec::new();
-    for (key, value) in reader.table("matrix", node).unwrap_or_default() {
-        match axis_key(&key.text) {
-            Some(axis) => axes.push(read_axis(reader, axis, key.place, value)),
-            None => reader.unknown(key.place, "axis", &key.text, &AXIS_KEYS),
-        }
-    }
-    axes
-}
-
-fn read_axis(reader: &mut Reader, key: &'static str, place: Place, node: &Node) -> Axis {
-    let mut values: Vec<Settings> = Vec::new();
-    let mut seen: Vec<&Value> = Vec::new();
-    for item in reader.list(key, node).unwrap_or_default() {
-        if seen.contains(&&item.value) {
-            reader.problem(item.place, format!("this value stands twice on the axis `{key}`"));
-        }
-        seen.push(&item.value);
-        let mut settings = Settings::default();
-        settings.read(reader, key, item);
-        values.push(settings);
-        if reader.problems.is_full() {
-            break;
-        }
-    }
-    Axis { key, place, values }
-}
-
 impl Draft {
     fn take_args(&mut self, reader: &mut Reader, split: Given<SplitArgs>) {
         let engine_args = take_words(reader, &mut self.settings, split);
@@ -268,8 +224,9 @@ impl Draft {
                 given.push(("prefix_len", "`length_configs`", prefix.place));
             }
         }
-        given.extend(self.lists.iter().map(|axis| (axis.key, "the entry", axis.place)));
-        given.extend(axes.iter().map(|axis| (axis.key, "`matrix`", axis.place)));
+        let keys_of = |axes: &[Axis]| axes.iter().flat_map(|axis| axis.keys.clone()).collect::<Vec<_>>();
+        given.extend(keys_of(&self.lists).into_iter().map(|(key, place)| (key, "the entry", place)));
+        given.extend(keys_of(axes).into_iter().map(|(key, place)| (key, "`matrix`", place)));
 
         for (index, (key, giver, place)) in given.iter().enumerate() {
             let clash = given[..index].iter().find(|(other, other_giver, _)| {

@@ -8,6 +8,7 @@ mod args;
 mod builtin;
 mod entry;
 mod error;
+mod matrix;
 mod node;
 mod reader;
 mod script;
@@ -22,8 +23,9 @@ use std::sync::Arc;
 pub use builtin::{
     BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE, builtin_model_config, builtin_smoke, known_model_config,
 };
-pub use entry::{Axis, Entry};
+pub use entry::Entry;
 pub use error::{ConfigError, Problem};
+pub use matrix::{Axis, Exclusion, Matrix};
 pub use node::Place;
 pub use reader::Given;
 pub use script::{Fault, FaultKind, Script, ScriptedFinish, ScriptedRequest, load_script};
@@ -122,7 +124,7 @@ fn read_defaults(reader: &mut Reader, node: &Node) -> Defaults {
     for (key, value) in reader.table("defaults", node).unwrap_or_default() {
         match key.text.as_str() {
             "args" => split_args = entry::read_args(reader, value),
-            "matrix" => defaults.matrix = Arc::new(entry::read_matrix(reader, value)),
+            "matrix" => defaults.matrix = Arc::new(matrix::read(reader, value)),
             setting if SETTING_KEYS.contains(&setting) => defaults.settings.read(reader, setting, value),
             entry_key if entry::ENTRY_KEYS.contains(&entry_key) => {
                 reader.problem(key.place, format!("`{entry_key}` belongs into an entry of `standalone_runs`"));

@@ -31,11 +31,13 @@ const MAX_NAME_BYTES: usize = 200;
 pub(super) struct Reader {
     file: Option<PathBuf>,
     pub(super) problems: Problems,
+    /// Values that the ranges read so far stand for.
+    pub(super) ranged_values: usize,
 }
 
 impl Reader {
     pub(super) fn new(file: Option<PathBuf>) -> Reader {
-        Reader { file, problems: Problems::default() }
+        Reader { file, problems: Problems::default(), ranged_values: 0 }
     }
 
     /// Notes that something is wrong at `place`.

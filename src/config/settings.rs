@@ -37,6 +37,17 @@ macro_rules! settings {
                 let places = [$((stringify!($field), self.$field.as_ref().map(|given| given.place)),)*];
                 places.into_iter().filter_map(|(name, place)| Some((name, place?))).collect()
             }
+
+            /// Whether both give `key` the same value.
+            pub(super) fn agrees(&self, other: &Settings, key: &str) -> bool {
+                match key {
+                    $(stringify!($field) => match (&self.$field, &other.$field) {
+                        (Some(one), Some(other)) => one.value == other.value,
+                        _ => false,
+                    },)*
+                    _ => false,
+                }
+            }
         }
     };
 }
@@ -138,6 +149,22 @@ pub(super) const AXIS_KEYS: [&str; 19] = [
     "max_num_batched_tokens",
 ];
 
+/// Axes of whole numbers, which take ranges.
+const COUNT_KEYS: [&str; 12] = [
+    "tensor_parallel_size",
+    "input_len",
+    "output_len",
+    "prefix_len",
+    "num_prefixes",
+    "num_prompts",
+    "repeats",
+    "warmup",
+    "seed",
+    "concurrency",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+];
+
 /// Keys of one of `length_configs`.
 pub(super) const LENGTH_KEYS: [&str; 3] = ["input_len", "output_len", "prefix_len"];
 
@@ -198,6 +225,31 @@ impl Settings {
             } else {
                 reader.unknown(key.place, "key of `limits`:", &key.text, &LIMIT_KEYS);
             }
+        }
+    }
+
+    /// Whether `key` takes whole numbers.
+    pub(super) fn counts(key: &str) -> bool {
+        COUNT_KEYS.contains(&key)
+    }
+
+    /// The value of a key that takes whole numbers.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        let of = |given: &Option<Given<u32>>| given.as_ref().map(|given| given.value.into());
+        match key {
+            "tensor_parallel_size" => of(&self.tensor_parallel_size),
+            "input_len" => of(&self.input_len),
+            "output_len" => of(&self.output_len),
+            "prefix_len" => of(&self.prefix_len),
+            "num_prefixes" => of(&self.num_prefixes),
+            "num_prompts" => of(&self.num_prompts),
+            "repeats" => of(&self.repeats),
+            "warmup" => of(&self.warmup),
+            "seed" => self.seed.as_ref().map(|given| given.value),
+            "concurrency" => self.concurrency.as_ref().and_then(|given| given.value).map(u64::from),
+            "max_num_seqs" => of(&self.max_num_seqs),
+            "max_num_batched_tokens" => of(&self.max_num_batched_tokens),
+            _ => None,
         }
     }
 

@@ -1,17 +1,22 @@
 //! Arranges points into epochs and rounds, and says what each reload is for.
 
+use std::collections::BTreeMap;
+
 use super::{EngineKey, Epoch, Point, StepApi, seed};
 
-/// One load for each of `keys`, which stand in the order of their first point: no order needs fewer reloads. Each point
-/// comes with the index of its key.
+/// One load for each of `keys`: no order needs fewer. Of the orders with so few, the one in which what costs most changes
+/// least. Each point comes with the index of its key.
 pub(super) fn arrange(keys: Vec<EngineKey>, points: Vec<(usize, Point)>, plan_seed: u64) -> Vec<Epoch> {
     let mut epochs: Vec<Epoch> = Vec::new();
-    for key in keys {
+    let mut epoch_of = vec![0; keys.len()];
+    for index in cheapest_order(&keys) {
+        let key = keys[index].clone();
         let reason = epochs.last().map_or_else(|| "first load".to_owned(), |before| difference(&before.key, &key));
+        epoch_of[index] = epochs.len();
         epochs.push(Epoch { key, reason, points: Vec::new(), rounds: Vec::new() });
     }
     for (index, point) in points {
-        epochs[index].points.push(point);
+        epochs[epoch_of[index]].points.push(point);
     }
     for (index, epoch) in epochs.iter_mut().enumerate() {
         let rounds = epoch.points.iter().map(|point| point.repeats).max().unwrap_or(0);
@@ -19,6 +24,33 @@ pub(super) fn arrange(keys: Vec<EngineKey>, points: Vec<(usize, Point)>, plan_se
         epoch.rounds = (0..rounds).map(|round| seed::shuffled(due_in(round), plan_seed, index, round)).collect();
     }
     epochs
+}
+
+/// The indexes of `keys`, grouped by what costs most to change: another device is another sidecar, another model is read
+/// from the disk, other ranks are other processes; the rest is a load. Within a group, values keep the order in which they
+/// first stand.
+fn cheapest_order(keys: &[EngineKey]) -> Vec<usize> {
+    let ranks = [
+        first_seen(keys, |key| key.device),
+        first_seen(keys, |key| &key.model),
+        first_seen(keys, |key| key.tensor_parallel_size),
+        first_seen(keys, |key| key.quantization),
+        first_seen(keys, |key| &key.engine_args),
+    ];
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_by_key(|index| (ranks.each_ref().map(|ranks| ranks[*index]), *index));
+    order
+}
+
+/// For each key, as the how manieth its value of one setting first stands.
+fn first_seen<'k, T: Ord>(keys: &'k [EngineKey], value: impl Fn(&'k EngineKey) -> T) -> Vec<usize> {
+    let mut seen = BTreeMap::new();
+    keys.iter()
+        .map(|key| {
+            let next = seen.len();
+            *seen.entry(value(key)).or_insert(next)
+        })
+        .collect()
 }
 
 /// The settings in which two engine keys differ, in words.

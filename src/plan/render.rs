@@ -42,6 +42,9 @@ pub fn render(plan: &Plan, estimate: &Estimate, detail: Detail) -> String {
         grouped(output_tokens)
     ));
     line(format!("Estimated time: {}", estimated_time(estimate)));
+    if let Some(saved) = process_per_point(plan, estimate) {
+        line(saved);
+    }
     text
 }
 
@@ -177,6 +180,26 @@ fn estimated_time(estimate: &Estimate) -> String {
         _ => format!("{} measured before on this machine, {derived} worked out from those", counted(measured, "run")),
     };
     format!("{} ({basis})", duration(total_s))
+}
+
+/// What the plan would take if every point had a process of its own, as tools without a persistent engine do it. How long
+/// an import of vLLM takes is not kept, so it is counted and not timed.
+fn process_per_point(plan: &Plan, estimate: &Estimate) -> Option<String> {
+    let more = plan.num_points() - plan.epochs.len();
+    if more == 0 {
+        return None;
+    }
+    let known: Option<f64> = plan
+        .epochs
+        .iter()
+        .zip(&estimate.epochs)
+        .map(|(epoch, known)| Some((epoch.points.len() - 1) as f64 * known.as_ref()?.load_s))
+        .sum();
+    let loads = format!("{} more, each with an import of vLLM", counted(more, "engine load"));
+    Some(match known {
+        Some(load_s) => format!("A process per point would take {loads}: {} of loading more", duration(load_s)),
+        None => format!("A process per point would take {loads}"),
+    })
 }
 
 fn counted(count: usize, noun: &str) -> String {

@@ -57,6 +57,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         overrides,
         problems: Problems::default(),
         models: HashMap::new(),
+        excluding: Vec::new(),
         keys: Vec::new(),
         index_of_key: BTreeMap::new(),
     };
@@ -66,6 +67,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         for entry in &config.entries {
             resolver.cross(entry, plan_seed, &mut points);
         }
+        resolver.check_exclusions();
     }
     let keys = resolver.problems.into_result(resolver.keys)?;
     label::assign(&keys, &mut points);
@@ -79,6 +81,8 @@ struct Resolver<'c> {
     problems: Problems,
     /// What is known of each model; looked up once.
     models: HashMap<String, Result<LocalModel, String>>,
+    /// The exclusions that have left out a point.
+    excluding: Vec<Place>,
     /// The engine keys so far, in the order of their first point, and where each one stands.
     keys: Vec<EngineKey>,
     index_of_key: BTreeMap<EngineKey, usize>,
@@ -127,7 +131,7 @@ impl Resolver<'_> {
     fn check_number_of_points(&mut self) -> bool {
         let mut total: u64 = 0;
         for entry in &self.config.entries {
-            let axes = entry.matrix.iter().map(|axis| axis.values.len());
+            let axes = entry.matrix.axes.iter().map(|axis| axis.values.len());
             let lists = [entry.tensor_parallel_sizes.len().max(1), entry.length_configs.len().max(1)];
             let points = lists.into_iter().chain(axes).fold(1u64, |product, len| product.saturating_mul(len as u64));
             total = total.saturating_add(points);
@@ -151,16 +155,19 @@ impl Resolver<'_> {
             .iter()
             .map(|size| Settings { tensor_parallel_size: Some(size.clone()), ..Settings::default() })
             .collect();
-        let matrix: Vec<&[Settings]> = entry.matrix.iter().map(|axis| &axis.values[..]).collect();
+        let matrix: Vec<&[Settings]> = entry.matrix.axes.iter().map(|axis| &axis.values[..]).collect();
         let axes: Vec<&[Settings]> =
             [&sizes[..], &entry.length_configs[..]].into_iter().filter(|axis| !axis.is_empty()).chain(matrix).collect();
         let mut digits = vec![0; axes.len()];
+        let (before, mut num_excluded) = (points.len(), 0);
         loop {
             let crossed = axes.iter().zip(&digits).map(|(axis, digit)| &axis[*digit]);
             // Later ones are the more specific ones.
             let own = crossed.fold(Settings::default(), |lower, axis| axis.clone().over(&lower)).over(&entry.settings);
             let settings = self.over_defaults(own);
-            if let Some((key, mut point)) = self.point(entry, &built, &settings) {
+            if self.is_excluded(entry, &settings) {
+                num_excluded += 1;
+            } else if let Some((key, mut point)) = self.point(entry, &built, &settings) {
                 let seed = settings.seed.as_ref().map(|seed| seed.value);
                 let Point { input_len, output_len, prefix_len, num_prompts, .. } = point;
                 point.seed =
@@ -168,7 +175,36 @@ impl Resolver<'_> {
                 points.push((self.index_of(key), point));
             }
             if self.problems.is_full() || !count_up(&mut digits, &axes) {
-                return;
+                break;
+            }
+        }
+        if num_excluded > 0 && points.len() == before {
+            let message = format!("`exclude` leaves no point of the entry {}", quoted(&entry.name.value));
+            self.problem(entry.name.place, message);
+        }
+    }
+
+    /// Whether the entry's matrix leaves this point out.
+    fn is_excluded(&mut self, entry: &Entry, settings: &Settings) -> bool {
+        let mut is_excluded = false;
+        for exclusion in entry.matrix.exclusions_of(settings) {
+            is_excluded = true;
+            if !self.excluding.contains(&exclusion.place) {
+                self.excluding.push(exclusion.place);
+            }
+        }
+        is_excluded
+    }
+
+    /// An exclusion without effect is a slip: what it meant to leave out would be measured.
+    fn check_exclusions(&mut self) {
+        let mut told: Vec<Place> = Vec::new();
+        let config = self.config;
+        for exclusion in config.entries.iter().flat_map(|entry| &entry.matrix.exclude) {
+            // Entries share those of `defaults`.
+            if !self.excluding.contains(&exclusion.place) && !told.contains(&exclusion.place) {
+                told.push(exclusion.place);
+                self.problem(exclusion.place, "this item of `exclude` excludes no point; correct it or take it out");
             }
         }
     }

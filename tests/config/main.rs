@@ -3,6 +3,7 @@
 mod errors;
 mod format;
 mod hostile;
+mod matrix;
 mod planning;
 mod prefixes;
 mod quantization;

@@ -115,7 +115,7 @@ fn a_long_plan_is_cut_on_the_first_screen_only() {
         plan_of(&entry(&format!("model: m\nworkload: chatbot\nmatrix: {{num_prompts: [{}]}}", numbers.join(", "))));
     let estimate = plan::estimate(&plan, &History::default(), 2);
     let short = plan::render(&plan, &estimate, Detail::Short);
-    assert!(short.contains("and 10 points more"), "{short}");
+    assert!(short.contains("and 10 points more;"), "{short}");
     let full = plan::render(&plan, &estimate, Detail::Full);
-    assert!(points(&plan).iter().all(|point| full.contains(&point.point)) && !full.contains(" more"), "{full}");
+    assert!(points(&plan).iter().all(|point| full.contains(&point.point)) && !full.contains("points more;"), "{full}");
 }
