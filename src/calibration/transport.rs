@@ -2,11 +2,11 @@
 
 use bytemuck::Zeroable;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::time::{ClockId, clock_gettime};
 use std::os::fd::AsFd;
 
 use super::pair::{GIVE_UP_NS, on_both, spin_until};
 use super::{CalibrationError, Cores, Effort, RingTimes, StrategyCost, Times};
+use crate::clock::thread_cpu_ns;
 use crate::device::{Placement, WaitStrategy};
 use crate::ring::protocol::{EVENT_STREAM, EndedRecord};
 use crate::ring::{Consumer, Producer, RawRecord, RingError, RingMemory, clock_ns};
@@ -138,9 +138,4 @@ fn throughput(placement: &Placement) -> Result<f64, CalibrationError> {
 fn eventfd() -> Result<EventFd, RingError> {
     EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
         .map_err(|source| RingError::System { what: "eventfd", source })
-}
-
-/// Processor time of the calling thread.
-fn thread_cpu_ns() -> i64 {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec())
 }

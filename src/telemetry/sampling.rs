@@ -6,12 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::host::{Host, HostRoot};
 use super::libtpu::{self, Tpus};
 use super::nvml::{self, Gpus};
 use super::sample::{Sample, SampledDevice, TelemetryRecord};
+use crate::clock::thread_cpu_ns;
 use crate::device::{DeviceClass, Placement};
 use crate::ring::clock_ns;
 
@@ -141,12 +140,6 @@ fn end(samples: &mut [Sample]) {
     for sample in samples {
         sample.took_ns = u32::try_from(now_ns - sample.at_ns).unwrap_or(u32::MAX);
     }
-}
-
-/// Processor time of the calling thread so far.
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-    time.map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
 /// What the thread gives back.
