@@ -1,6 +1,7 @@
 //! `matrix`: the axes that are crossed, axes that go together, and the points that are left out.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::node::{Node, Place, Value};
 use super::reader::Reader;
@@ -12,8 +13,8 @@ use super::suggest::quoted;
 pub struct Matrix {
     /// Axes to cross.
     pub axes: Vec<Axis>,
-    /// Points to leave out.
-    pub exclude: Vec<Exclusion>,
+    /// Points to leave out; shared, as many entries can take them from `defaults`.
+    pub exclude: Arc<Vec<Exclusion>>,
 }
 
 /// An axis of a matrix.
@@ -21,8 +22,8 @@ pub struct Matrix {
 pub struct Axis {
     /// The keys that it gives and where they stand: one, or those that are linked.
     pub keys: Vec<(&'static str, Place)>,
-    /// A level of settings for each value.
-    pub values: Vec<Settings>,
+    /// A level of settings for each value; shared, as many entries can take them from `defaults`.
+    pub values: Arc<Vec<Settings>>,
 }
 
 /// An item of `exclude`: points that have one of the named values in each of the named keys.
@@ -57,6 +58,9 @@ const RANGE_FORMS: &str = "a range such as 1..8, 128..1024+128 or 1..64*2";
 /// Most values that the ranges of one file stand for, as a short text can stand for very many.
 const MAX_RANGED_VALUES: usize = 100_000;
 
+/// Most values in the `exclude`s of one file: every point is compared with those of its entry.
+const MAX_EXCLUDED_VALUES: usize = 1_000;
+
 impl Matrix {
     /// The exclusions that a point with these settings falls under.
     pub(crate) fn exclusions_of(&self, settings: &Settings) -> impl Iterator<Item = &Exclusion> {
@@ -84,7 +88,7 @@ fn axis_key(key: &str) -> Option<&'static str> {
 pub(super) fn read_list(reader: &mut Reader, key: &str, place: Place, node: &Node) -> Option<Axis> {
     let axis = axis_key(key)?;
     let is_list = matches!(node.value, Value::List(_)) || range_text(axis, node).is_some();
-    is_list.then(|| Axis { keys: vec![(axis, place)], values: read_values(reader, axis, node) })
+    is_list.then(|| Axis { keys: vec![(axis, place)], values: Arc::new(read_values(reader, axis, node)) })
 }
 
 /// Reads `matrix`.
@@ -94,7 +98,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Matrix {
         match (key.text.as_str(), axis_key(&key.text)) {
             (_, Some(axis)) => {
                 let values = read_values(reader, axis, value);
-                matrix.axes.push(Axis { keys: vec![(axis, key.place)], values });
+                matrix.axes.push(Axis { keys: vec![(axis, key.place)], values: Arc::new(values) });
             }
             (LINKED, None) => {
                 for item in reader.list(LINKED, value).unwrap_or_default() {
@@ -102,9 +106,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Matrix {
                 }
             }
             (EXCLUDE, None) => {
-                for item in reader.list(EXCLUDE, value).unwrap_or_default() {
-                    matrix.exclude.extend(read_exclusion(reader, item));
-                }
+                let items = reader.list(EXCLUDE, value).unwrap_or_default();
+                matrix.exclude = Arc::new(items.iter().filter_map(|item| read_exclusion(reader, item)).collect());
             }
             _ => reader.unknown(key.place, "axis", &key.text, &[&AXIS_KEYS[..], &[LINKED, EXCLUDE]].concat()),
         }
@@ -122,7 +125,7 @@ fn read_linked(reader: &mut Reader, node: &Node) -> Option<Axis> {
         };
         let values = read_values(reader, axis, value);
         let Some(first) = &mut linked else {
-            linked = Some(Axis { keys: vec![(axis, key.place)], values });
+            linked = Some(Axis { keys: vec![(axis, key.place)], values: Arc::new(values) });
             continue;
         };
         if values.len() != first.values.len() {
@@ -135,7 +138,7 @@ fn read_linked(reader: &mut Reader, node: &Node) -> Option<Axis> {
             continue;
         }
         first.keys.push((axis, key.place));
-        first.values = first.values.iter().zip(values).map(|(lower, value)| value.over(lower)).collect();
+        first.values = Arc::new(first.values.iter().zip(values).map(|(lower, value)| value.over(lower)).collect());
     }
     if linked.as_ref().is_some_and(|axis| axis.keys.len() == 1) && !reader.problems.is_full() {
         let message = "a single key has nothing to be linked with; it can stand in `matrix` itself";
@@ -165,6 +168,11 @@ fn read_excluded(reader: &mut Reader, key: &'static str, node: &Node) -> Vec<Exc
         Value::List(_) => reader.list(key, node).unwrap_or_default(),
         _ => std::slice::from_ref(node),
     };
+    reader.excluded_values += items.len();
+    if reader.excluded_values > MAX_EXCLUDED_VALUES {
+        reader.problem(node.place, format!("`exclude` has more than {MAX_EXCLUDED_VALUES} values up to this one"));
+        return Vec::new();
+    }
     let mut excluded = Vec::new();
     for item in items {
         match range_text(key, item).map(Range::parse) {

@@ -33,11 +33,13 @@ pub(super) struct Reader {
     pub(super) problems: Problems,
     /// Values that the ranges read so far stand for.
     pub(super) ranged_values: usize,
+    /// Values in the `exclude`s read so far.
+    pub(super) excluded_values: usize,
 }
 
 impl Reader {
     pub(super) fn new(file: Option<PathBuf>) -> Reader {
-        Reader { file, problems: Problems::default(), ranged_values: 0 }
+        Reader { file, problems: Problems::default(), ranged_values: 0, excluded_values: 0 }
     }
 
     /// Notes that something is wrong at `place`.

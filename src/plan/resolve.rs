@@ -2,8 +2,7 @@
 
 mod lengths;
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::local_model::{self, LocalModel};
 use super::quantization::{self, Asked, Culprit};
@@ -57,7 +56,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         overrides,
         problems: Problems::default(),
         models: HashMap::new(),
-        excluding: Vec::new(),
+        excluding: HashSet::new(),
         keys: Vec::new(),
         index_of_key: BTreeMap::new(),
     };
@@ -82,7 +81,7 @@ struct Resolver<'c> {
     /// What is known of each model; looked up once.
     models: HashMap<String, Result<LocalModel, String>>,
     /// The exclusions that have left out a point.
-    excluding: Vec<Place>,
+    excluding: HashSet<Place>,
     /// The engine keys so far, in the order of their first point, and where each one stands.
     keys: Vec<EngineKey>,
     index_of_key: BTreeMap<EngineKey, usize>,
@@ -189,21 +188,18 @@ impl Resolver<'_> {
         let mut is_excluded = false;
         for exclusion in entry.matrix.exclusions_of(settings) {
             is_excluded = true;
-            if !self.excluding.contains(&exclusion.place) {
-                self.excluding.push(exclusion.place);
-            }
+            self.excluding.insert(exclusion.place);
         }
         is_excluded
     }
 
     /// An exclusion without effect is a slip: what it meant to leave out would be measured.
     fn check_exclusions(&mut self) {
-        let mut told: Vec<Place> = Vec::new();
+        let mut told: HashSet<Place> = HashSet::new();
         let config = self.config;
-        for exclusion in config.entries.iter().flat_map(|entry| &entry.matrix.exclude) {
+        for exclusion in config.entries.iter().flat_map(|entry| entry.matrix.exclude.iter()) {
             // Entries share those of `defaults`.
-            if !self.excluding.contains(&exclusion.place) && !told.contains(&exclusion.place) {
-                told.push(exclusion.place);
+            if !self.excluding.contains(&exclusion.place) && told.insert(exclusion.place) {
                 self.problem(exclusion.place, "this item of `exclude` excludes no point; correct it or take it out");
             }
         }

@@ -119,3 +119,18 @@ fn what_costs_most_to_change_changes_least() {
     let sizes = reasons.iter().filter(|reason| reason.contains("tensor_parallel_size")).count();
     assert_eq!((reasons.len(), models, sizes), (8, 1, 3), "{reasons:?}");
 }
+
+#[test]
+fn a_file_that_shares_much_among_many_entries_is_read_at_once() {
+    let began = Instant::now();
+    let many = "  - {name: a, mode: vllm_throughput, output_len: [1, 2]}\n".repeat(2_000);
+    let text =
+        format!("defaults: {{model: m, input_len: 8, matrix: {{num_prompts: 1..90000}}}}\nstandalone_runs:\n{many}");
+    assert!(problems(&text)[0].contains("at most 100000 are planned"));
+    let values = vec!["1"; 1_001].join(", ");
+    let text = entry(&format!(
+        "model: m\ninput_len: 8\noutput_len: 4\nmatrix: {{num_prompts: 1..9, exclude: [{{num_prompts: [{values}]}}]}}"
+    ));
+    assert!(problems(&text)[0].contains("more than 1000 values"));
+    assert!(began.elapsed().as_secs() < 5, "took {:?}", began.elapsed());
+}
