@@ -82,6 +82,7 @@ peers: cpu-environment ## Compare the ring and bench with others, on an idle mac
 	$(TARGET)/release/bench calibrate --quiet --out $(TARGET)/peers
 	"$$python" peers/vllm/known_answer.py --calibration $(TARGET)/peers/calibration.json
 	"$$python" peers/vllm/same_workload.py
+	"$$python" peers/vllm/sweep.py
 
 .PHONY: format
 format: $(DEV)/.made ## Format the Rust and Python sources

@@ -14,6 +14,9 @@ pub enum Durability {
     PowerLoss,
 }
 
+/// How the names of temporary files begin.
+const TEMPORARY: &str = ".writing-";
+
 /// Writes `path` through a temporary file in the same folder, which must exist.
 ///
 /// # Errors
@@ -29,7 +32,7 @@ pub fn replace<E: From<io::Error>>(
     };
     // Results are for others to read too: the user's umask decides, not the private mode of temporary files.
     let temporary =
-        tempfile::Builder::new().prefix(".writing-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
     let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
     write(&mut writer)?;
     writer.flush()?;
@@ -40,6 +43,20 @@ pub fn replace<E: From<io::Error>>(
     temporary.persist(path).map_err(|failed| failed.error)?;
     if durability == Durability::PowerLoss {
         File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Removes what a process that was killed while it replaced a file has left in `folder`.
+///
+/// # Errors
+/// What the file system gives.
+pub fn clear_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            std::fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }

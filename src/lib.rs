@@ -12,6 +12,7 @@ pub mod config;
 pub mod device;
 pub mod doctor;
 pub mod environment;
+pub mod fingerprint;
 pub mod load;
 pub mod metrics;
 pub mod plan;

@@ -67,13 +67,15 @@ class ForkServer:
 
     def stop_engines(self) -> None:
         """Kills what is left of the engine processes, and waits for them."""
-        for pid in self.children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in self.children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        self.children.clear()
+        for pid in list(self.children):
+            self._kill(pid)
+
+    def _kill(self, pid: int) -> None:
+        """Kills an engine process and waits for its end; one that has been waited for is no child any more."""
+        if pid in self.children:
+            os.kill(pid, signal.SIGKILL)  # a child that has ended stays until it is waited for
+            os.waitpid(pid, 0)
+            self.children.discard(pid)
 
     def _answer(self, message: Message, fds: list[int]) -> bool:
         """Carries out one message; False when it was the last."""
@@ -86,6 +88,9 @@ class ForkServer:
             self.channel.send({"event": "reply", "to": "check", "error": engine.check_arguments(message["argv"])})
         elif operation == "load":
             self._load(message, fds)
+        elif operation == "kill":
+            self._kill(message["pid"])
+            self.channel.send({"event": "reply", "to": "kill"})
         else:
             error = {"message": f"unknown operation {operation!r}"}
             self.channel.send({"event": "reply", "to": str(operation), "error": error})

@@ -82,7 +82,7 @@ pub(super) async fn measure(
     for (concurrency, tokens, waves) in series {
         say(&format!("a known answer with {concurrency} requests at once"));
         let point = point(&script, concurrency, tokens, waves);
-        let recording = execute(&mut sidecar, &mut engine, &options, &point, 0, &mut Unwatched).await?;
+        let recording = execute(&mut sidecar, &mut engine, &options, &point, (0, 0), &mut Unwatched).await?;
         if let Some(failure) = recording.failure {
             return Err(failure.into());
         }

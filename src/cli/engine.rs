@@ -11,18 +11,20 @@ use serde_json::json;
 use super::error::{CliError, Exit};
 use super::interrupts::UserInterrupts;
 use super::screen::{self, Screen};
-use super::{EngineArgs, EngineChoice, launch, report, runtime};
+use super::{EngineArgs, EngineChoice, launch, report, resume, runtime};
 use crate::calibration::{self, ErrorBudget, Identity};
 use crate::config::{self, Script};
-use crate::device::{DeviceClass, HostFacts, StolenTime, pin_current_thread};
-use crate::environment::{Host, Interpreter, assets};
+use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, pin_current_thread};
+use crate::environment::assets::{self, Assets};
+use crate::environment::{Host, Interpreter};
+use crate::fingerprint::Fingerprint;
 use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, RunTimes};
 use crate::recorder::LiveTotals;
 use crate::report::{Report, Results};
 use crate::ring::clock_ns;
 use crate::roofline::CpuPeaks;
 use crate::session::{
-    EngineSpec, Interrupts, Privileges, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError,
+    Earlier, EngineSpec, Interrupts, Privileges, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError,
     SweepObserver, TRUTH_HEADER,
 };
 use crate::timeline::{Instrument, Outcome, SESSION_SCHEMA_VERSION, SessionRecord, Timeline};
@@ -48,7 +50,10 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     screen.say(&plan::render(&plan, &estimate, Detail::Short));
     // A script stands in for any device.
     let device = if script.is_some() { DeviceClass::Cpu } else { launch::device_to_measure(&plan)? };
-    let out = open_results_folder(args.out.as_deref(), &plan.name)?;
+    let out = match &args.resume {
+        Some(folder) => folder.clone(),
+        None => open_results_folder(args.out.as_deref(), &plan.name)?,
+    };
     let mut say = |line: &str| screen.say(line);
     let python = match script {
         Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
@@ -118,6 +123,9 @@ struct Kept {
 struct Job {
     plan: Plan,
     is_scripted: bool,
+    /// Whether the results folder is that of a sweep that ended early.
+    resumes: bool,
+    fingerprint: Fingerprint,
     facts: HostFacts,
     python: Interpreter,
     options: SidecarOptions,
@@ -145,18 +153,23 @@ impl Job {
                 keys().map(|key| launch::engine_spec(key, &kept.cache)).collect()
             }
         };
+        let facts = HostFacts::read();
+        let placement = launch::placement(args.wait)?;
+        let (build, host) = (build_in_words(&assets, &python), host_in_words(&placement, &facts));
+        let fingerprint = Fingerprint::of(&plan, script.as_deref(), &build, &host);
         let options = SidecarOptions {
             device,
             python: python.path.clone(),
             package: assets.package,
             ring_library: assets.ring_library,
             env: launch::sidecar_environment(device, &plan, &kept.cache, python.vllm.as_deref()),
-            placement: launch::placement(args.wait)?,
+            placement,
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
             stall_limit: Duration::from_secs(args.stall_limit.into()),
         };
-        Ok(Job { plan, is_scripted: script.is_some(), facts: HostFacts::read(), python, options, specs, out, kept })
+        let (is_scripted, resumes) = (script.is_some(), args.resume.is_some());
+        Ok(Job { plan, is_scripted, resumes, fingerprint, facts, python, options, specs, out, kept })
     }
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
@@ -169,6 +182,14 @@ impl Job {
     }
 
     async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), CliError>), CliError> {
+        let mut resumed = None;
+        if self.resumes {
+            let (results, earlier) = resume::open(&self.out, &self.fingerprint, screen)?;
+            if earlier.num_finished() == self.plan.num_runs() {
+                return Ok((results.finish()?, Ok(())));
+            }
+            resumed = Some((results, earlier));
+        }
         let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
         let mut say = |what: &str| screen.wait_for(what);
         let error_budget = tokio::select! {
@@ -184,7 +205,13 @@ impl Job {
             started = Sidecar::start(&self.options) => started?,
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
         };
-        let results = Results::create(&self.out, &self.session_record(&sidecar, error_budget)?)?;
+        let (results, earlier) = match resumed {
+            Some(resumed) => resumed,
+            None => {
+                let session = self.session_record(&sidecar, error_budget)?;
+                (Results::create(&self.out, &session)?, Earlier::default())
+            }
+        };
         let mut observer = Observer {
             screen,
             interrupts,
@@ -196,7 +223,7 @@ impl Job {
             times: Vec::new(),
         };
         let sweep = Sweep::new(&self.plan, &self.specs, &self.options, &mut sidecar, &mut observer);
-        let ended = sweep.run().await;
+        let ended = sweep.after(earlier).run().await;
         sidecar.shutdown().await;
         observer.screen.clear();
         if !self.is_scripted {
@@ -243,6 +270,8 @@ impl Job {
                 cpu_peaks: self.cpu_peaks(),
             },
             started_at: jiff::Timestamp::now().to_string(),
+            resumed_at: Vec::new(),
+            fingerprint: Some(self.fingerprint.clone()),
         })
     }
 
@@ -269,6 +298,19 @@ impl Job {
             screen.say(&format!("warning: {err}"));
         }
     }
+}
+
+/// What changes with anything that the engine is built from.
+fn build_in_words(assets: &Assets, python: &Interpreter) -> String {
+    let sidecar = assets.package.file_name().unwrap_or_default().to_string_lossy();
+    format!("sidecar {sidecar}, Python {}, vLLM {}", python.python, python.vllm.as_deref().unwrap_or("unknown"))
+}
+
+/// What changes with the machine, its cores, and how they wait.
+fn host_in_words(placement: &Placement, facts: &HostFacts) -> String {
+    let Identity { host, .. } = Identity::of(placement, facts);
+    let cores = (placement.recorder_core, &placement.engine_cores);
+    format!("{host}, {cores:?}, {}", placement.waiting_in_words())
 }
 
 /// How long a valid run took, for the next estimate.
@@ -313,7 +355,9 @@ impl MeasuredTime {
 fn scripted_specs(plan: &Plan, script: &Arc<Script>, out: &Path) -> Result<Vec<EngineSpec>, CliError> {
     let failed = |path: &Path, source| CliError::Write { what: "write", path: path.to_owned(), source };
     let truth = out.join("truth.csv");
-    fs::write(&truth, TRUTH_HEADER).map_err(|source| failed(&truth, source))?;
+    if !truth.exists() {
+        fs::write(&truth, TRUTH_HEADER).map_err(|source| failed(&truth, source))?;
+    }
     let truth = truth.canonicalize().map_err(|source| failed(&truth, source))?;
     let spec = || EngineSpec::Scripted { script: Arc::clone(script), truth: truth.clone() };
     Ok(plan.epochs.iter().map(|_| spec()).collect())
@@ -354,10 +398,14 @@ impl SweepObserver for Observer<'_> {
         self.screen.wait_for(what);
     }
 
-    fn run_begins(&mut self, point: &Point, repeat: u32, order: u32, total: u32) {
+    fn trouble(&mut self, what: &str) {
+        self.screen.say(what);
+    }
+
+    fn run_begins(&mut self, point: &Point, repeat: u32, number: u32, total: u32) {
         self.stolen = StolenTime::read();
         self.began_ns = clock_ns();
-        self.screen.begin_run(point, repeat, order, total);
+        self.screen.begin_run(point, repeat, number, total);
     }
 
     fn run_ends(&mut self, mut timeline: Timeline) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -76,6 +76,14 @@ pub enum CliError {
     /// The results folder holds something already.
     #[error("{} already holds results; give another folder by --out", .0.display())]
     OutExists(PathBuf),
+    /// The sweep of a results folder cannot be gone on with.
+    #[error("{} cannot be resumed: {problem}", folder.display())]
+    NotResumable {
+        /// The results folder.
+        folder: PathBuf,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// A file or folder cannot be written.
     #[error("cannot {what} {}: {source}", path.display())]
     Write {
@@ -105,6 +113,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
+            CliError::NotResumable { .. } => Exit::Usage,
             CliError::SeveralDevices(_) | CliError::RefusedVariable { .. } => Exit::Usage,
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
@@ -113,7 +122,7 @@ impl CliError {
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
             CliError::Sweep(SweepError::Start(_)) => Exit::NoEngine,
             CliError::Sweep(SweepError::Interrupted) => Exit::Interrupted,
-            CliError::Sweep(SweepError::Engine(_) | SweepError::Results(_)) => Exit::Invalid,
+            CliError::Sweep(SweepError::Results(_)) => Exit::Invalid,
         }
     }
 }

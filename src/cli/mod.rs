@@ -7,6 +7,7 @@ mod error;
 mod interrupts;
 mod launch;
 mod report;
+mod resume;
 mod runtime;
 mod screen;
 
@@ -63,6 +64,9 @@ struct EngineArgs {
     /// Results folder [default: results/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with the sweep of this results folder, which ended early: what is finished is not measured again
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
     /// Python interpreter that has vLLM; without it bench makes an environment of its own
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,

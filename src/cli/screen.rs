@@ -72,9 +72,9 @@ impl Screen {
     }
 
     /// Begins the bar of a run.
-    pub(super) fn begin_run(&mut self, point: &Point, repeat: u32, order: u32, total: u32) {
+    pub(super) fn begin_run(&mut self, point: &Point, repeat: u32, number: u32, total: u32) {
         self.clear();
-        self.run = format!("[{}/{total}] {} #{}", order + 1, point.point, repeat + 1);
+        self.run = format!("[{}/{total}] {} #{}", number + 1, point.point, repeat + 1);
         self.expected_tokens = point.output_tokens();
         self.start_bar("{prefix} {bar:24} {percent:>3}% {msg}", self.expected_tokens);
         self.bar.set_prefix(self.run.clone());

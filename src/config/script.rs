@@ -109,7 +109,19 @@ const TIMES_NS: RangeInclusive<u64> = 0..=86_400_000_000_000;
 const MAX_TOKENS: u32 = 1 << 24;
 const MAX_TOKENS_IN_ALL: u64 = 1 << 26;
 
+impl Script {
+    /// The longest time, in nanoseconds, for which an engine that keeps to the script may be silent.
+    pub fn longest_gap_ns(&self) -> u64 {
+        self.requests.iter().map(ScriptedRequest::longest_gap_ns).max().unwrap_or(0)
+    }
+}
+
 impl ScriptedRequest {
+    fn longest_gap_ns(&self) -> u64 {
+        let gaps_ns = self.gaps_ns.as_ref().map_or(Some(self.gap_ns), |gaps_ns| gaps_ns.iter().copied().max());
+        self.first_ns.max(gaps_ns.unwrap_or(0))
+    }
+
     /// Output tokens in all; `None` if the script leaves it to what is asked.
     pub fn output_tokens(&self) -> Option<u32> {
         match &self.counts {

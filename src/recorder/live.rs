@@ -17,6 +17,8 @@ pub struct Live {
     first_tokens: AtomicU64,
     ttft_sum_ns: AtomicU64,
     batches: AtomicU64,
+    longest_step_ns: AtomicU64,
+    most_step_tokens: AtomicU64,
 }
 
 /// What [`Live`] held at one moment.
@@ -34,6 +36,10 @@ pub struct LiveTotals {
     pub ttft_sum_ns: u64,
     /// Batches of records since the run began: it stands still when the engine does.
     pub batches: u64,
+    /// The longest step so far, in nanoseconds.
+    pub longest_step_ns: u64,
+    /// Most tokens, prefilled and decoded, in one step so far.
+    pub most_step_tokens: u64,
 }
 
 impl Live {
@@ -47,6 +53,8 @@ impl Live {
             first_tokens: read(&self.first_tokens),
             ttft_sum_ns: read(&self.ttft_sum_ns),
             batches: read(&self.batches),
+            longest_step_ns: read(&self.longest_step_ns),
+            most_step_tokens: read(&self.most_step_tokens),
         }
     }
 
@@ -69,6 +77,17 @@ impl Live {
 
     pub(super) fn batch(&self) {
         add(&self.batches, 1);
+    }
+
+    pub(super) fn step(&self, took_ns: u64, tokens: u64) {
+        raise(&self.longest_step_ns, took_ns);
+        raise(&self.most_step_tokens, tokens);
+    }
+}
+
+fn raise(total: &AtomicU64, to: u64) {
+    if to > total.load(Ordering::Relaxed) {
+        total.store(to, Ordering::Relaxed);
     }
 }
 

@@ -250,7 +250,7 @@ impl Recorder {
                     record_tokens(&mut self.tape, &mut self.has_token, record, seen, ahead, &self.live);
                 }
                 StepRecord::KIND => {
-                    record_step(&mut self.tape, record.view());
+                    record_step(&mut self.tape, record.view(), &self.live);
                     steps += 1;
                 }
                 FinishRecord::KIND => finished += record_finish(&mut self.tape, record.view(), received_ns),
@@ -317,7 +317,9 @@ fn record_tokens(
     }
 }
 
-fn record_step(tape: &mut Tape, record: &StepRecord) {
+fn record_step(tape: &mut Tape, record: &StepRecord, live: &Live) {
+    let tokens = u64::from(record.prefill_tokens) + u64::from(record.decode_tokens);
+    live.step(record.ended_ns.saturating_sub(record.started_ns), tokens);
     let tapped_ns = tape.tokens.last().filter(|token| token.step == record.step).map_or(ABSENT, |t| t.emitted_ns);
     let step = StepEvent {
         started_ns: record.started_ns,

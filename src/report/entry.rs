@@ -17,8 +17,10 @@ pub struct RunEntry {
     /// What was asked, and of what.
     #[serde(flatten)]
     pub identity: Identity,
-    /// Which of the point's repeats, from 0.
+    /// Which of the point's repeats, from 0; beyond the planned ones a run that was measured anew.
     pub repeat: u32,
+    /// The repeat in whose place it was measured, because that one failed; null for a planned run.
+    pub retry_of: Option<u32>,
     /// The round that it ran in, from 0.
     pub round: Option<u32>,
     /// Position in the order of execution, from 0.
@@ -181,6 +183,7 @@ impl RunEntry {
         RunEntry {
             identity: Identity::of(run),
             repeat: run.repeat,
+            retry_of: run.retry_of,
             round: asked.then_some(run.round),
             order: run.order,
             status: verdict.status,

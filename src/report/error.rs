@@ -27,4 +27,10 @@ pub enum ReportError {
         /// What the file system said.
         source: io::Error,
     },
+    /// Another command writes into the folder.
+    #[error("{}: another command is writing its results here; wait for its end", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
 }

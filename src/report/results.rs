@@ -1,9 +1,11 @@
 //! A results folder: written as runs end, and rebuilt from its stored runs.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::html::html;
+use super::resumption::lock;
 use super::requests_table::RequestsTable;
 use super::{PointEntry, Report, ReportError, Ruler, RunEntry};
 use crate::atomic_file::{self, Durability};
@@ -24,8 +26,10 @@ const EVENTS_FILE: &str = "events.csv";
 /// After each run the raw record and `summary_report.json` are on disk; the other files, which grow with every request,
 /// are written by [`Results::finish`]. Should the command die before, [`rebuild`] makes them.
 pub struct Results {
-    folder: PathBuf,
-    report: Report,
+    pub(super) folder: PathBuf,
+    pub(super) report: Report,
+    /// Locked, so that no other command writes here.
+    pub(super) _lock: File,
 }
 
 impl Results {
@@ -35,7 +39,7 @@ impl Results {
     /// [`ReportError`]; nothing has been measured yet.
     pub fn create(folder: &Path, session: &SessionRecord) -> Result<Results, ReportError> {
         store::write_session(folder, session)?;
-        let results = Results { folder: folder.to_owned(), report: Report::empty(Some(session)) };
+        let results = Results { folder: folder.to_owned(), report: Report::empty(Some(session)), _lock: lock(folder)? };
         write_summary(&results.folder, &results.report)?;
         Ok(results)
     }
@@ -90,7 +94,7 @@ pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
 }
 
 /// The report of a results folder, from its stored session and runs. One timeline is in memory at a time.
-fn read(folder: &Path) -> Result<Report, ReportError> {
+pub(super) fn read(folder: &Path) -> Result<Report, ReportError> {
     let session = store::read_session(folder)?;
     let mut report = Report::empty(Some(&session));
     for run in store::stored_runs(folder)? {
@@ -193,7 +197,7 @@ fn stored_point(folder: &Path, runs: &[&RunEntry], ruler: Ruler<'_>) -> Result<P
     Ok(PointEntry::of(runs, &samples, ruler))
 }
 
-fn write_summary(folder: &Path, report: &Report) -> Result<(), ReportError> {
+pub(super) fn write_summary(folder: &Path, report: &Report) -> Result<(), ReportError> {
     replace(&folder.join(SUMMARY_FILE), |out| {
         serde_json::to_writer_pretty(&mut *out, report).map_err(std::io::Error::from)?;
         Ok(out.write_all(b"\n")?)

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::channel::Channel;
-use super::sidecar::{ErrorText, no_answer};
+use super::sidecar::{EXIT_LIMIT, ErrorText};
+use super::watchdog::Pace;
+use super::work::{NoAnswer, while_it_works};
 use super::{SessionError, Sidecar, Window};
 use crate::device::Placement;
 use crate::plan::{Drive, Limits};
@@ -29,6 +31,8 @@ const LOAD_LIMIT: Duration = Duration::from_secs(3600);
 const OBSERVE_LIMIT: Duration = Duration::from_secs(3600);
 /// How long staging, beginning and resetting may take.
 const REPLY_LIMIT: Duration = Duration::from_secs(300);
+/// How long an engine that is asked something between two runs may do nothing at all.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The memory of an engine's two rings and what wakes their readers.
 pub(super) struct Rings {
@@ -141,6 +145,7 @@ pub struct Engine {
     facts: EngineFacts,
     warnings: Vec<String>,
     load_s: f64,
+    pace: Pace,
     window: Option<Window>,
     log: std::path::PathBuf,
     _rings: Rings,
@@ -151,17 +156,18 @@ impl Engine {
         mut channel: Channel,
         pid: u32,
         rings: Rings,
+        pace: Pace,
         sidecar: &mut Sidecar,
     ) -> Result<Engine, SessionError> {
-        let first = match timeout(LOAD_LIMIT, channel.receive()).await {
-            Err(_) => return Err(no_answer("the load of an engine", LOAD_LIMIT, sidecar.log())),
+        let log = sidecar.log().to_owned();
+        let first = match while_it_works(pid, sidecar.stall_limit(), LOAD_LIMIT, channel.receive()).await {
+            Err(why) => return Err(no_sign("the load of an engine", why, &log)),
             Ok(received) => received?,
         };
-        let log = sidecar.log().to_owned();
         match first {
             Some(FromEngine::Ready { facts, warnings, load_s }) => {
                 let window = Some(rings.window()?);
-                Ok(Engine { channel, pid, facts, warnings, load_s, window, log, _rings: rings })
+                Ok(Engine { channel, pid, facts, warnings, load_s, pace, window, log, _rings: rings })
             }
             Some(FromEngine::Failed { stage, kind, message }) => {
                 let hint = hint(&message);
@@ -190,6 +196,16 @@ impl Engine {
     /// Process id of the engine process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// How long its steps take, as far as it was seen.
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Keeps what a run has shown of it.
+    pub(super) fn keep_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Empties the prefix cache; false if the engine would not.
@@ -266,17 +282,20 @@ impl Engine {
         if let Some(said) = said {
             return Ok(said);
         }
-        match timeout(REPLY_LIMIT, self.next_sign(sidecar)).await {
-            Ok(Ok(ended)) => Ok(ended),
-            Ok(Err(err)) => Err(err),
-            Err(_) => Err(no_answer("the end of a run", REPLY_LIMIT, &self.log)),
+        let (pid, log) = (self.pid, self.log.clone());
+        match while_it_works(pid, IDLE_LIMIT, REPLY_LIMIT, self.next_sign(sidecar)).await {
+            Ok(ended) => ended,
+            Err(why) => Err(no_sign("the end of a run", why, &log)),
         }
     }
 
     /// The engine's word on a run that goes on: its end, or its failure. Cancelling it loses nothing.
     pub async fn next_sign(&mut self, sidecar: &mut Sidecar) -> Result<Ended, SessionError> {
         match self.channel.receive().await? {
-            Some(FromEngine::Ended(ended)) => Ok(ended),
+            Some(FromEngine::Ended(ended)) => {
+                self.pace.compiles |= ended.compilations.is_some();
+                Ok(ended)
+            }
             Some(FromEngine::Failed { stage, kind, message }) => {
                 let hint = hint(&message);
                 Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })
@@ -284,6 +303,16 @@ impl Engine {
             Some(other) => Err(SessionError::Protocol(format!("{other:?} during a run"))),
             None => Err(sidecar.why_gone(self.pid).await),
         }
+    }
+
+    /// Ends the engine process, whatever it is doing. An error means that its fork server does not answer any more, and
+    /// is to be replaced.
+    pub async fn kill(mut self, sidecar: &mut Sidecar) -> Result<(), SessionError> {
+        let killed = sidecar.kill_engine(self.pid).await;
+        // Its memory, a device's perhaps, is free once its end of the channel is closed.
+        let gone = async { while let Ok(Some(_)) = self.channel.receive::<serde_json::Value>().await {} };
+        let _ = timeout(EXIT_LIMIT, gone).await;
+        killed
     }
 
     /// Ends the engine process.
@@ -340,8 +369,8 @@ impl Engine {
     ) -> Result<Reply, SessionError> {
         // A failed send means a dead peer, and the read below says how it died.
         let _ = self.channel.send(message, fds).await;
-        match timeout(limit, self.channel.receive()).await {
-            Err(_) => Err(no_answer(what, limit, &self.log)),
+        match while_it_works(self.pid, IDLE_LIMIT, limit, self.channel.receive()).await {
+            Err(why) => Err(no_sign(what, why, &self.log)),
             Ok(received) => match received? {
                 Some(FromEngine::Reply(Reply { error: Some(error), .. })) => Err(SessionError::Refused(error.message)),
                 Some(FromEngine::Reply(reply)) => Ok(reply),
@@ -414,4 +443,13 @@ fn hint(message: &str) -> String {
         return String::new();
     };
     format!("\n  what to do: {advice}")
+}
+
+/// Why an engine's answer was not waited for any longer.
+fn no_sign(what: &str, why: NoAnswer, log: &std::path::Path) -> SessionError {
+    let (what, log) = (what.to_owned(), log.to_owned());
+    match why {
+        NoAnswer::Idle(idle_for) => SessionError::Idle { what, idle_for, log },
+        NoAnswer::TooLong(limit) => SessionError::Timeout { what, limit, log },
+    }
 }

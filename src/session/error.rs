@@ -64,11 +64,25 @@ pub enum SessionError {
         /// The sidecar's output.
         log: PathBuf,
     },
+    /// The engine does nothing, and its answer is missing.
+    #[error("no answer to {what}: the engine process has done nothing for {:.1} s; the sidecar's output is in {log}",
+            idle_for.as_secs_f64(), log = log.display())]
+    Idle {
+        /// What was asked.
+        what: String,
+        /// How long it has used no processor.
+        idle_for: Duration,
+        /// The sidecar's output.
+        log: PathBuf,
+    },
     /// The engine went silent in the middle of a run.
-    #[error("the engine has given no sign for {} s in the middle of a run", silent_for.as_secs())]
+    #[error("the engine has given no sign for {:.1} s in the middle of a run; {}", silent_for.as_secs_f64(),
+            seen(*longest_step_ns))]
     Silent {
         /// How long.
         silent_for: Duration,
+        /// Its longest step before, in nanoseconds; 0 if none was seen.
+        longest_step_ns: u64,
     },
     /// The peer does not speak this protocol.
     #[error("the sidecar sent what this version does not understand: {0}")]
@@ -104,5 +118,13 @@ impl SessionError {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> SessionError {
         let what = what.into();
         move |source| SessionError::Io { what, source }
+    }
+}
+
+/// What a silence is measured by.
+fn seen(longest_step_ns: u64) -> String {
+    match longest_step_ns {
+        0 => "none of its steps was ever seen".to_owned(),
+        ns => format!("the longest of its steps took {:.3} s", ns as f64 / 1e9),
     }
 }

@@ -8,7 +8,9 @@ mod prompts;
 mod run;
 mod sidecar;
 mod sweep;
+mod watchdog;
 mod window;
+mod work;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -20,7 +22,7 @@ pub use privileges::Privileges;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};
 pub use sidecar::{EngineSpec, Hello, Sidecar, SidecarOptions, TRUTH_HEADER};
-pub use sweep::{Sweep, SweepError, SweepObserver};
+pub use sweep::{Earlier, Sweep, SweepError, SweepObserver};
 pub use window::{Event, Window};
 
 /// The last lines of a log, each after a newline and indented; empty if there are none.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::watchdog::{TICK, Watchdog};
 use super::{Ended, Engine, RunRequests, SessionError, Sidecar, SidecarOptions, Window};
 use crate::device::Placement;
 use crate::load::ClosedLoop;
@@ -15,8 +15,6 @@ use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
 use crate::timeline::{Phase, csv};
 
-/// How often progress is drawn and the engine's silence looked at.
-const TICK: Duration = Duration::from_millis(250);
 /// Steps to have room for, beyond those that follow from the lengths.
 const SPARE_STEPS: usize = 4096;
 
@@ -48,18 +46,19 @@ pub trait Progress {
     fn tick(&mut self, totals: &LiveTotals);
 }
 
-/// Carries out repeat `repeat` of `point`. An error here means that the run never began; a run that broke off comes
+/// Carries out `point` with the prompts of `round`, as its repeat `repeat`: of a run that is measured anew, the prompts are
+/// those of before. An error here means that the run never began; a run that broke off comes
 /// back with its failure and what was recorded until then.
 pub async fn execute(
     sidecar: &mut Sidecar,
     engine: &mut Engine,
     options: &SidecarOptions,
     point: &Point,
-    repeat: u32,
+    (round, repeat): (u32, u32),
     observer: &mut (impl Progress + Interrupts),
 ) -> Result<RunRecording, SessionError> {
     let cache_reset = engine.reset().await?;
-    let requests = RunRequests::generate(point, repeat, engine.facts().vocab_size);
+    let requests = RunRequests::generate(point, round, engine.facts().vocab_size);
     engine.stage(&requests.specs, &salt(point, repeat)).await?;
     let tape =
         Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));
@@ -73,7 +72,8 @@ pub async fn execute(
     };
     let (phases, placement) = (phases(&requests, point.load), &options.placement);
     let thread = RecorderThread::start(window, tape, recorder_options, phases, placement);
-    let watched = watch(thread, sidecar, engine, options.stall_limit, observer).await;
+    let watchdog = Watchdog::new(engine.pace(), step_tokens(point, engine), options.stall_limit);
+    let watched = watch(thread, sidecar, engine, watchdog, observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;
     if let Some(window) = watched.window.filter(|_| failure.is_none()) {
@@ -118,6 +118,13 @@ fn step_capacity(requests: &RunRequests, engine: &Engine) -> usize {
     let prefill_steps = prompt_tokens / (facts.max_num_batched_tokens as usize).max(1) + requests.specs.len();
     let bound = 2 * (requests.max_token_events() + prefill_steps);
     bound.min(requests.max_token_events() + prompt_tokens) + SPARE_STEPS
+}
+
+/// Most tokens that a step of this point can have.
+fn step_tokens(point: &Point, engine: &Engine) -> u64 {
+    let Load::Closed { concurrency } = point.load;
+    let prompts = u64::from(concurrency.unwrap_or(point.num_prompts)) * u64::from(point.input_len);
+    prompts.min(engine.facts().max_num_batched_tokens.into())
 }
 
 /// Wall clock minus CLOCK_MONOTONIC: it changes when somebody sets the clock.
@@ -176,12 +183,11 @@ async fn watch(
     mut thread: RecorderThread,
     sidecar: &mut Sidecar,
     engine: &mut Engine,
-    stall_limit: Duration,
+    mut watchdog: Watchdog,
     observer: &mut (impl Progress + Interrupts),
 ) -> Watched {
     let mut failure = None;
     let mut ended = None;
-    let mut silence = Silence::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let outcome = loop {
@@ -197,7 +203,7 @@ async fn watch(
                 let totals = thread.live.totals();
                 observer.tick(&totals);
                 if failure.is_none() {
-                    failure = silence.look(&totals, stall_limit);
+                    failure = watchdog.look(&totals);
                 }
             }
         }
@@ -205,6 +211,7 @@ async fn watch(
             thread.stop.store(true, Ordering::Relaxed); // partner: the recorder's load between two batches
         }
     };
+    engine.keep_pace(watchdog.pace());
     let warnings = thread.pinning.into_iter().collect();
     match outcome {
         Ok((recorder, result)) => {
@@ -217,26 +224,6 @@ async fn watch(
             let tape = Tape::with_capacity(Vec::new(), 0, 0);
             Watched { tape, window: None, failure: Some(failure.unwrap_or(lost)), ended, warnings }
         }
-    }
-}
-
-/// Notices an engine that gives no sign.
-struct Silence {
-    batches: u64,
-    since: Instant,
-}
-
-impl Silence {
-    fn new() -> Silence {
-        Silence { batches: 0, since: Instant::now() }
-    }
-
-    fn look(&mut self, totals: &LiveTotals, limit: Duration) -> Option<SessionError> {
-        if totals.batches != self.batches {
-            *self = Silence { batches: totals.batches, since: Instant::now() };
-        }
-        let silent_for = self.since.elapsed();
-        (silent_for > limit).then_some(SessionError::Silent { silent_for })
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::channel::Channel;
 use super::engine::{Engine, Rings};
+use super::watchdog::Pace;
 use super::{SessionError, log_tail};
 use crate::config::Script;
 use crate::device::{DeviceClass, Placement};
@@ -31,7 +32,9 @@ const REPLY_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to leave when it is asked to, before it is killed.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// How long the fork server may take to say how an engine process ended.
-const EXIT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const EXIT_LIMIT: Duration = Duration::from_secs(2);
+/// How long a killed engine process may take to be gone; one with much memory takes seconds.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a sidecar is started with.
 #[derive(Clone, Debug)]
@@ -108,6 +111,14 @@ impl EngineSpec {
         }
     }
 
+    /// What is known of its steps before the first: a script may let an engine be silent.
+    fn pace(&self) -> Pace {
+        match self {
+            EngineSpec::Vllm { .. } => Pace::default(),
+            EngineSpec::Scripted { script, .. } => Pace::known(script.longest_gap_ns()),
+        }
+    }
+
     fn load_message(&self, device: DeviceClass, placement: &Placement) -> serde_json::Value {
         let mut message = match self {
             EngineSpec::Vllm { argv, step_api, env } => {
@@ -172,6 +183,9 @@ pub struct Sidecar {
     device: DeviceClass,
     placement: Placement,
     log: PathBuf,
+    stall_limit: Duration,
+    /// Whether it has failed to answer.
+    is_lost: bool,
     _folder: tempfile::TempDir,
 }
 
@@ -180,8 +194,9 @@ impl Sidecar {
     pub async fn start(options: &SidecarOptions) -> Result<Sidecar, SessionError> {
         let folder = private_folder()?;
         let socket = folder.path().join("control");
-        let log =
-            File::create(&options.log).map_err(SessionError::io(format!("cannot write {}", options.log.display())))?;
+        // Of a sidecar that replaces another, or of a sweep that goes on: what was said before is kept.
+        let log = File::options().create(true).append(true).open(&options.log);
+        let log = log.map_err(SessionError::io(format!("cannot write {}", options.log.display())))?;
         let mut child = command(options, &socket, log)
             .spawn()
             .map_err(|source| SessionError::Start { python: options.python.clone(), source })?;
@@ -199,7 +214,7 @@ impl Sidecar {
             return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
         }
         let (device, placement) = (options.device, options.placement.clone());
-        Ok(Sidecar { child, channel, hello, device, placement, log: options.log.clone(), _folder: folder })
+        Ok(Sidecar { child, channel, hello, device, placement, log: options.log.clone(), stall_limit: options.stall_limit, is_lost: false, _folder: folder })
     }
 
     /// What the sidecar said of itself.
@@ -230,7 +245,37 @@ impl Sidecar {
         drop(theirs); // the engine process has the only other end: its death closes the channel
         let pid = reply.ok_or_else(|| SessionError::Protocol("a load without a process id".to_owned()))?;
         let channel = Channel::from_std(ours).map_err(SessionError::io("using a socket pair"))?;
-        Engine::wait_until_ready(channel, pid, rings, self).await
+        let ready = Engine::wait_until_ready(channel, pid, rings, spec.pace(), self).await;
+        if ready.is_err() {
+            // It says why by itself; a fork server that does not answer is noted.
+            let _ = self.kill_engine(pid).await;
+        }
+        ready
+    }
+
+    /// How long an engine may give no sign.
+    pub(super) fn stall_limit(&self) -> Duration {
+        self.stall_limit
+    }
+
+    /// Whether it has failed to answer, so that nothing more is to be expected of it.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Ends it at once, and with it every engine process.
+    pub async fn kill(&mut self) {
+        // It can only fail if it is gone already.
+        let _ = self.child.kill().await;
+    }
+
+    /// Kills an engine process and waits for its end; one that has ended before is no error.
+    pub(super) async fn kill_engine(&mut self, pid: u32) -> Result<(), SessionError> {
+        if self.is_lost {
+            return Err(died(&mut self.child, &self.log).await);
+        }
+        let message = serde_json::json!({"op": "kill", "pid": pid});
+        self.ask_within(KILL_LIMIT, "the end of an engine process", &message, &[]).await.map(drop)
     }
 
     /// Why the process `pid` of an engine, or the sidecar itself, is gone.
@@ -243,7 +288,10 @@ impl Sidecar {
                     return SessionError::EngineDied { how, log: self.log.clone(), tail: log_tail(&self.log) };
                 }
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return died(&mut self.child, &self.log).await,
+                Ok(None) | Err(_) => {
+                    self.is_lost = true;
+                    return died(&mut self.child, &self.log).await;
+                }
             }
         }
         let how = "closed its channel without a word".to_owned();
@@ -265,10 +313,32 @@ impl Sidecar {
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<Option<u32>, SessionError> {
+        self.ask_within(REPLY_LIMIT, what, message, fds).await
+    }
+
+    async fn ask_within(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        message: &serde_json::Value,
+        fds: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<Option<u32>, SessionError> {
+        let answer = self.answer(limit, what, message, fds).await;
+        self.is_lost |= matches!(answer, Err(SessionError::SidecarDied { .. } | SessionError::Timeout { .. }));
+        answer
+    }
+
+    async fn answer(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        message: &serde_json::Value,
+        fds: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<Option<u32>, SessionError> {
         if self.channel.send(message, fds).await.is_err() {
             return Err(died(&mut self.child, &self.log).await);
         }
-        let deadline = Instant::now() + REPLY_LIMIT;
+        let deadline = Instant::now() + limit;
         loop {
             match tokio::time::timeout_at(deadline, self.channel.receive()).await {
                 Ok(Ok(Some(FromSidecar::Reply { error: Some(error), .. }))) => {
@@ -278,7 +348,7 @@ impl Sidecar {
                 Ok(Ok(Some(_))) => {} // an engine of before has ended
                 Ok(Ok(None)) => return Err(died(&mut self.child, &self.log).await),
                 Ok(Err(err)) => return Err(err),
-                Err(_) => return Err(no_answer(what, REPLY_LIMIT, &self.log)),
+                Err(_) => return Err(no_answer(what, limit, &self.log)),
             }
         }
     }

@@ -391,6 +391,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         engine: IMPORTED_ENGINE.to_owned(),
         epoch: 0,
         repeat,
+        retry_of: None,
         round: 0,
         order,
         outcome: Outcome::Completed,

@@ -37,8 +37,11 @@ pub struct RunRecord {
     pub engine: String,
     /// Index of the epoch.
     pub epoch: u32,
-    /// Which of the point's repeats this is, from 0.
+    /// Which of the point's repeats this is, from 0. One beyond the planned ones is a run that was measured anew.
     pub repeat: u32,
+    /// The repeat in whose place it was measured, because that one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<u32>,
     /// The round that it ran in, from 0.
     pub round: u32,
     /// Position among all runs of the command, from 0, in the order of execution.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::ErrorBudget;
+use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::roofline::CpuPeaks;
 
@@ -24,6 +25,12 @@ pub struct SessionRecord {
     pub instrument: Instrument,
     /// When the command began, RFC 3339, for people only.
     pub started_at: String,
+    /// When it was gone on with after it had ended early, each time, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed_at: Vec<String>,
+    /// What a command must share with this one to go on with it; null in records of older versions.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// The instrument: its clock, how it waits, where it runs, and its own error.

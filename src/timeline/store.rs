@@ -25,6 +25,7 @@ pub const RUN_SCHEMA_VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"BENCHTL\0";
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 const RUNS_FOLDER: &str = "runs";
+const SET_ASIDE_FOLDER: &str = "set-aside";
 const SESSION_FILE: &str = "session.json";
 const EVENTS_FILE: &str = "timeline.bin";
 const TELEMETRY_FILE: &str = "telemetry.bin";
@@ -110,7 +111,13 @@ pub fn read_session(results: &Path) -> Result<SessionRecord, StoreError> {
 /// [`StoreError::Io`]; what stood there before is then still whole.
 pub fn write_run(results: &Path, timeline: &Timeline) -> Result<(), StoreError> {
     let folder = run_folder(results, &timeline.run.point.point, timeline.run.repeat);
-    std::fs::create_dir_all(&folder).map_err(|source| StoreError::Io { path: folder.clone(), source })?;
+    // The folder above was made with the session: one that has disappeared meanwhile is not to be made again.
+    match std::fs::create_dir(&folder) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(StoreError::Io { path: folder, source });
+        }
+        _ => {}
+    }
     let path = folder.join(EVENTS_FILE);
     atomic_file::replace(&path, Durability::PowerLoss, |out| write_events(out, timeline))
         .map_err(|source| StoreError::Io { path, source })?;
@@ -185,17 +192,41 @@ fn read_telemetry(folder: &Path, run: &RunRecord) -> Result<Vec<Sample>, StoreEr
 /// # Errors
 /// [`StoreError::Io`].
 pub fn stored_runs(results: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut folders = run_folders(results)?;
+    folders.retain(|folder| folder.join(RECORD_FILE).is_file());
+    Ok(folders)
+}
+
+/// The folders of all runs under a results folder, torn ones too, by name.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn run_folders(results: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let path = runs_folder(results);
     let io = |source| StoreError::Io { path: path.clone(), source };
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(&path).map_err(io)? {
         let folder = entry.map_err(io)?.path();
-        if folder.join(RECORD_FILE).is_file() {
+        if folder.is_dir() {
             folders.push(folder);
         }
     }
     folders.sort();
     Ok(folders)
+}
+
+/// Moves a run out of the way, into a folder of its own below `set-aside`.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn set_aside(results: &Path, run: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io { path: run.to_owned(), source };
+    let folder = results.join(SET_ASIDE_FOLDER);
+    std::fs::create_dir_all(&folder).map_err(io)?;
+    let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned() + ".";
+    let place = tempfile::Builder::new().prefix(&name).tempdir_in(&folder).map_err(io)?;
+    // An empty folder gives way to the one that is moved there.
+    std::fs::rename(run, place.keep()).map_err(io)
 }
 
 fn write_events(out: &mut impl Write, timeline: &Timeline) -> io::Result<()> {

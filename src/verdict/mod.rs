@@ -29,6 +29,10 @@ pub const ISSUE_DELAY_FLOOR_NS: i64 = 1_000_000;
 /// hundredth of the time, and so is the concurrency that was asked for.
 pub const ISSUE_DELAY_E2E_PARTS: i64 = 100;
 
+/// A recorder that did not look for this long, in nanoseconds, was stopped: no scheduler of a machine that measures takes as
+/// long. What came meanwhile has the time of its end.
+pub const STANDSTILL_NS: u64 = 500_000_000;
+
 /// How a run counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -121,6 +125,7 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
     }
     reasons.extend(stamps::reasons(timeline, &tokens));
     reasons.extend(issue_delay(metrics));
+    reasons.extend(standstill(timeline));
     reasons.extend(clock_step(run));
     reasons.extend(compiled_in_window(timeline));
     if run.cache_reset == Some(false) {
@@ -159,6 +164,13 @@ fn issue_delay(metrics: &RunMetrics) -> Option<String> {
             delay_ns as f64 / 1e6,
             limit_ns as f64 / 1e6
         )
+    })
+}
+
+fn standstill(timeline: &Timeline) -> Option<String> {
+    let longest_ns = timeline.hiccups.iter().map(|hiccup| hiccup.ended_ns.saturating_sub(hiccup.began_ns)).max()?;
+    (longest_ns >= STANDSTILL_NS).then(|| {
+        format!("the harness stood still for {:.1} s: what came meanwhile was stamped at its end", longest_ns as f64 / 1e9)
     })
 }
 

@@ -3,11 +3,23 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::running::{Running, Traces, send};
 use crate::{ARGS, bench, config, one_engine, refused, run, summary};
+
+/// The exit status, and all of `wanted` on the screen, without an error that ends the command, a panic or a traceback.
+#[track_caller]
+fn said(output: &Output, status: i32, wanted: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    for text in wanted {
+        assert!(said.contains(text), "{text:?} is not in: {said}");
+    }
+    assert!(!said.contains("panicked") && !said.contains("Traceback") && !said.contains("error: "), "{said}");
+}
 
 /// Of each status, how many runs have it.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,28 +39,32 @@ fn runs(out: &Path) -> Vec<Value> {
     summary(out)["runs"].as_array().unwrap().clone()
 }
 
-/// The reason of the runs with this status, which must be one and the same.
-#[track_caller]
-fn reason(runs: &[Value], status: &str) -> String {
-    let mut reasons: Vec<&Value> =
-        runs.iter().filter(|run| run["status"] == status).map(|run| &run["reasons"]).collect();
-    reasons.dedup();
-    assert_eq!(reasons.len(), 1, "{reasons:?}");
-    reasons[0][0].as_str().unwrap().to_owned()
+/// The reasons of the runs with this status.
+fn reasons(runs: &[Value], status: &str) -> Vec<String> {
+    let of_status = runs.iter().filter(|run| run["status"] == status);
+    of_status.map(|run| run["reasons"][0].as_str().unwrap().to_owned()).collect()
 }
 
-/// The cause stands in two lines, however many runs did not begin because of it.
+/// What every sweep must come to in which one run failed: that run and all that were planned, one of them in its place.
 #[track_caller]
-fn said_of_the_run_and_of_the_command(output: &Output, cause: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said.matches(cause).count(), 2, "{said}");
+fn one_failed_and_was_measured_anew(runs: &[Value], planned: usize, cause: &str) {
+    assert_eq!(counts(runs), Counts { valid: planned, failed: 1, skipped: 0, all: planned + 1 }, "{runs:?}");
+    let failed = runs.iter().find(|run| run["status"] == "failed").unwrap();
+    assert!(failed["reasons"][0].as_str().unwrap().starts_with(cause), "{failed}");
+    let again: Vec<&Value> = runs.iter().filter(|run| !run["retry_of"].is_null()).collect();
+    assert_eq!(again.len(), 1, "{again:?}");
+    for key in ["name", "point", "round"] {
+        assert_eq!(again[0][key], failed[key]);
+    }
+    assert_eq!((&again[0]["retry_of"], &again[0]["status"]), (&failed["repeat"], &Value::from("valid")));
+    assert!(again[0]["engine_load_s"].as_f64().unwrap() > 0.0, "in a fresh engine");
 }
 
 #[test]
-fn a_killed_engine_ends_the_sweep_with_each_run_that_did_not_begin_listed_once() {
+fn after_a_killed_engine_the_run_is_measured_anew_and_the_sweep_goes_on() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
-    let lengths = "    num_prompts: 8\n    repeats: 6\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let lengths = "    num_prompts: 8\n    repeats: 4\n    length_configs: [{input_len: 64, output_len: 400}]\n";
     let args = ARGS.replace("2048", "1024");
     let second = format!("  - name: second\n    mode: vllm_throughput\n    args: {args}\n");
     let file = config(folder.path(), ARGS, &format!("{lengths}{second}{lengths}"));
@@ -57,42 +73,100 @@ fn a_killed_engine_ends_the_sweep_with_each_run_that_did_not_begin_listed_once()
     send("-9", &running.engine.to_string());
     let out = running.out.clone();
     let output = running.ended();
-    refused(&output, 1, &["2 engine loads", "error: the engine process was killed by SIGKILL"]);
-    said_of_the_run_and_of_the_command(&output, "was killed by SIGKILL");
-
-    let runs = runs(&out);
-    let counts = counts(&runs);
-    let skipped = 12 - 1 - counts.valid;
-    assert!(counts.valid >= 1, "{runs:?}");
-    assert_eq!(counts, Counts { failed: 1, skipped, all: 12, ..counts });
-    assert!(reason(&runs, "failed").starts_with("the engine process was killed by SIGKILL"), "{runs:?}");
-    assert!(reason(&runs, "skipped").starts_with("not run: the engine process was killed by SIGKILL"), "{runs:?}");
-    let mut of_second: Vec<u64> = runs.iter().filter(|run| run["name"] == "second").map(repeat).collect();
-    of_second.sort_unstable();
-    assert_eq!(of_second, [0, 1, 2, 3, 4, 5]);
-}
-
-fn repeat(run: &Value) -> u64 {
-    run["repeat"].as_u64().unwrap()
+    let cause = "the engine process was killed by SIGKILL";
+    said(&output, 1, &["2 engine loads", &format!("{cause}; the sidecar's output is in "), "once more in a fresh engine"]);
+    one_failed_and_was_measured_anew(&runs(&out), 8, cause);
 }
 
 #[test]
-fn a_killed_sidecar_takes_its_engine_along_and_is_named() {
+fn a_stopped_engine_is_noticed_by_its_own_step_times() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
-    let rest = "    num_prompts: 8\n    repeats: 6\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let rest = "    num_prompts: 8\n    repeats: 3\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
+    running.wait_until_stepping();
+    send("-STOP", &running.engine.to_string());
+    let out = running.out.clone();
+    said(&running.ended(), 1, &["the engine has given no sign for ", "once more in a fresh engine"]);
+    let runs = runs(&out);
+    one_failed_and_was_measured_anew(&runs, 3, "the engine has given no sign for ");
+    let reason = &reasons(&runs, "failed")[0];
+    let number = |before: &str| -> f64 {
+        let rest = reason.split_once(before).unwrap_or_else(|| panic!("{before:?} in {reason}")).1;
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let (silent_s, step_s) = (number("no sign for "), number("steps took "));
+    assert!(step_s > 0.0 && silent_s <= 3.0 * step_s + 1.1, "{reason}");
+}
+
+#[test]
+fn after_a_killed_sidecar_another_one_goes_on() {
+    let _one = one_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "    num_prompts: 8\n    repeats: 3\n    length_configs: [{input_len: 64, output_len: 400}]\n";
     let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
     running.wait_until_stepping();
     send("-9", &running.sidecar.to_string());
     let out = running.out.clone();
+    let cause = "the sidecar was killed by SIGKILL";
+    said(&running.ended(), 1, &[cause, "starting another sidecar", "once more in a fresh engine"]);
+    one_failed_and_was_measured_anew(&runs(&out), 3, cause);
+}
+
+#[test]
+fn a_harness_that_was_stopped_for_a_while_blames_nobody_and_counts_nothing_of_it() {
+    let _one = one_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "    num_prompts: 8\n    repeats: 3\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
+    running.wait_until_stepping();
+    send("-STOP", &running.pid().to_string());
+    std::thread::sleep(Duration::from_secs(3));
+    send("-CONT", &running.pid().to_string());
+    let out = running.out.clone();
     let output = running.ended();
-    refused(&output, 1, &["error: the sidecar was killed by SIGKILL"]);
-    said_of_the_run_and_of_the_command(&output, "was killed by SIGKILL");
     let runs = runs(&out);
-    let counts = counts(&runs);
-    assert!(counts.valid >= 1, "{runs:?}");
-    assert_eq!(counts, Counts { failed: 1, skipped: 6 - 1 - counts.valid, all: 6, ..counts });
-    assert!(reason(&runs, "failed").starts_with("the sidecar was killed by SIGKILL"), "{runs:?}");
+    assert_eq!(runs.len(), 3, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(counts(&runs).failed, 0, "{runs:?}");
+    let invalid = reasons(&runs, "invalid");
+    assert!(invalid.len() == 1 && invalid[0].starts_with("the harness stood still for "), "{runs:?}");
+    said(&output, 1, &[]);
+}
+
+#[test]
+fn a_results_folder_that_disappears_ends_the_sweep_and_is_not_made_anew() {
+    let _one = one_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "    num_prompts: 8\n    repeats: 40\n    length_configs: [{input_len: 64, output_len: 60}]\n";
+    let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
+    let out = running.out.clone();
+    fs::rename(&out, folder.path().join("elsewhere")).unwrap();
+    refused(&running.ended(), 1, &["error: the results cannot be kept: ", "No such file or directory"]);
+    assert!(!out.exists());
+    let moved = folder.path().join("elsewhere").display().to_string();
+    assert_eq!(run(&["report", &moved]).status.code(), Some(0), "what was finished is in the folder that was moved");
+}
+
+#[test]
+fn an_engine_without_enough_memory_is_given_up_and_the_next_is_measured() {
+    let _one = one_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = "    num_prompts: 4\n    repeats: 2\n    length_configs: [{input_len: 64, output_len: 8}]\n";
+    // Two to the 53rd: no machine has as much.
+    let second = format!(
+        "  - name: second\n    mode: vllm_throughput\n    args: {}\n",
+        ARGS.replace("1073741824", "9007199254740992")
+    );
+    let third = format!("  - name: third\n    mode: vllm_throughput\n    args: {}\n", ARGS.replace("2048", "1024"));
+    let file = config(folder.path(), ARGS, &format!("{lengths}{second}{lengths}{third}{lengths}"));
+    let out = folder.path().join("out");
+    let output = run(&["engine", "--config", &file.display().to_string(), "--out", &out.display().to_string()]);
+    said(&output, 1, &["once more in a fresh engine"]);
+    let runs = runs(&out);
+    assert_eq!(counts(&runs), Counts { valid: 4, failed: 1, skipped: 1, all: 6 }, "{runs:?}");
+    assert!(reasons(&runs, "failed")[0].contains("memory"), "{runs:?}");
+    assert!(reasons(&runs, "skipped")[0].starts_with("not run: the engine failed during its load"), "{runs:?}");
+    assert!(runs.iter().all(|run| (run["name"] == "second") != (run["status"] == "valid")), "{runs:?}");
 }
 
 #[test]
@@ -129,7 +203,7 @@ fn two_interrupts_leave_at_once_and_keep_what_was_finished() {
     let counts = counts(&runs);
     assert_eq!(counts, Counts { failed: 1, skipped: 0, all: counts.valid + 1, ..counts });
     assert!(counts.valid >= 1, "{runs:?}");
-    assert_eq!(reason(&runs, "failed"), "interrupted");
+    assert_eq!(reasons(&runs, "failed"), ["interrupted"]);
     assert!(out.join("report.html").exists());
 }
 

@@ -5,6 +5,7 @@ mod faults;
 mod library;
 mod prefix_cache;
 mod quantization;
+mod resume;
 mod running;
 mod sweep;
 

@@ -129,6 +129,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         engine: "scripted".to_owned(),
         epoch: 0,
         repeat,
+        retry_of: None,
         round: repeat,
         order: repeat,
         outcome: Outcome::Completed,
@@ -238,6 +239,8 @@ pub fn session(points: &[&str]) -> SessionRecord {
             cpu_peaks: Some(cpu_peaks()),
         },
         started_at: "2026-01-01T00:00:00Z".to_owned(),
+        resumed_at: Vec::new(),
+        fingerprint: None,
     }
 }
 

@@ -1,0 +1,39 @@
+//! `--resume DIR`: the results of a sweep that ended early, and what is left of it.
+
+use std::path::Path;
+
+use super::error::CliError;
+use super::screen::Screen;
+use crate::fingerprint::Fingerprint;
+use crate::report::Results;
+use crate::session::Earlier;
+use crate::timeline::store;
+
+/// Opens the results of a sweep that `own` stands for, too.
+///
+/// # Errors
+/// A folder that is not one of results, or results of something else, with what differs.
+pub(super) fn open(folder: &Path, own: &Fingerprint, screen: &Screen) -> Result<(Results, Earlier), CliError> {
+    let refuse = |problem: String| Err(CliError::NotResumable { folder: folder.to_owned(), problem });
+    let session = match store::read_session(folder) {
+        Ok(session) => session,
+        Err(error) => return refuse(error.to_string()),
+    };
+    let Some(stored) = session.fingerprint else {
+        return refuse("it was measured by a version that did not keep what this has to be compared with".to_owned());
+    };
+    let differences = stored.differences(own);
+    if !differences.is_empty() {
+        return refuse(format!(
+            "since then there has changed: {}; runs from before and after do not belong in one result. Give what was \
+             given then (`runs/session.json` has its plan and command), or measure into another folder",
+            differences.join("; ")
+        ));
+    }
+    let resumption = Results::resume(folder)?;
+    let mut earlier = Earlier::default();
+    resumption.kept.iter().for_each(|run| earlier.add(run));
+    resumption.set_aside.iter().for_each(|sentence| screen.say(sentence));
+    screen.say(&format!("{} of {} runs are there already", earlier.num_finished(), session.plan.num_runs()));
+    Ok((resumption.results, earlier))
+}

@@ -1,0 +1,403 @@
+//! A whole plan: sidecar, engine loads, rounds of runs; each run is handed on as soon as it has ended.
+//!
+//! A run that fails is kept as such, and measured once more in a fresh engine. If that fails too, the rest of its point is
+//! given up, and the sweep goes on.
+
+mod admission;
+mod earlier;
+mod record;
+mod trouble;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::run::{Interrupts, Progress, RunRecording, execute};
+use super::{Engine, EngineSpec, SessionError, Sidecar, SidecarOptions};
+use crate::plan::{Epoch, Location, Plan, Point};
+use crate::telemetry::{Places, Sample, Sampling, Telemetry};
+use crate::timeline::{Outcome, RunRecord, Timeline};
+use admission::check_point;
+pub use earlier::Earlier;
+use record::{Attempt, without_events};
+use trouble::Trouble;
+
+/// Output tokens of the run that is thrown away after a load, at most: the first steps of an engine are slow whatever
+/// their lengths.
+const DISCARDED_OUTPUT_TOKENS: u32 = 32;
+
+/// Who is told what happens in a sweep, and keeps its results.
+pub trait SweepObserver: Progress + Interrupts {
+    /// Something takes a while: the import of vLLM, the load of an engine.
+    fn waiting_for(&mut self, what: &str);
+    /// Something broke, and the sweep goes on.
+    fn trouble(&mut self, what: &str);
+    /// A run begins, as number `number` of `total`, from 0.
+    fn run_begins(&mut self, point: &Point, repeat: u32, number: u32, total: u32);
+    /// A run is over, or will never begin. An error ends the sweep: results that cannot be kept are not worth measuring.
+    fn run_ends(&mut self, timeline: Timeline) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    /// Whether the user wants to leave after the run that goes on.
+    fn leave_after_run(&self) -> bool;
+}
+
+/// Why a sweep ended before its plan.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// vLLM's parser, or the loaded engine, refuses what the configuration asks.
+    #[error("{location}: {message}")]
+    Config {
+        /// Where it stands.
+        location: Location,
+        /// What is wrong.
+        message: String,
+    },
+    /// The sidecar or an engine could not be started.
+    #[error(transparent)]
+    Start(SessionError),
+    /// The user interrupted; what was finished is kept.
+    #[error("interrupted: what was finished is kept, and `--resume` goes on from there")]
+    Interrupted,
+    /// The results cannot be kept.
+    #[error(
+        "the results cannot be kept: {0}\n  what to do: remove the cause; what was stored before is kept, and \
+             `bench report DIR` makes its reports"
+    )]
+    Results(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Measures a plan on a sidecar that has been started. `specs` holds what each epoch's engine is loaded with.
+pub struct Sweep<'a, O: SweepObserver> {
+    plan: &'a Plan,
+    specs: &'a [EngineSpec],
+    options: &'a SidecarOptions,
+    sidecar: &'a mut Sidecar,
+    observer: &'a mut O,
+    order: u32,
+    /// Planned runs that need no more attention, by point and round.
+    settled: BTreeSet<(String, u32)>,
+    /// Repeats of a point that are taken by runs beyond the planned ones.
+    extra_repeats: BTreeMap<String, u32>,
+    /// Points that are not measured any more, and why.
+    given_up: BTreeMap<String, String>,
+    /// Whether an engine of this command has carried out a run.
+    has_measured: bool,
+    /// The sources of the loaded engine's telemetry, while no run is sampled.
+    telemetry: Option<Telemetry>,
+    /// When the last measured token of the run before came, for the turnaround.
+    last_token_ns: Option<u64>,
+}
+
+/// The engine of an epoch: loaded when a run needs it, and anew after it has failed.
+struct Seat<'a> {
+    epoch: &'a Epoch,
+    spec: &'a EngineSpec,
+    engine: Option<Engine>,
+    /// Seconds of a load that no run has been charged with yet.
+    load_s: f64,
+}
+
+impl<'a, O: SweepObserver> Sweep<'a, O> {
+    /// A sweep that has not begun.
+    pub fn new(
+        plan: &'a Plan,
+        specs: &'a [EngineSpec],
+        options: &'a SidecarOptions,
+        sidecar: &'a mut Sidecar,
+        observer: &'a mut O,
+    ) -> Self {
+        Sweep {
+            plan,
+            specs,
+            options,
+            sidecar,
+            observer,
+            order: 0,
+            settled: BTreeSet::new(),
+            extra_repeats: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            has_measured: false,
+            telemetry: None,
+            last_token_ns: None,
+        }
+    }
+
+    /// The rest of a sweep of which these runs are there.
+    #[must_use]
+    pub fn after(mut self, earlier: Earlier) -> Self {
+        self.order = earlier.next_order;
+        self.settled = earlier.finished;
+        self.extra_repeats = earlier.extra_repeats;
+        self
+    }
+
+    /// Asks vLLM's parser about every engine, then loads and measures one after the other.
+    pub async fn run(mut self) -> Result<(), SweepError> {
+        self.check_arguments().await?;
+        let ended = self.run_epochs().await;
+        if let Err(SweepError::Start(err)) = &ended {
+            self.skip_rest(err)?;
+        }
+        ended
+    }
+
+    async fn run_epochs(&mut self) -> Result<(), SweepError> {
+        let (plan, specs) = (self.plan, self.specs);
+        for (index, (epoch, spec)) in plan.epochs.iter().zip(specs).enumerate() {
+            self.run_epoch(index as u32, epoch, spec).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_arguments(&mut self) -> Result<(), SweepError> {
+        for (epoch, spec) in self.plan.epochs.iter().zip(self.specs) {
+            let EngineSpec::Vllm { argv, .. } = spec else { continue };
+            match self.sidecar.check(argv).await {
+                Ok(()) => {}
+                Err(SessionError::Refused(message)) => {
+                    let location = epoch.key.args_location.0.clone();
+                    return Err(SweepError::Config { location, message: format!("args: {message}") });
+                }
+                Err(err) => return Err(SweepError::Start(err)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_epoch(&mut self, index: u32, epoch: &Epoch, spec: &EngineSpec) -> Result<(), SweepError> {
+        let mut seat = Seat { epoch, spec, engine: None, load_s: 0.0 };
+        for head in runs_of(index, epoch) {
+            if self.settled.contains(&head.key()) {
+                continue;
+            }
+            if self.observer.leave_after_run() {
+                return Err(SweepError::Interrupted);
+            }
+            match self.given_up.get(&head.point.point).cloned() {
+                Some(reason) => self.skip(epoch, head, &reason)?,
+                None => self.measure(&mut seat, head).await?,
+            }
+        }
+        if self.observer.leave_after_run() {
+            return Err(SweepError::Interrupted);
+        }
+        if let Some(engine) = seat.engine {
+            engine.shutdown().await;
+        }
+        Ok(())
+    }
+
+    /// A planned run, and if it fails once more in a fresh engine.
+    async fn measure(&mut self, seat: &mut Seat<'_>, head: RunHead<'_>) -> Result<(), SweepError> {
+        let mut retry_of = None;
+        loop {
+            let attempt = Attempt { head, repeat: self.next_repeat(head, retry_of), retry_of };
+            let Err(trouble) = self.attempt(seat, attempt).await? else { break };
+            self.clear_away(seat, &trouble).await?;
+            let is_last = retry_of.is_some() || !trouble.may_pass();
+            retry_of = Some(attempt.repeat);
+            if is_last {
+                self.give_up(seat, attempt, trouble)?;
+                break;
+            }
+            self.observer.trouble(&format!("{}; once more in a fresh engine", trouble.first_line()));
+        }
+        self.settled.insert(head.key());
+        Ok(())
+    }
+
+    /// The planned repeat; for a retry the first one that is free, beyond them.
+    fn next_repeat(&mut self, head: RunHead<'_>, retry_of: Option<u32>) -> u32 {
+        if retry_of.is_none() {
+            return head.round;
+        }
+        let extra = self.extra_repeats.entry(head.point.point.clone()).or_insert(0);
+        *extra += 1;
+        head.point.repeats + *extra - 1
+    }
+
+    /// Carries out a run, on a new engine if there is none. The inner error is what made it fail.
+    async fn attempt(
+        &mut self,
+        seat: &mut Seat<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Result<(), Trouble>, SweepError> {
+        let mut engine = match seat.engine.take() {
+            Some(engine) => engine,
+            None => match self.load(seat).await? {
+                Ok(engine) => engine,
+                Err(err) => return Ok(Err(Trouble::NotLoaded(err))),
+            },
+        };
+        if let Some(reason) = self.given_up.get(&attempt.head.point.point).cloned() {
+            seat.engine = Some(engine);
+            return self.skip(seat.epoch, attempt.head, &reason).map(Ok);
+        }
+        let failure = self.run_point(&mut engine, seat, attempt).await?;
+        seat.engine = Some(engine);
+        Ok(failure.map_or(Ok(()), Err))
+    }
+
+    /// A loaded engine that has been warmed up; the inner error says why there is none.
+    async fn load(&mut self, seat: &mut Seat<'_>) -> Result<Result<Engine, SessionError>, SweepError> {
+        let key = &seat.epoch.key;
+        self.observer.waiting_for(&format!("loading {} ({})", key.model, seat.epoch.reason));
+        let loaded = tokio::select! {
+            loaded = self.sidecar.load(seat.spec) => loaded,
+            () = self.observer.leave_now() => return Err(SweepError::Interrupted),
+        };
+        let mut engine = match loaded {
+            Ok(engine) => engine,
+            Err(err) => return Ok(Err(err)),
+        };
+        seat.load_s = engine.load_s();
+        self.admit(seat.epoch, &engine)?;
+        if matches!(seat.spec, EngineSpec::Vllm { .. }) {
+            match self.discard_first_run(seat.epoch, &mut engine).await {
+                Ok(()) => {}
+                Err(SessionError::Interrupted) => return Err(SweepError::Interrupted),
+                Err(err) => {
+                    // It failed before, and nothing more can be learned from how it ends.
+                    let _ = engine.kill(self.sidecar).await;
+                    return Ok(Err(err));
+                }
+            }
+        }
+        let (device, ranks) = (key.device, key.tensor_parallel_size);
+        let places = Places::of_this_machine();
+        self.telemetry = Some(Telemetry::open(&places, device, ranks, &self.options.placement));
+        Ok(Ok(engine))
+    }
+
+    /// Gives up the points that the loaded engine cannot take. While nothing has been measured the whole configuration is
+    /// refused, so that it can be mended before an hour has gone by.
+    fn admit(&mut self, epoch: &Epoch, engine: &Engine) -> Result<(), SweepError> {
+        for point in &epoch.points {
+            match check_point(point, engine) {
+                Ok(()) => {}
+                Err(err) if !self.has_measured => return Err(err),
+                Err(err) => {
+                    self.given_up.insert(point.point.clone(), err.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first run on a new engine is slow and is thrown away (first TTFT 92 ms against 52 on the reference machine).
+    async fn discard_first_run(&mut self, epoch: &Epoch, engine: &mut Engine) -> Result<(), SessionError> {
+        let Some(point) = epoch.rounds.first().and_then(|round| round.first()).map(|first| &epoch.points[*first])
+        else {
+            return Ok(());
+        };
+        self.observer.waiting_for("warming up the new engine");
+        let output_len = point.output_len.min(DISCARDED_OUTPUT_TOKENS);
+        let point = Point { output_len, ..point.clone() };
+        let repeat = u32::MAX; // a stream of prompts that no measured run has
+        let RunRecording { failure, .. } = self.execute(engine, &point, repeat, repeat).await?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn execute(
+        &mut self,
+        engine: &mut Engine,
+        point: &Point,
+        round: u32,
+        repeat: u32,
+    ) -> Result<RunRecording, SessionError> {
+        match execute(self.sidecar, engine, self.options, point, (round, repeat), self.observer).await {
+            // An engine that ended between two runs shows as a closed channel; how it ended the fork server knows.
+            Err(SessionError::EngineDied { .. }) => Err(self.sidecar.why_gone(engine.pid()).await),
+            executed => executed,
+        }
+    }
+
+    /// One run with its record; gives what made it fail.
+    async fn run_point(
+        &mut self,
+        engine: &mut Engine,
+        seat: &mut Seat<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Option<Trouble>, SweepError> {
+        let (head, repeat) = (attempt.head, attempt.repeat);
+        let (number, total) = (self.settled.len() as u32, self.plan.num_runs() as u32);
+        self.observer.run_begins(head.point, repeat, number, total);
+        let mut record = self.record(seat.epoch, attempt, std::mem::take(&mut seat.load_s));
+        record.engine_facts = Some(engine.facts().clone());
+        record.warnings.extend_from_slice(engine.warnings());
+        let sampling = self.start_sampling(head.point.telemetry_hz);
+        let executed = self.execute(engine, head.point, head.round, repeat).await;
+        let samples = sampling.map(|sampling| self.stop_sampling(sampling, &mut record)).unwrap_or_default();
+        let (timeline, failure) = match executed {
+            Ok(recording) => self.assemble(record, recording, samples),
+            Err(err) => (without_events(record, Outcome::Failed(err.to_string())), Some(err)),
+        };
+        self.observer.run_ends(timeline).map_err(SweepError::Results)?;
+        self.has_measured = true;
+        match failure {
+            None => Ok(None),
+            Some(SessionError::Interrupted) => Err(SweepError::Interrupted),
+            Some(err @ SessionError::Refused(_)) => Ok(Some(Trouble::Refused(err))),
+            Some(err) => Ok(Some(Trouble::Failed(err))),
+        }
+    }
+
+    fn start_sampling(&mut self, rate_hz: u32) -> Option<Sampling> {
+        let telemetry = if rate_hz > 0 { self.telemetry.take() } else { None };
+        telemetry.map(|telemetry| telemetry.start(rate_hz, &self.options.placement))
+    }
+
+    fn stop_sampling(&mut self, sampling: Sampling, record: &mut RunRecord) -> Vec<Sample> {
+        let (telemetry, sampled, samples) = sampling.stop();
+        self.telemetry = Some(telemetry);
+        record.warnings.extend(sampled.not_pinned.clone());
+        record.telemetry = Some(sampled);
+        samples
+    }
+
+    fn skip(&mut self, epoch: &Epoch, head: RunHead<'_>, reason: &str) -> Result<(), SweepError> {
+        let record = self.record(epoch, Attempt { head, repeat: head.round, retry_of: None }, 0.0);
+        let skipped = without_events(record, Outcome::Skipped(format!("not run: {reason}")));
+        self.observer.run_ends(skipped).map_err(SweepError::Results)?;
+        self.settled.insert(head.key());
+        Ok(())
+    }
+
+    /// Marks what will not run any more, in the later epochs too. Before the first run there is nothing to mark: then the
+    /// error says all there is.
+    fn skip_rest(&mut self, why: &SessionError) -> Result<(), SweepError> {
+        if self.order == 0 {
+            return Ok(());
+        }
+        let reason = trouble::first_line(why);
+        let plan = self.plan;
+        let runs = plan.epochs.iter().enumerate();
+        for (epoch, head) in
+            runs.flat_map(|(index, epoch)| runs_of(index as u32, epoch).map(move |head| (epoch, head)))
+        {
+            if !self.settled.contains(&head.key()) {
+                self.skip(epoch, head, &reason)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The runs of an epoch in the order of execution.
+fn runs_of(index: u32, epoch: &Epoch) -> impl Iterator<Item = RunHead<'_>> {
+    epoch.rounds.iter().enumerate().flat_map(move |(round, points)| {
+        points.iter().map(move |point| RunHead { epoch: index, round: round as u32, point: &epoch.points[*point] })
+    })
+}
+
+/// Which run of an epoch.
+#[derive(Clone, Copy)]
+struct RunHead<'a> {
+    epoch: u32,
+    round: u32,
+    point: &'a Point,
+}
+
+impl RunHead<'_> {
+    /// What stands for it among all runs of a plan.
+    fn key(&self) -> (String, u32) {
+        (self.point.point.clone(), self.round)
+    }
+}

@@ -1,0 +1,100 @@
+//! What makes a run fail, and what becomes of the engine, the sidecar and the point then.
+
+use super::{Attempt, Outcome, Seat, Sidecar, Sweep, SweepError, SweepObserver, without_events};
+use crate::session::SessionError;
+
+/// Why a run was not measured.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// There is no engine to measure it on.
+    NotLoaded(SessionError),
+    /// vLLM refuses what the point asks; the engine is sound.
+    Refused(SessionError),
+    /// The engine, or what belongs to it, broke.
+    Failed(SessionError),
+}
+
+impl Trouble {
+    /// Whether it may be gone in a fresh engine. What vLLM says no to, it says no to again; memory may have become free.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Trouble::Refused(_) => false,
+            Trouble::NotLoaded(SessionError::EngineFailed { stage, kind, message, .. }) if stage != "run" => {
+                let words = format!("{kind} {message}").to_lowercase();
+                ["memoryerror", "out of memory", "allocate memory"].iter().any(|sign| words.contains(sign))
+            }
+            Trouble::NotLoaded(_) | Trouble::Failed(_) => true,
+        }
+    }
+
+    pub(super) fn first_line(&self) -> String {
+        first_line(self.error())
+    }
+
+    fn error(&self) -> &SessionError {
+        match self {
+            Trouble::NotLoaded(err) | Trouble::Refused(err) | Trouble::Failed(err) => err,
+        }
+    }
+}
+
+/// The line that names the cause: what follows, the end of a log perhaps, need not be kept with each run.
+pub(super) fn first_line(err: &SessionError) -> String {
+    err.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+impl<O: SweepObserver> Sweep<'_, O> {
+    /// Ends what is left of a broken engine, and replaces a sidecar that does not answer any more.
+    pub(super) async fn clear_away(&mut self, seat: &mut Seat<'_>, trouble: &Trouble) -> Result<(), SweepError> {
+        if matches!(trouble, Trouble::Refused(_)) {
+            return Ok(());
+        }
+        self.last_token_ns = None;
+        if let Some(engine) = seat.engine.take() {
+            // A fork server that cannot do it is replaced below.
+            let _ = engine.kill(self.sidecar).await;
+        }
+        if !self.sidecar.is_lost() {
+            return Ok(());
+        }
+        self.observer.trouble(&format!("{}; starting another sidecar", trouble.first_line()));
+        self.sidecar.kill().await;
+        let started = tokio::select! {
+            started = Sidecar::start(self.options) => started,
+            () = self.observer.leave_now() => return Err(SweepError::Interrupted),
+        };
+        *self.sidecar = started.map_err(SweepError::Start)?;
+        Ok(())
+    }
+
+    /// Measures the point no more; without an engine none of its epoch. A sweep of one engine that cannot be loaded has
+    /// nothing to go on with.
+    pub(super) fn give_up(
+        &mut self,
+        seat: &Seat<'_>,
+        attempt: Attempt<'_>,
+        trouble: Trouble,
+    ) -> Result<(), SweepError> {
+        let cause = trouble.first_line();
+        match trouble {
+            Trouble::NotLoaded(err) if !self.has_measured && self.plan.epochs.len() == 1 => Err(SweepError::Start(err)),
+            Trouble::NotLoaded(err) => {
+                let attempt = Attempt { repeat: attempt.head.round, retry_of: None, ..attempt };
+                let failed = without_events(self.record(seat.epoch, attempt, 0.0), Outcome::Failed(err.to_string()));
+                self.observer.run_ends(failed).map_err(SweepError::Results)?;
+                let points = seat.epoch.points.iter();
+                self.given_up.extend(points.map(|point| (point.point.clone(), cause.clone())));
+                Ok(())
+            }
+            Trouble::Refused(_) => {
+                self.given_up.insert(attempt.head.point.point.clone(), cause);
+                Ok(())
+            }
+            Trouble::Failed(_) => {
+                let reason = format!("this point failed, and again in a fresh engine: {cause}");
+                self.given_up.insert(attempt.head.point.point.clone(), reason);
+                Ok(())
+            }
+        }
+    }
+}
