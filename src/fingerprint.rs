@@ -15,42 +15,42 @@ use crate::plan::Plan;
 /// Larger files of a model are not read: their name, size and time of change stand for them.
 const MAX_READ_BYTES: u64 = 1 << 20;
 
-/// SHA-256 digests of everything that runs of one sweep must share, in hexadecimal.
+/// Everything that runs of one sweep must share: words, and SHA-256 digests in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The resolved configuration, with its seeds and orders, and the script of a scripted engine.
+    /// Digest of the resolved configuration, with its seeds and orders, and of the script of a scripted engine.
     pub configuration: String,
-    /// Versions of bench, of the sidecar's files, of Python and of vLLM.
+    /// Versions of bench, of the sidecar's files, of Python and of vLLM, in words.
     pub engine_build: String,
-    /// The files of all models; null where a model is on the hub and not on this machine.
+    /// Digest of the files of all models; null where a model is on the hub and not on this machine.
     pub model_files: Option<String>,
-    /// The machine, and the cores that measure.
+    /// The machine, and the cores that measure, in words.
     pub host: String,
 }
 
 impl Fingerprint {
-    /// Of a plan and what it is measured with; `script` is that of a scripted engine, `build` and `host` are texts that
-    /// change with what they stand for.
-    pub fn of(plan: &Plan, script: Option<&impl Serialize>, build: &str, host: &str) -> Fingerprint {
+    /// Of a plan and what it is measured with; `script` is that of a scripted engine.
+    pub fn of(plan: &Plan, script: Option<&impl Serialize>, engine_build: String, host: String) -> Fingerprint {
         let models: BTreeSet<&str> = plan.epochs.iter().map(|epoch| epoch.key.model.as_str()).collect();
         Fingerprint {
             configuration: digest(&serde_json::json!({"plan": plan, "script": script}).to_string()),
-            engine_build: digest(build),
+            engine_build,
             model_files: models.into_iter().map(model_files).collect::<Option<String>>().map(|text| digest(&text)),
-            host: digest(host),
+            host,
         }
     }
 
-    /// In what the two differ, in words; what is not known of one of them is no difference.
-    pub fn differences(&self, other: &Fingerprint) -> Vec<&'static str> {
-        let models_differ = matches!((&self.model_files, &other.model_files), (Some(own), Some(other)) if own != other);
-        let parts = [
-            (self.configuration != other.configuration, "the configuration"),
-            (self.engine_build != other.engine_build, "the engine's build (bench, Python or vLLM)"),
-            (models_differ, "the model's files"),
-            (self.host != other.host, "the machine or its cores"),
+    /// In what `now` differs, in words; what is not known of one of them is no difference.
+    pub fn differences(&self, now: &Fingerprint) -> Vec<String> {
+        let models_differ = matches!((&self.model_files, &now.model_files), (Some(then), Some(now)) if then != now);
+        let words = |what: &str, then: &str, now: &str| (then != now).then(|| format!("{what} ({then}; now {now})"));
+        let differences = [
+            (self.configuration != now.configuration).then(|| "the configuration".to_owned()),
+            words("the engine's build", &self.engine_build, &now.engine_build),
+            models_differ.then(|| "the model's files".to_owned()),
+            words("the machine or its cores", &self.host, &now.host),
         ];
-        parts.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
+        differences.into_iter().flatten().collect()
     }
 }
 
@@ -147,6 +147,6 @@ mod tests {
         let unknown = Fingerprint { model_files: None, ..known.clone() };
         assert!(known.differences(&unknown).is_empty() && unknown.differences(&known).is_empty());
         let other = Fingerprint { model_files: Some("5".to_owned()), host: "6".to_owned(), ..known.clone() };
-        assert_eq!(known.differences(&other), ["the model's files", "the machine or its cores"]);
+        assert_eq!(known.differences(&other), ["the model's files", "the machine or its cores (4; now 6)"]);
     }
 }

@@ -20,9 +20,9 @@ use serde_json::Value;
 const POINTS: u32 = 5;
 const REPEATS: u32 = 12;
 /// Longest time between two faults.
-const MOST_BETWEEN_MS: u64 = 700;
+const MOST_BETWEEN_MS: u64 = 500;
 /// Longest time that a process is stopped which is continued.
-const MOST_STOPPED_MS: u64 = 900;
+const MOST_STOPPED_MS: u64 = 700;
 /// No command may take longer to end or to go on.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -120,13 +120,17 @@ impl Sweep {
         all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
     }
 
-    /// No process and no socket's folder is left.
-    fn wait_until_nothing_is_left(&self) {
+    /// No process is left.
+    fn wait_until_all_have_ended(&self) {
         let deadline = Instant::now() + LIMIT;
         while !self.processes().is_empty() {
             assert!(Instant::now() < deadline, "still there: {:?}; {}", self.processes(), self.said());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What was killed has left no folder of a socket, or the commands after it have removed it.
+    fn check_temporary_files(&self) {
         let left: Vec<_> = fs::read_dir(self.path("tmp")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("bench-")), "{left:?}");
     }
@@ -142,7 +146,12 @@ impl Sweep {
         let summary: Value = serde_json::from_slice(&fs::read(self.path("out/summary_report.json")).unwrap()).unwrap();
         let runs = summary["runs"].as_array().unwrap();
         let mut planned = BTreeSet::new();
+        let mut measured = BTreeSet::new();
         for run in runs {
+            if run["status"] != "failed" {
+                let [name, point] = ["name", "point"].map(|key| run[key].as_str().unwrap());
+                measured.insert(format!("{name}|{point}|{}", run["repeat"]));
+            }
             let key = (run["point"].as_str().unwrap().to_owned(), run["round"].as_u64().unwrap());
             match run["status"].as_str().unwrap() {
                 "valid" => assert!(planned.insert(key), "measured twice: {run}"),
@@ -172,11 +181,12 @@ impl Sweep {
             "truth.csv",
         ];
         assert!(names.iter().all(|name| known.contains(&name.as_str())), "{names:?}");
-        self.check_tokens();
+        self.check_tokens(&measured);
     }
 
-    /// Each token event of a measured run is one that the script has emitted, and none is missing.
-    fn check_tokens(&self) {
+    /// Each token event of the measured runs is one that the script has emitted, and none is missing. Of a run that was
+    /// killed nobody has written what it emitted.
+    fn check_tokens(&self, measured: &BTreeSet<String>) {
         let rows = |name: &str| -> Vec<HashMap<String, String>> {
             let mut reader = csv::Reader::from_path(self.path("out").join(name)).unwrap();
             reader.deserialize().map(|row| row.unwrap()).collect()
@@ -189,7 +199,7 @@ impl Sweep {
         }
         let mut seen: HashMap<(String, String), u32> = HashMap::new();
         let mut finished: HashMap<String, u32> = HashMap::new();
-        for row in rows("events.csv") {
+        for row in rows("events.csv").into_iter().filter(|row| measured.contains(&row["run"])) {
             let request = (row["run"].clone(), row["request"].clone());
             match row["kind"].as_str() {
                 "token" => {
@@ -204,9 +214,18 @@ impl Sweep {
                 _ => {}
             }
         }
-        let whole = finished.values().filter(|requests| **requests == 3).count() as u32;
-        assert!(whole >= POINTS * REPEATS, "{finished:?}");
+        assert!(finished.len() == measured.len() && finished.values().all(|requests| *requests == 3), "{finished:?}");
+        let tokens: BTreeMap<&str, u32> = measured.iter().map(|run| (run.as_str(), 3 * tokens_of(run))).collect();
+        let mut received: BTreeMap<&str, u32> = BTreeMap::new();
+        seen.iter().for_each(|((run, _), count)| *received.entry(run).or_default() += count);
+        assert_eq!(received, tokens);
     }
+}
+
+/// Tokens of each request, from the name of its run: `t|i16-o14-p0-n3|2`.
+fn tokens_of(run: &str) -> u32 {
+    let output = run.split("-o").nth(1).unwrap();
+    output.split('-').next().unwrap().parse().unwrap()
 }
 
 /// The children of a process.
@@ -216,13 +235,19 @@ fn children(pid: i32) -> Vec<i32> {
     lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<i32>>()).collect()
 }
 
+/// Not what only looks at an interpreter.
+fn is_sidecar(pid: i32) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    command.split(|byte| *byte == 0).any(|word| word == b"bench_sidecar")
+}
+
 fn send(pid: i32, signal: Signal) -> bool {
     kill(Pid::from_raw(pid), signal).is_ok()
 }
 
 /// Hits a process of the command; false if it is not there at the moment.
 fn hit(harness: i32, fault: Fault, pause: Duration) -> bool {
-    let sidecar = children(harness).into_iter().next();
+    let sidecar = children(harness).into_iter().find(|child| is_sidecar(*child));
     let engine = sidecar.and_then(|sidecar| children(sidecar).into_iter().next());
     let (target, signal, goes_on) = match fault {
         Fault::KillHarness => (Some(harness), Signal::SIGKILL, false),
@@ -271,12 +296,13 @@ fn whatever_is_killed_or_stopped_what_was_finished_is_kept_and_the_sweep_is_comp
         let mut child = sweep.begin();
         loop {
             if let Some(status) = wait(&mut child, Duration::from_millis(below(MOST_BETWEEN_MS))) {
-                sweep.wait_until_nothing_is_left();
+                sweep.wait_until_all_have_ended();
                 sweep.look();
                 let is_whole = sweep.finished.len() as u32 == 2 * POINTS * REPEATS;
                 // 1: a run failed on the way, or the sidecar could not be started; 3: nothing could.
                 assert!(matches!(status.code(), Some(0 | 1 | 3) | None), "{status}: {}", sweep.said());
                 if is_whole {
+                    sweep.check_temporary_files();
                     break;
                 }
                 child = sweep.begin();

@@ -155,8 +155,9 @@ impl Job {
         };
         let facts = HostFacts::read();
         let placement = launch::placement(args.wait)?;
-        let (build, host) = (build_in_words(&assets, &python), host_in_words(&placement, &facts));
-        let fingerprint = Fingerprint::of(&plan, script.as_deref(), &build, &host);
+        let vllm = script.is_none().then(|| python.vllm.as_deref().unwrap_or("of unknown version"));
+        let (build, host) = (build_in_words(&assets, &python, vllm), host_in_words(&placement, &facts));
+        let fingerprint = Fingerprint::of(&plan, script.as_deref(), build, host);
         let options = SidecarOptions {
             device,
             python: python.path.clone(),
@@ -301,9 +302,10 @@ impl Job {
 }
 
 /// What changes with anything that the engine is built from.
-fn build_in_words(assets: &Assets, python: &Interpreter) -> String {
+fn build_in_words(assets: &Assets, python: &Interpreter, vllm: Option<&str>) -> String {
     let sidecar = assets.package.file_name().unwrap_or_default().to_string_lossy();
-    format!("sidecar {sidecar}, Python {}, vLLM {}", python.python, python.vllm.as_deref().unwrap_or("unknown"))
+    let vllm = vllm.map(|version| format!(", vLLM {version}")).unwrap_or_default();
+    format!("sidecar {sidecar}, Python {}{vllm}", python.python)
 }
 
 /// What changes with the machine, its cores, and how they wait.

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::html::html;
-use super::resumption::lock;
 use super::requests_table::RequestsTable;
+use super::resumption::lock;
 use super::{PointEntry, Report, ReportError, Ruler, RunEntry};
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Samples;

@@ -3,6 +3,7 @@
 mod channel;
 mod engine;
 mod error;
+mod folder;
 mod privileges;
 mod prompts;
 mod run;

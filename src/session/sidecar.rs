@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::channel::Channel;
 use super::engine::{Engine, Rings};
+use super::folder::PrivateFolder;
 use super::watchdog::Pace;
 use super::{SessionError, log_tail};
 use crate::config::Script;
@@ -186,20 +187,22 @@ pub struct Sidecar {
     stall_limit: Duration,
     /// Whether it has failed to answer.
     is_lost: bool,
-    _folder: tempfile::TempDir,
+    _folder: PrivateFolder,
 }
 
 impl Sidecar {
     /// Starts a sidecar and waits until vLLM is imported.
     pub async fn start(options: &SidecarOptions) -> Result<Sidecar, SessionError> {
-        let folder = private_folder()?;
+        let folder = PrivateFolder::make()?;
         let socket = folder.path().join("control");
         // Of a sidecar that replaces another, or of a sweep that goes on: what was said before is kept.
         let log = File::options().create(true).append(true).open(&options.log);
         let log = log.map_err(SessionError::io(format!("cannot write {}", options.log.display())))?;
+        let lock = folder.inheritable_lock()?;
         let mut child = command(options, &socket, log)
             .spawn()
             .map_err(|source| SessionError::Start { python: options.python.clone(), source })?;
+        drop(lock); // the sidecar has it now
         let stream = connect(&socket, &mut child, &options.log).await?;
         check_peer(&stream)?;
         let mut channel = Channel::new(stream);
@@ -214,7 +217,17 @@ impl Sidecar {
             return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
         }
         let (device, placement) = (options.device, options.placement.clone());
-        Ok(Sidecar { child, channel, hello, device, placement, log: options.log.clone(), stall_limit: options.stall_limit, is_lost: false, _folder: folder })
+        Ok(Sidecar {
+            child,
+            channel,
+            hello,
+            device,
+            placement,
+            log: options.log.clone(),
+            stall_limit: options.stall_limit,
+            is_lost: false,
+            _folder: folder,
+        })
     }
 
     /// What the sidecar said of itself.
@@ -352,15 +365,6 @@ impl Sidecar {
             }
         }
     }
-}
-
-/// A folder for the socket that this user alone can enter.
-fn private_folder() -> Result<tempfile::TempDir, SessionError> {
-    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-    let base = base.unwrap_or_else(std::env::temp_dir);
-    let mut permissions = tempfile::Builder::new();
-    let builder = permissions.prefix("bench-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    builder.tempdir_in(&base).map_err(SessionError::io(format!("cannot make a folder in {}", base.display())))
 }
 
 fn command(options: &SidecarOptions, socket: &Path, log: File) -> Command {

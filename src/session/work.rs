@@ -55,8 +55,7 @@ pub(super) async fn while_it_works<T>(
 fn cpu_ticks_of_tree(pid: u32) -> u64 {
     let children = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = children.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    let of_children: u64 =
-        lists.flat_map(|list| list.split_whitespace().map(of_child).collect::<Vec<u64>>()).sum();
+    let of_children: u64 = lists.flat_map(|list| list.split_whitespace().map(of_child).collect::<Vec<u64>>()).sum();
     own_cpu_ticks(pid).unwrap_or(0) + of_children
 }
 

@@ -170,7 +170,10 @@ fn issue_delay(metrics: &RunMetrics) -> Option<String> {
 fn standstill(timeline: &Timeline) -> Option<String> {
     let longest_ns = timeline.hiccups.iter().map(|hiccup| hiccup.ended_ns.saturating_sub(hiccup.began_ns)).max()?;
     (longest_ns >= STANDSTILL_NS).then(|| {
-        format!("the harness stood still for {:.1} s: what came meanwhile was stamped at its end", longest_ns as f64 / 1e9)
+        format!(
+            "the harness stood still for {:.1} s: what came meanwhile was stamped at its end",
+            longest_ns as f64 / 1e9
+        )
     })
 }
 

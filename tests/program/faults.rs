@@ -74,7 +74,7 @@ fn after_a_killed_engine_the_run_is_measured_anew_and_the_sweep_goes_on() {
     let out = running.out.clone();
     let output = running.ended();
     let cause = "the engine process was killed by SIGKILL";
-    said(&output, 1, &["2 engine loads", &format!("{cause}; the sidecar's output is in "), "once more in a fresh engine"]);
+    said(&output, 1, &["2 engine loads", &format!("failed: {cause}; "), "once more in a fresh engine"]);
     one_failed_and_was_measured_anew(&runs(&out), 8, cause);
 }
 

@@ -92,6 +92,8 @@ struct Seat<'a> {
     engine: Option<Engine>,
     /// Seconds of a load that no run has been charged with yet.
     load_s: f64,
+    /// Whether an engine of it has failed.
+    has_failed: bool,
 }
 
 impl<'a, O: SweepObserver> Sweep<'a, O> {
@@ -162,7 +164,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     async fn run_epoch(&mut self, index: u32, epoch: &Epoch, spec: &EngineSpec) -> Result<(), SweepError> {
-        let mut seat = Seat { epoch, spec, engine: None, load_s: 0.0 };
+        let mut seat = Seat { epoch, spec, engine: None, load_s: 0.0, has_failed: false };
         for head in runs_of(index, epoch) {
             if self.settled.contains(&head.key()) {
                 continue;
@@ -197,7 +199,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 self.give_up(seat, attempt, trouble)?;
                 break;
             }
-            self.observer.trouble(&format!("{}; once more in a fresh engine", trouble.first_line()));
+            self.observer.trouble(&format!("{}once more in a fresh engine", trouble.unsaid()));
         }
         self.settled.insert(head.key());
         Ok(())
@@ -214,11 +216,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     /// Carries out a run, on a new engine if there is none. The inner error is what made it fail.
-    async fn attempt(
-        &mut self,
-        seat: &mut Seat<'_>,
-        attempt: Attempt<'_>,
-    ) -> Result<Result<(), Trouble>, SweepError> {
+    async fn attempt(&mut self, seat: &mut Seat<'_>, attempt: Attempt<'_>) -> Result<Result<(), Trouble>, SweepError> {
         let mut engine = match seat.engine.take() {
             Some(engine) => engine,
             None => match self.load(seat).await? {
@@ -238,7 +236,8 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     /// A loaded engine that has been warmed up; the inner error says why there is none.
     async fn load(&mut self, seat: &mut Seat<'_>) -> Result<Result<Engine, SessionError>, SweepError> {
         let key = &seat.epoch.key;
-        self.observer.waiting_for(&format!("loading {} ({})", key.model, seat.epoch.reason));
+        let reason = if seat.has_failed { "anew, after a failure" } else { &seat.epoch.reason };
+        self.observer.waiting_for(&format!("loading {} ({reason})", key.model));
         let loaded = tokio::select! {
             loaded = self.sidecar.load(seat.spec) => loaded,
             () = self.observer.leave_now() => return Err(SweepError::Interrupted),
@@ -369,8 +368,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         let reason = trouble::first_line(why);
         let plan = self.plan;
         let runs = plan.epochs.iter().enumerate();
-        for (epoch, head) in
-            runs.flat_map(|(index, epoch)| runs_of(index as u32, epoch).map(move |head| (epoch, head)))
+        for (epoch, head) in runs.flat_map(|(index, epoch)| runs_of(index as u32, epoch).map(move |head| (epoch, head)))
         {
             if !self.settled.contains(&head.key()) {
                 self.skip(epoch, head, &reason)?;

@@ -31,6 +31,14 @@ impl Trouble {
         first_line(self.error())
     }
 
+    /// What the screen has not said yet: the line of a run that has failed says why.
+    pub(super) fn unsaid(&self) -> String {
+        match self {
+            Trouble::NotLoaded(err) => first_line(err) + "; ",
+            Trouble::Refused(_) | Trouble::Failed(_) => String::new(),
+        }
+    }
+
     fn error(&self) -> &SessionError {
         match self {
             Trouble::NotLoaded(err) | Trouble::Refused(err) | Trouble::Failed(err) => err,
@@ -50,6 +58,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
             return Ok(());
         }
         self.last_token_ns = None;
+        seat.has_failed = true;
         if let Some(engine) = seat.engine.take() {
             // A fork server that cannot do it is replaced below.
             let _ = engine.kill(self.sidecar).await;
@@ -57,7 +66,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
         if !self.sidecar.is_lost() {
             return Ok(());
         }
-        self.observer.trouble(&format!("{}; starting another sidecar", trouble.first_line()));
+        self.observer.trouble(&format!("{}starting another sidecar", trouble.unsaid()));
         self.sidecar.kill().await;
         let started = tokio::select! {
             started = Sidecar::start(self.options) => started,
