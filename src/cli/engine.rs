@@ -51,7 +51,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     // A script stands in for any device.
     let device = if script.is_some() { DeviceClass::Cpu } else { launch::device_to_measure(&plan)? };
     let out = match &args.resume {
-        Some(folder) => folder.clone(),
+        Some(folder) => resume::session(folder).map(|_| folder.clone())?,
         None => open_results_folder(args.out.as_deref(), &plan.name)?,
     };
     let mut say = |line: &str| screen.say(line);

@@ -7,7 +7,16 @@ use super::screen::Screen;
 use crate::fingerprint::Fingerprint;
 use crate::report::Results;
 use crate::session::Earlier;
-use crate::timeline::store;
+use crate::timeline::{SessionRecord, store};
+
+/// What was measured with in a results folder.
+///
+/// # Errors
+/// A folder that is not one of results.
+pub(super) fn session(folder: &Path) -> Result<SessionRecord, CliError> {
+    store::read_session(folder)
+        .map_err(|error| CliError::NotResumable { folder: folder.to_owned(), problem: error.to_string() })
+}
 
 /// Opens the results of a sweep that `own` stands for, too.
 ///
@@ -15,10 +24,7 @@ use crate::timeline::store;
 /// A folder that is not one of results, or results of something else, with what differs.
 pub(super) fn open(folder: &Path, own: &Fingerprint, screen: &Screen) -> Result<(Results, Earlier), CliError> {
     let refuse = |problem: String| Err(CliError::NotResumable { folder: folder.to_owned(), problem });
-    let session = match store::read_session(folder) {
-        Ok(session) => session,
-        Err(error) => return refuse(error.to_string()),
-    };
+    let session = session(folder)?;
     let Some(stored) = session.fingerprint else {
         return refuse("it was measured by a version that did not keep what this has to be compared with".to_owned());
     };

@@ -82,14 +82,14 @@ fn after_a_killed_engine_the_run_is_measured_anew_and_the_sweep_goes_on() {
 fn a_stopped_engine_is_noticed_by_its_own_step_times() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
-    let rest = "    num_prompts: 8\n    repeats: 3\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let rest = "    num_prompts: 8\n    repeats: 6\n    length_configs: [{input_len: 64, output_len: 400}]\n";
     let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
     running.wait_until_stepping();
     send("-STOP", &running.engine.to_string());
     let out = running.out.clone();
     said(&running.ended(), 1, &["the engine has given no sign for ", "once more in a fresh engine"]);
     let runs = runs(&out);
-    one_failed_and_was_measured_anew(&runs, 3, "the engine has given no sign for ");
+    one_failed_and_was_measured_anew(&runs, 6, "the engine has given no sign for ");
     let reason = &reasons(&runs, "failed")[0];
     let number = |before: &str| -> f64 {
         let rest = reason.split_once(before).unwrap_or_else(|| panic!("{before:?} in {reason}")).1;
@@ -103,21 +103,21 @@ fn a_stopped_engine_is_noticed_by_its_own_step_times() {
 fn after_a_killed_sidecar_another_one_goes_on() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
-    let rest = "    num_prompts: 8\n    repeats: 3\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let rest = "    num_prompts: 8\n    repeats: 6\n    length_configs: [{input_len: 64, output_len: 400}]\n";
     let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
     running.wait_until_stepping();
     send("-9", &running.sidecar.to_string());
     let out = running.out.clone();
     let cause = "the sidecar was killed by SIGKILL";
     said(&running.ended(), 1, &[cause, "starting another sidecar", "once more in a fresh engine"]);
-    one_failed_and_was_measured_anew(&runs(&out), 3, cause);
+    one_failed_and_was_measured_anew(&runs(&out), 6, cause);
 }
 
 #[test]
 fn a_harness_that_was_stopped_for_a_while_blames_nobody_and_counts_nothing_of_it() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
-    let rest = "    num_prompts: 8\n    repeats: 3\n    length_configs: [{input_len: 64, output_len: 400}]\n";
+    let rest = "    num_prompts: 8\n    repeats: 6\n    length_configs: [{input_len: 64, output_len: 400}]\n";
     let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
     running.wait_until_stepping();
     send("-STOP", &running.pid().to_string());
@@ -126,7 +126,7 @@ fn a_harness_that_was_stopped_for_a_while_blames_nobody_and_counts_nothing_of_it
     let out = running.out.clone();
     let output = running.ended();
     let runs = runs(&out);
-    assert_eq!(runs.len(), 3, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(runs.len(), 6, "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(counts(&runs).failed, 0, "{runs:?}");
     let invalid = reasons(&runs, "invalid");
     assert!(invalid.len() == 1 && invalid[0].starts_with("the harness stood still for "), "{runs:?}");

@@ -316,8 +316,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         attempt: Attempt<'_>,
     ) -> Result<Option<Trouble>, SweepError> {
         let (head, repeat) = (attempt.head, attempt.repeat);
-        let (number, total) = (self.settled.len() as u32, self.plan.num_runs() as u32);
-        self.observer.run_begins(head.point, repeat, number, total);
+        self.announce(attempt);
         let mut record = self.record(seat.epoch, attempt, std::mem::take(&mut seat.load_s));
         record.engine_facts = Some(engine.facts().clone());
         record.warnings.extend_from_slice(engine.warnings());
@@ -336,6 +335,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             Some(err @ SessionError::Refused(_)) => Ok(Some(Trouble::Refused(err))),
             Some(err) => Ok(Some(Trouble::Failed(err))),
         }
+    }
+
+    fn announce(&mut self, attempt: Attempt<'_>) {
+        let (number, total) = (self.settled.len() as u32, self.plan.num_runs() as u32);
+        self.observer.run_begins(attempt.head.point, attempt.repeat, number, total);
     }
 
     fn start_sampling(&mut self, rate_hz: u32) -> Option<Sampling> {

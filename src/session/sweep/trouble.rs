@@ -3,6 +3,10 @@
 use super::{Attempt, Outcome, Seat, Sidecar, Sweep, SweepError, SweepObserver, without_events};
 use crate::session::SessionError;
 
+/// By what an engine that found too little memory is known, in the words of Python, torch and vLLM.
+const MEMORY_SIGNS: [&str; 5] =
+    ["memoryerror", "out of memory", "allocate memory", "available memory on node", "free memory on device"];
+
 /// Why a run was not measured.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -21,7 +25,7 @@ impl Trouble {
             Trouble::Refused(_) => false,
             Trouble::NotLoaded(SessionError::EngineFailed { stage, kind, message, .. }) if stage != "run" => {
                 let words = format!("{kind} {message}").to_lowercase();
-                ["memoryerror", "out of memory", "allocate memory"].iter().any(|sign| words.contains(sign))
+                MEMORY_SIGNS.iter().any(|sign| words.contains(sign))
             }
             Trouble::NotLoaded(_) | Trouble::Failed(_) => true,
         }
@@ -89,6 +93,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
             Trouble::NotLoaded(err) if !self.has_measured && self.plan.epochs.len() == 1 => Err(SweepError::Start(err)),
             Trouble::NotLoaded(err) => {
                 let attempt = Attempt { repeat: attempt.head.round, retry_of: None, ..attempt };
+                self.announce(attempt);
                 let failed = without_events(self.record(seat.epoch, attempt, 0.0), Outcome::Failed(err.to_string()));
                 self.observer.run_ends(failed).map_err(SweepError::Results)?;
                 let points = seat.epoch.points.iter();
