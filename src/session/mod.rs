@@ -8,6 +8,7 @@ mod prompts;
 mod run;
 mod sidecar;
 mod sweep;
+mod warm_up;
 mod window;
 
 use std::fs::File;

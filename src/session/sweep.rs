@@ -1,16 +1,15 @@
 //! A whole plan: sidecar, engine loads, rounds of runs; each run is handed on as soon as it has ended.
 
+use std::collections::BTreeSet;
+
 use super::run::{Interrupts, Progress, RunRecording, execute};
+use super::warm_up::{self, Settling};
 use super::{Engine, EngineSpec, SessionError, Sidecar, SidecarOptions};
-use crate::plan::{Epoch, Location, Plan, Point};
+use crate::plan::{Epoch, EngineKey, Location, Plan, PlannedRun, Point};
 use crate::ring::clock_ns;
 use crate::telemetry::{Places, Sample, Sampling, Telemetry};
 use crate::timeline::store::RUN_SCHEMA_VERSION;
-use crate::timeline::{ABSENT, Counters, Outcome, Phase, RunRecord, Timeline};
-
-/// Output tokens of the run that is thrown away after a load, at most: the first steps of an engine are slow whatever
-/// their lengths.
-const DISCARDED_OUTPUT_TOKENS: u32 = 32;
+use crate::timeline::{ABSENT, Counters, Outcome, Phase, RunRecord, Timeline, WarmUp};
 
 /// Who is told what happens in a sweep, and keeps its results.
 pub trait SweepObserver: Progress + Interrupts {
@@ -60,6 +59,8 @@ pub struct Sweep<'a, O: SweepObserver> {
     sidecar: &'a mut Sidecar,
     observer: &'a mut O,
     order: u32,
+    /// How the loaded engine was warmed up, until its first run has it in its record.
+    warm_up: Option<WarmUp>,
     /// The sources of the loaded engine's telemetry, while no run is sampled.
     telemetry: Option<Telemetry>,
     /// When the last measured token of the run before came, for the turnaround.
@@ -75,7 +76,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         sidecar: &'a mut Sidecar,
         observer: &'a mut O,
     ) -> Self {
-        Sweep { plan, specs, options, sidecar, observer, order: 0, telemetry: None, last_token_ns: None }
+        Sweep { plan, specs, options, sidecar, observer, order: 0, warm_up: None, telemetry: None, last_token_ns: None }
     }
 
     /// Asks vLLM's parser about every engine, then loads and measures one after the other.
@@ -97,7 +98,8 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     async fn check_arguments(&mut self) -> Result<(), SweepError> {
-        for (epoch, spec) in self.plan.epochs.iter().zip(self.specs) {
+        let mut asked: BTreeSet<&EngineKey> = BTreeSet::new();
+        for (epoch, spec) in self.plan.epochs.iter().zip(self.specs).filter(|(epoch, _)| asked.insert(&epoch.key)) {
             let EngineSpec::Vllm { argv, .. } = spec else { continue };
             match self.sidecar.check(argv).await {
                 Ok(()) => {}
@@ -122,7 +124,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             check_point(point, &engine)?;
         }
         if matches!(spec, EngineSpec::Vllm { .. }) {
-            self.discard_first_run(epoch, &mut engine).await?;
+            self.warm_up(epoch, &mut engine).await?;
         }
         let (key, placement) = (&epoch.key, &self.options.placement);
         self.telemetry =
@@ -141,20 +143,26 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         Ok(())
     }
 
-    /// The first run on a new engine is slow and is thrown away (first TTFT 92 ms against 52 on the reference machine).
-    async fn discard_first_run(&mut self, epoch: &Epoch, engine: &mut Engine) -> Result<(), SweepError> {
-        let Some(point) = epoch.rounds.first().and_then(|round| round.first()).map(|first| &epoch.points[*first])
-        else {
-            return Ok(());
-        };
+    /// The first runs on a new engine are slow and are thrown away (first TTFT 92 ms against 52 on the reference machine).
+    async fn warm_up(&mut self, epoch: &Epoch, engine: &mut Engine) -> Result<(), SweepError> {
+        let measured = epoch.runs().find(|run| run.point.role.is_measured());
+        let Some(first) = measured.or_else(|| epoch.runs().next()) else { return Ok(()) };
         self.observer.waiting_for("warming up the new engine");
-        let output_len = point.output_len.min(DISCARDED_OUTPUT_TOKENS);
-        let point = Point { output_len, ..point.clone() };
-        let repeat = u32::MAX; // a stream of prompts that no measured run has
-        match self.execute(engine, &point, repeat).await {
-            Ok(RunRecording { failure: None, .. }) => Ok(()),
-            Ok(RunRecording { failure: Some(err), .. }) | Err(err) => Err(into_sweep_error(err)),
+        let point = warm_up::short(first.point, engine.facts());
+        let mut settling = Settling::begin();
+        while let Some(repeat) = settling.next() {
+            if self.observer.leave_after_run() {
+                return Err(SweepError::Interrupted);
+            }
+            match self.execute(engine, &point, repeat).await {
+                Ok(RunRecording { failure: None, tape, .. }) => settling.add(&tape.steps),
+                Ok(RunRecording { failure: Some(err), .. }) | Err(err) => return Err(into_sweep_error(err)),
+            }
         }
+        let warm_up = settling.finish();
+        engine.warn(warm_up.warning());
+        self.warm_up = Some(warm_up);
+        Ok(())
     }
 
     async fn execute(&mut self, engine: &mut Engine, point: &Point, repeat: u32) -> Result<RunRecording, SessionError> {
@@ -173,12 +181,13 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         load_s: f64,
     ) -> Result<(), SweepError> {
         let total = self.plan.num_runs() as u32;
-        self.observer.run_begins(head.point, head.round, self.order, total);
+        self.observer.run_begins(head.run.point, head.run.repeat, self.order, total);
         let mut record = self.record(epoch, head, load_s);
         record.engine_facts = Some(engine.facts().clone());
+        record.engine_warm_up = self.warm_up.take();
         record.warnings.extend_from_slice(engine.warnings());
-        let sampling = self.start_sampling(head.point.telemetry_hz);
-        let executed = self.execute(engine, head.point, head.round).await;
+        let sampling = self.start_sampling(head.run.point.telemetry_hz);
+        let executed = self.execute(engine, head.run.point, head.run.repeat).await;
         let samples = sampling.map(|sampling| self.stop_sampling(sampling, &mut record)).unwrap_or_default();
         let (timeline, failure) = match executed {
             Ok(recording) => self.assemble(record, recording, samples),
@@ -210,15 +219,16 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         self.order += 1;
         RunRecord {
             schema_version: RUN_SCHEMA_VERSION,
-            point: head.point.clone(),
+            point: head.run.point.clone(),
             engine_key: epoch.key.clone(),
             engine: self.specs[head.epoch as usize].engine_name().to_owned(),
             epoch: head.epoch,
-            repeat: head.round,
-            round: head.round,
+            repeat: head.run.repeat,
+            round: head.run.round,
             order,
             outcome: Outcome::Completed,
             engine_load_s: load_s,
+            engine_warm_up: None,
             turnaround_s: None,
             engine_facts: None,
             counters: Counters::default(),
@@ -282,18 +292,15 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
 }
 
 /// The runs of an epoch in the order of execution.
-fn runs_of(index: u32, epoch: &Epoch) -> impl Iterator<Item = RunHead<'_>> {
-    epoch.rounds.iter().enumerate().flat_map(move |(round, points)| {
-        points.iter().map(move |point| RunHead { epoch: index, round: round as u32, point: &epoch.points[*point] })
-    })
+fn runs_of(epoch_index: u32, epoch: &Epoch) -> impl Iterator<Item = RunHead<'_>> {
+    epoch.runs().map(move |run| RunHead { epoch: epoch_index, run })
 }
 
-/// Which run of an epoch.
+/// Which run of which epoch.
 #[derive(Clone, Copy)]
 struct RunHead<'a> {
     epoch: u32,
-    round: u32,
-    point: &'a Point,
+    run: PlannedRun<'a>,
 }
 
 fn without_events(mut run: RunRecord, outcome: Outcome) -> Timeline {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
 use bench::device::{DeviceClass, WaitStrategy};
-use bench::plan::{Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
+use bench::plan::{
+    Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role, StepApi,
+};
 use bench::roofline::CpuPeaks;
 use bench::timeline::{
     ABSENT, Clock, Counters, DtypeCount, EngineFacts, FinishReason, Instrument, LayerCount, Outcome, Phase,
@@ -133,6 +135,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         order: repeat,
         outcome: Outcome::Completed,
         engine_load_s: 0.0,
+        engine_warm_up: None,
         turnaround_s: None,
         engine_facts: Some(facts()),
         counters: Counters::default(),
@@ -167,6 +170,8 @@ pub fn point(label: &str) -> Point {
         drive: Drive::Free,
         limits: Limits::default(),
         slo: BTreeMap::new(),
+        role: Role::Measured,
+        pair: None,
         location: IgnoredInEq::default(),
     }
 }
