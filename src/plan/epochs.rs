@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::class::difference;
 use super::order::{self, Slot};
-use super::{Arm, Drive, EngineKey, Epoch, Point, Role};
+use super::{Arm, Drive, EngineKey, Epoch, Load, Point, Role};
 use crate::config::{Hygiene, Sentinel};
 
 /// Runs of an epoch from which on it has sentinels without being asked.
@@ -145,19 +145,20 @@ fn distance(sentinel: Sentinel, points: usize, runs: usize) -> Option<u32> {
     }
 }
 
-/// The same work for another purpose, with a label of its own. A comparison of engines is stepped by the harness, so that
-/// how requests and steps meet in time decides nothing.
+/// The same work for another purpose, with a label of its own. A comparison of engines is stepped by the harness and has all
+/// requests at once, so that how requests and steps meet in time decides nothing.
 fn in_role(point: &Point, role: Role) -> Point {
-    let (prefix, drive) = match role {
-        Role::Measured => ("", point.drive),
-        Role::Sentinel => ("sentinel-", point.drive),
-        Role::AfterReset => ("after-reset-", Drive::Stepped),
-        Role::FreshEngine => ("fresh-engine-", Drive::Stepped),
+    let (prefix, drive, load) = match role {
+        Role::Measured => ("", point.drive, point.load),
+        Role::Sentinel => ("sentinel-", point.drive, point.load),
+        Role::AfterReset => ("after-reset-", Drive::Stepped, Load::Closed { concurrency: None }),
+        Role::FreshEngine => ("fresh-engine-", Drive::Stepped, Load::Closed { concurrency: None }),
     };
     Point {
         point: format!("{prefix}{}", point.point),
         role,
         drive,
+        load,
         repeats: 1,
         slo: BTreeMap::new(),
         pair: None,
