@@ -145,8 +145,8 @@ fn the_begin_of_a_series_that_differs_from_the_rest() {
 fn a_difference_that_is_small_or_not_in_every_run_is_not_accepted() {
     /// 60 values around 100 whose first ten are larger by these shares, a run each.
     fn series(excess: [f64; 4]) -> Vec<Vec<f64>> {
-        let run = |excess: &f64| (0..60).map(|i| (100.0 + f64::from(i % 5)) * if i < 10 { 1.0 + excess } else { 1.0 });
-        excess.iter().map(|excess| run(excess).collect()).collect()
+        let value = |index, excess| (100.0 + f64::from(index % 5)) * if index < 10 { 1.0 + excess } else { 1.0 };
+        excess.iter().map(|excess| (0..60).map(|index| value(index, *excess)).collect()).collect()
     }
     let accepted = |excess| warm_cut(&series(excess)).map(|found| (found.candidate, found.is_accepted()));
     assert_eq!(accepted([0.3, 0.31, 0.29, 0.3]), Some((10, true)));
