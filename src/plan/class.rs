@@ -186,4 +186,19 @@ mod tests {
         assert!(known.insert("args"));
         assert_eq!(classed, known);
     }
+    #[test]
+    fn the_documentation_has_the_class_of_every_setting() {
+        let text = include_str!("../../docs/config.md");
+        for (class, name) in [
+            (SettingClass::EngineKey, "engine key"),
+            (SettingClass::Live, "live"),
+            (SettingClass::Run, "run"),
+        ] {
+            let row = text.lines().find(|line| line.starts_with(&format!("| {name} | `"))).unwrap();
+            let documented: Vec<&str> = row.split('|').nth(2).unwrap().trim().split(", ").collect();
+            let of_class = SETTINGS.iter().filter(|(_, value)| SettingClass::of(*value) == class);
+            let known: Vec<String> = of_class.map(|(name, _)| format!("`{name}`")).collect();
+            assert_eq!(documented, known);
+        }
+    }
 }

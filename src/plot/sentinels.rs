@@ -72,7 +72,7 @@ mod tests {
             points: (0..6).map(|run| (f64::from(run), f64::from(run) * step)).collect(),
         });
         let svg = sentinels_svg(&series).unwrap();
-        assert_eq!(svg.matches("<polyline").count(), 4, "two lines, and two in the legend: {svg}");
+        assert_eq!(svg.matches("<circle").count(), 12, "a mark for each run: {svg}");
         assert!(svg.contains("a&lt;b") && svg.contains("</svg>"), "{svg}");
         assert!(sentinels_svg(&[]).unwrap().contains("</svg>"));
     }
