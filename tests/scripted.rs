@@ -260,7 +260,8 @@ fn an_engine_that_gets_slower_from_run_to_run_shows_in_its_sentinels() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("warning: drift between sentinels"), "{said}");
     let sentinel = &report["sentinels"][0];
-    let values: Vec<f64> = sentinel["runs"].as_array().unwrap().iter().map(|run| run["value"].as_f64().unwrap()).collect();
+    let values: Vec<f64> =
+        sentinel["runs"].as_array().unwrap().iter().map(|run| run["value"].as_f64().unwrap()).collect();
     assert_eq!(values.len(), 7);
     for (nth, value) in values.iter().enumerate() {
         // Every other run of the engine is a sentinel.

@@ -189,11 +189,9 @@ mod tests {
     #[test]
     fn the_documentation_has_the_class_of_every_setting() {
         let text = include_str!("../../docs/config.md");
-        for (class, name) in [
-            (SettingClass::EngineKey, "engine key"),
-            (SettingClass::Live, "live"),
-            (SettingClass::Run, "run"),
-        ] {
+        for (class, name) in
+            [(SettingClass::EngineKey, "engine key"), (SettingClass::Live, "live"), (SettingClass::Run, "run")]
+        {
             let row = text.lines().find(|line| line.starts_with(&format!("| {name} | `"))).unwrap();
             let documented: Vec<&str> = row.split('|').nth(2).unwrap().trim().split(", ").collect();
             let of_class = SETTINGS.iter().filter(|(_, value)| SettingClass::of(*value) == class);

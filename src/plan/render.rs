@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::class::shell;
-use super::{Arm, EngineKey, Epoch, Estimate, Plan, Point, QuantizationSwitches, Role, SettingClass, VaryingSetting};
+use super::{
+    Arm, EngineKey, Epoch, Estimate, Plan, Point, QuantizationSwitches, Role, SettingClass, StepApi, VaryingSetting,
+};
 
 /// Points of an epoch that a short rendering shows.
 const SHORT_POINTS: usize = 20;
@@ -76,8 +78,7 @@ fn varying(settings: &[VaryingSetting]) -> Vec<String> {
         (SettingClass::Live, "is lowered on the running engine"),
         (SettingClass::Run, "changes from run to run"),
     ] {
-        let of_class: Vec<String> =
-            settings.iter().filter(|setting| setting.class == class).map(values_of).collect();
+        let of_class: Vec<String> = settings.iter().filter(|setting| setting.class == class).map(values_of).collect();
         if !of_class.is_empty() {
             lines.push(format!("  {cost}: {}", of_class.join("; ")));
         }
@@ -158,7 +159,8 @@ fn alternating_lines(group: &Range<usize>, epochs: usize, of_group: &[Epoch], de
     }
     let mut seen = HashSet::new();
     let points = of_group.iter().flat_map(|epoch| &epoch.points).filter(|point| seen.insert(&point.point));
-    let points: Vec<&Point> = points.collect();
+    let mut points: Vec<&Point> = points.collect();
+    points.sort_by_key(|point| point.pair.as_ref().map(|member| (member.pair, member.arm)));
     let rounds_of = |epoch: &Epoch| epoch.first_round as usize + epoch.rounds.len();
     lines.push(rounds(&points, of_group.iter().map(rounds_of).max().unwrap_or(0)));
     lines.extend(pairs(&points, true));
@@ -167,8 +169,12 @@ fn alternating_lines(group: &Range<usize>, epochs: usize, of_group: &[Epoch], de
 }
 
 fn engine_lines(key: &EngineKey) -> Vec<String> {
+    let step_api = match key.step_api {
+        StepApi::EngineCore => "",
+        StepApi::LlmEngine => ", stepped by LLMEngine",
+    };
     let mut lines = vec![format!(
-        "  {}, {}, tensor parallel {}, quantization {}",
+        "  {}, {}, tensor parallel {}, quantization {}{step_api}",
         key.device,
         key.model,
         key.tensor_parallel_size,

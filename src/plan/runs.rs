@@ -45,12 +45,14 @@ impl Epoch {
     pub fn runs(&self) -> impl Iterator<Item = PlannedRun<'_>> {
         let mut of_round = vec![0; self.points.len()];
         let in_order = (self.first_round..).zip(&self.rounds);
-        in_order.flat_map(|(round, points)| points.iter().map(move |point| (round, *point))).map(move |(round, index)| {
-            let point = &self.points[index];
-            let nth = of_round[index];
-            of_round[index] += 1;
-            // Of points that are measured for their own sake, one run in each round.
-            PlannedRun { point, round, repeat: if point.role.is_measured() { round } else { nth } }
-        })
+        in_order.flat_map(|(round, points)| points.iter().map(move |point| (round, *point))).map(
+            move |(round, index)| {
+                let point = &self.points[index];
+                let nth = of_round[index];
+                of_round[index] += 1;
+                // Of points that are measured for their own sake, one run in each round.
+                PlannedRun { point, round, repeat: if point.role.is_measured() { round } else { nth } }
+            },
+        )
     }
 }

@@ -86,7 +86,10 @@ mod tests {
         assert_eq!(shuffled((0..10).collect(), 0, 0, 0), [5, 8, 6, 9, 1, 7, 3, 2, 0, 4]);
         assert_eq!(shuffled((0..10).collect(), 42, 1, 3), [2, 9, 7, 8, 3, 4, 0, 6, 5, 1]);
         assert_eq!(of_prompts(0, 512, 32, 0, 8), 3832129208759142);
-        assert_eq!((0..12).map(|round| u8::from(coin(0, 0, round))).collect::<Vec<_>>(), [1, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1]);
+        assert_eq!(
+            (0..12).map(|round| u8::from(coin(0, 0, round))).collect::<Vec<_>>(),
+            [1, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1]
+        );
     }
 
     #[test]

@@ -70,7 +70,10 @@ fn check(folder: &Path, epoch: u32, after: &RunEntry, fresh: &RunEntry) -> Resul
         steps: None,
         after_reset_p50_step_s: medians[0],
         fresh_engine_p50_step_s: medians[1],
-        p50_step_ratio: medians[0].zip(medians[1]).filter(|(_, fresh)| *fresh > 0.0).map(|(after, fresh)| after / fresh),
+        p50_step_ratio: medians[0]
+            .zip(medians[1])
+            .filter(|(_, fresh)| *fresh > 0.0)
+            .map(|(after, fresh)| after / fresh),
     };
     let is_whole = |run: &RunEntry| matches!(run.status, Status::Valid | Status::Invalid);
     if after.engine_load_s != Some(0.0) {
@@ -107,7 +110,9 @@ impl ResetCheckEntry {
         if let Some(note) = &self.note {
             return Some(format!("reset of epoch {}: not compared with a fresh engine: {note}", self.epoch));
         }
-        let ratio = self.p50_step_ratio.map_or_else(String::new, |ratio| format!("; its median step took {ratio:.3} times as long"));
+        let ratio = self
+            .p50_step_ratio
+            .map_or_else(String::new, |ratio| format!("; its median step took {ratio:.3} times as long"));
         let steps = self.steps.unwrap_or(0);
         Some(format!("reset of epoch {}: {steps} steps just as on a fresh engine{ratio}", self.epoch))
     }

@@ -119,9 +119,11 @@ impl SentinelEntry {
         let change = self.change.map_or_else(String::new, |change| {
             format!(", by {:+.1} % from the earlier half of its runs to the later", change * 100.0)
         });
-        let time = self.runs.last().and_then(|run| run.after_s).map_or_else(String::new, |seconds| {
-            format!(" within {:.0} min", (seconds / 60.0).ceil())
-        });
+        let time = self
+            .runs
+            .last()
+            .and_then(|run| run.after_s)
+            .map_or_else(String::new, |seconds| format!(" within {:.0} min", (seconds / 60.0).ceil()));
         Some(format!(
             "drift between sentinels: `{}` of {} changed over its {} runs{time}{change} (z = {:.2}): clocks, heat, \
              fragmentation or a cache; what ran early and what ran late in epoch {} are not alike",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::run::{Interrupts, Progress, RunRecording, execute};
 use super::warm_up::{self, Settling};
 use super::{Engine, EngineSpec, SessionError, Sidecar, SidecarOptions};
-use crate::plan::{Epoch, EngineKey, Location, Plan, PlannedRun, Point};
+use crate::plan::{EngineKey, Epoch, Location, Plan, PlannedRun, Point};
 use crate::ring::clock_ns;
 use crate::telemetry::{Places, Sample, Sampling, Telemetry};
 use crate::timeline::store::RUN_SCHEMA_VERSION;

@@ -141,7 +141,9 @@ mod tests {
         let mut medians = medians_ns.iter();
         while settling.next().is_some() {
             let median_ns = *medians.next().expect("another run than was meant");
-            settling.add(&steps(&(0..31).map(|i| median_ns + median_ns / 100 * i / 15 - median_ns / 100).collect::<Vec<_>>()));
+            settling.add(&steps(
+                &(0..31).map(|i| median_ns + median_ns / 100 * i / 15 - median_ns / 100).collect::<Vec<_>>(),
+            ));
         }
         assert_eq!(medians.next(), None, "a run that was meant is missing");
         settling.finish()
@@ -166,7 +168,10 @@ mod tests {
         let warm_up = settle(&slower);
         assert_eq!((warm_up.runs, warm_up.settled), (8, Some(false)));
         let warning = warm_up.warning().unwrap();
-        assert!(warning.contains("8 warm-up runs") && warning.contains("8.000 ms") && warning.contains("8.500 ms"), "{warning}");
+        assert!(
+            warning.contains("8 warm-up runs") && warning.contains("8.000 ms") && warning.contains("8.500 ms"),
+            "{warning}"
+        );
     }
 
     #[test]

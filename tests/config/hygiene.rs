@@ -30,7 +30,11 @@ fn a_sentinel_runs_first_and_last_and_at_even_distances() {
     let sentinels: Vec<_> = plan.epochs[0].runs().filter(|run| run.point.role == Role::Sentinel).collect();
     assert_eq!(sentinels.iter().map(|run| run.repeat).collect::<Vec<_>>(), [0, 1, 2, 3]);
     let point = sentinels[0].point;
-    assert_eq!((point.point.as_str(), point.num_prompts, point.repeats), ("sentinel-i8-o4-p0-n3", 3, 4), "the lightest");
+    assert_eq!(
+        (point.point.as_str(), point.num_prompts, point.repeats),
+        ("sentinel-i8-o4-p0-n3", 3, 4),
+        "the lightest"
+    );
     assert!((0..4).all(|repeat| point.prompt_stream(repeat) == 0), "the same work each time");
     let measured = &plan.epochs[0].points[0];
     assert_eq!((measured.prompt_stream(0), measured.prompt_stream(3)), (0, 3));
@@ -48,7 +52,8 @@ fn long_epochs_have_sentinels_without_being_asked() {
     assert_eq!(count("repeats: 50"), 11);
     assert_eq!(count("repeats: 50, sentinel: auto"), 11);
     assert_eq!(count("repeats: 50, sentinel: none"), 0);
-    let single = "defaults: {model: m, workload: chatbot, repeats: 99}\nstandalone_runs: [{name: a, mode: vllm_throughput}]";
+    let single =
+        "defaults: {model: m, workload: chatbot, repeats: 99}\nstandalone_runs: [{name: a, mode: vllm_throughput}]";
     assert_eq!(plan_of(single).num_runs_of(Role::Sentinel), 0, "a single point is its own sentinel");
     // The orders of the measured points are those without sentinels.
     let order = |defaults: &str| -> Vec<String> {
@@ -74,7 +79,10 @@ fn a_reset_check_ends_an_epoch_and_loads_a_fresh_engine() {
     assert_eq!(used.key, fresh.key);
     let (after, on_fresh) = (used.points.last().unwrap(), &fresh.points[0]);
     assert_eq!(after.point, "after-reset-i8-o4-p0-n3-tp1".replace("-tp1", ""));
-    assert_eq!((after.seed, after.input_len, after.num_prompts), (on_fresh.seed, on_fresh.input_len, on_fresh.num_prompts));
+    assert_eq!(
+        (after.seed, after.input_len, after.num_prompts),
+        (on_fresh.seed, on_fresh.input_len, on_fresh.num_prompts)
+    );
     assert_eq!((after.drive, on_fresh.drive), (Drive::Stepped, Drive::Stepped));
     assert!(plan.epochs[2].reason.contains("quantization none -> fp8"), "{}", plan.epochs[2].reason);
     let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
@@ -85,15 +93,24 @@ fn a_reset_check_ends_an_epoch_and_loads_a_fresh_engine() {
 #[test]
 fn what_is_no_sentinel_is_told() {
     let told = |line: &str| {
-        let text = format!("defaults:\n  {line}\nstandalone_runs:\n  - {{name: a, mode: vllm_throughput, model: m, workload: chatbot}}\n");
+        let text = format!(
+            "defaults:\n  {line}\nstandalone_runs:\n  - {{name: a, mode: vllm_throughput, model: m, workload: chatbot}}\n"
+        );
         problems(&text).remove(0)
     };
-    assert!(told("sentinel: always").starts_with("2:13 unknown value of `sentinel`: `always`"), "{}", told("sentinel: always"));
+    assert!(
+        told("sentinel: always").starts_with("2:13 unknown value of `sentinel`: `always`"),
+        "{}",
+        told("sentinel: always")
+    );
     assert!(told("sentinel: 5").starts_with("2:13 `sentinel` has to be one of none, auto"));
     assert!(told("sentinel: {every: 0}").starts_with("2:21 `every` has to be a whole number from 1"));
     assert!(told("sentinel: {evry: 3}").contains("`every`"));
-    assert!(told("check_reset: 1").starts_with("2:16 `check_reset` has to be true or false, and here it is the number 1"));
+    assert!(
+        told("check_reset: 1").starts_with("2:16 `check_reset` has to be true or false, and here it is the number 1")
+    );
     assert!(told("check_rest: true").contains("`check_reset`"));
-    let in_entry = "standalone_runs:\n  - {name: a, mode: vllm_throughput, model: m, workload: chatbot, sentinel: none}\n";
+    let in_entry =
+        "standalone_runs:\n  - {name: a, mode: vllm_throughput, model: m, workload: chatbot, sentinel: none}\n";
     assert!(problems(in_entry)[0].contains("`sentinel` is of the whole sweep: it belongs into `defaults`"));
 }

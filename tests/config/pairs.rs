@@ -111,7 +111,10 @@ fn comparisons_that_cannot_be_made_are_told() {
     assert!(told("{num_prompts: [1, 2], compare: 3}").contains("`compare` has to be text"));
     for (matrix, message) in [
         ("{num_prompts: [1, 2], compare: drive}", "`compare` names `drive`, which is no axis of the entry `a`"),
-        ("{num_prompts: [1, 2, 3], compare: num_prompts}", "`compare` takes an axis of two values, and `num_prompts` has 3"),
+        (
+            "{num_prompts: [1, 2, 3], compare: num_prompts}",
+            "`compare` takes an axis of two values, and `num_prompts` has 3",
+        ),
         ("{repeats: [1, 2], compare: repeats}", "`repeats` is the same on both sides"),
         (
             "{linked: [{drive: [free, stepped], seed: [1, 2]}], compare: drive}",

@@ -71,7 +71,8 @@ fn an_estimate_is_what_was_measured() {
     let known = plan::estimate(&plan, &history, 2);
     assert_eq!(known.total_s(), Some(20.0 + 2.0 * 3.5 + 2.0 * 5.0 + 1.0 + 2.0 * 4.0));
     let text = plan::render(&plan, &known, Detail::Short);
-    let basis = "every point has been measured on this machine before; without the import of vLLM, which was never timed here";
+    let basis =
+        "every point has been measured on this machine before; without the import of vLLM, which was never timed here";
     assert!(text.contains(&format!("Estimated time: 46 s ({basis})")), "{text}");
     let alone = "A process per point would take 3 engine loads and as many imports of vLLM: 20 s more of loading";
     assert!(text.contains(alone), "{text}");

@@ -53,7 +53,9 @@ fn sentinels_that_take_longer_and_longer_are_told() {
     assert_eq!(report.exit_status(), 0, "a warning");
     let chart = fs::read_to_string(folder.path().join("sentinels.svg")).unwrap();
     assert!(chart.contains("sentinel-a") && chart.contains("<polyline"), "{chart}");
-    assert!(fs::read_to_string(folder.path().join("report.html")).unwrap().contains("minutes since the first sentinel"));
+    assert!(
+        fs::read_to_string(folder.path().join("report.html")).unwrap().contains("minutes since the first sentinel")
+    );
 }
 
 #[test]
@@ -87,13 +89,19 @@ fn an_engine_that_is_as_a_fresh_one_after_its_reset_says_so() {
     assert_eq!(check.p50_step_ratio, Some(1.0), "the steps of a sketch all take as long, whatever lies between them");
     assert_eq!(report.exit_status(), 0);
     let text = table(&report, TableFormat::Table, false);
-    assert!(text.contains("reset of epoch 0: 8 steps just as on a fresh engine; its median step took 1.000 times"), "{text}");
+    assert!(
+        text.contains("reset of epoch 0: 8 steps just as on a fresh engine; its median step took 1.000 times"),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_a_reset_leaves_behind_is_told() {
     let changes: [(&dyn Fn(&mut Timeline), &str); 5] = [
-        (&|run| run.requests[2].cached_tokens = 16, "1 of 8 requests differ; in the first of them (request 2) `cached tokens` is 16"),
+        (
+            &|run| run.requests[2].cached_tokens = 16,
+            "1 of 8 requests differ; in the first of them (request 2) `cached tokens` is 16",
+        ),
         (&|run| run.steps[3].waiting = 1, "1 of 8 steps differ; in the first of them (step 3) `waiting` is 1"),
         (&|run| run.steps[3].kv_cache_usage_ppm = 7, "(step 3) `KV cache use in ppm` is 7"),
         (&|run| run.steps.truncate(7), "7 steps after the reset, 8 on the fresh engine"),
@@ -153,7 +161,11 @@ fn a_begin_that_is_slower_than_the_rest_is_told_and_kept() {
     let slow = of(1.3, closed);
     let found = slow.warm_cut.unwrap();
     assert!(found.accepted && found.requests == 10 && (found.change - 0.3).abs() < 0.02, "{found:?}");
-    assert!(slow.warnings.iter().any(|warning| warning.contains("mean E2E of the first 10 requests is +29.")), "{:?}", slow.warnings);
+    assert!(
+        slow.warnings.iter().any(|warning| warning.contains("mean E2E of the first 10 requests is +29.")),
+        "{:?}",
+        slow.warnings
+    );
     assert_eq!(slow.num_prompts, 3 * 74, "nothing is cut");
     assert!(!of(1.0, closed).warnings.iter().any(|warning| warning.contains("steady")));
     assert_eq!(of(1.3, Load::Closed { concurrency: None }).warm_cut, None, "nothing is steady where all come at once");

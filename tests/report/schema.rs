@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use bench::report::{REPORT_SCHEMA, Results, TableFormat, table};
 use bench::plan::{Arm, PairMember, Role};
+use bench::report::{REPORT_SCHEMA, Results, TableFormat, table};
 use bench::timeline::{Hiccup, WarmUp};
 use serde_json::{Map, Value};
 
-use super::roofline::on_tiny;
 use super::hygiene::unsteady_run;
+use super::roofline::on_tiny;
 use super::sketch::{run_in_role, session};
 use super::telemetry::with_everything_sampled;
 

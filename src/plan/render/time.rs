@@ -38,13 +38,18 @@ pub(super) fn of_plan(estimate: &Estimate) -> String {
         (0, _) => "worked out from other points measured on this machine".to_owned(),
         _ => format!("{} measured before on this machine, {derived} worked out from those", counted(measured, "run")),
     };
-    let imported = if estimate.imports_s.is_none() { "; without the import of vLLM, which was never timed here" } else { "" };
+    let imported =
+        if estimate.imports_s.is_none() { "; without the import of vLLM, which was never timed here" } else { "" };
     format!("{} ({basis}{imported})", duration(total_s))
 }
 
 /// What the plan would take if every point had a process of its own, as tools without a persistent engine do it. Points
 /// that a pair takes from one engine to another would need a process for every run. `None` where that is the same.
-pub(super) fn process_per_point(plan: &Plan, estimate: &Estimate, alternating: &[std::ops::Range<usize>]) -> Option<String> {
+pub(super) fn process_per_point(
+    plan: &Plan,
+    estimate: &Estimate,
+    alternating: &[std::ops::Range<usize>],
+) -> Option<String> {
     let alternates = |epoch: usize| alternating.iter().any(|group| group.contains(&epoch));
     let processes: Vec<usize> = plan
         .epochs
