@@ -240,3 +240,68 @@ fn a_recorder_that_stands_still_lets_the_ring_fill_and_the_run_is_invalid() {
     assert!(run["counters"]["ring_dropped"].as_u64().unwrap() > 0, "{}", run["counters"]);
     assert!(run["reasons"].to_string().contains("ring"), "{}", run["reasons"]);
 }
+
+/// Two points of two requests, three times each, with a sentinel after every run.
+const WATCHED: &str = "
+defaults: {model: some/model, sentinel: {every: 1}, check_reset: true, num_prompts: 2, repeats: 3, input_len: 64}
+standalone_runs:
+  - {name: t, mode: vllm_throughput, matrix: {output_len: [5, 9]}}
+";
+
+#[test]
+fn an_engine_that_gets_slower_from_run_to_run_shows_in_its_sentinels() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sweep.yaml");
+    fs::write(&config, WATCHED).unwrap();
+    // Long enough that a busy machine is no reason for the order of the runs: 300 ms, and 20 % more in each.
+    let script = "requests: [{first_ns: 200000000, gap_ns: 25000000}]\ngrowth_per_run: 0.2";
+    let (output, report) = measure(folder.path(), script, &["--config", &config.display().to_string()]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: drift between sentinels"), "{said}");
+    let sentinel = &report["sentinels"][0];
+    let values: Vec<f64> =
+        sentinel["runs"].as_array().unwrap().iter().map(|run| run["value"].as_f64().unwrap()).collect();
+    assert_eq!(values.len(), 7);
+    for (nth, value) in values.iter().enumerate() {
+        // Every other run of the engine is a sentinel.
+        let meant = 0.3 * (1.0 + 0.4 * nth as f64);
+        assert!(*value >= meant, "{nth}: {value}, and the script means {meant}");
+    }
+    assert_eq!(sentinel["drift"]["flagged"], true, "{sentinel}");
+    assert_eq!(report["points"].as_array().unwrap().len(), 2);
+    assert!(folder.path().join("out/sentinels.svg").is_file());
+    // The script has no state but its growth: what it does is the same on a fresh engine.
+    let check = &report["reset_checks"][0];
+    assert_eq!(check["differences"].as_array().map(Vec::len), Some(0), "{check}");
+    assert!(check["p50_step_ratio"].as_f64().unwrap() > 0.0, "{check}");
+    assert_eq!(report["plan"]["varying"][0]["name"], "output_len");
+    assert_eq!(report["plan"]["varying"][0]["class"], "run");
+}
+
+#[test]
+fn pairs_are_found_in_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sweep.yaml");
+    let text = "defaults: {model: some/model, num_prompts: 2, repeats: 4, input_len: 64, output_len: 4}\nstandalone_runs:\n  \
+                - {name: t, mode: vllm_throughput, matrix: {quantization: [none, fp8], compare: quantization}}\n";
+    fs::write(&config, text).unwrap();
+    let script = "requests: [{first_ns: 100000, gap_ns: 200000}]";
+    let (output, report) = measure(folder.path(), script, &["--config", &config.display().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let runs = report["runs"].as_array().unwrap();
+    let mut sides: HashMap<u64, Vec<&str>> = HashMap::new();
+    for run in runs {
+        assert_eq!((run["pair"]["pair"].as_u64(), run["pair"]["axis"].as_str()), (Some(0), Some("quantization")));
+        assert_eq!(run["repeat"], run["round"]);
+        sides.entry(run["round"].as_u64().unwrap()).or_default().push(run["pair"]["arm"].as_str().unwrap());
+    }
+    assert_eq!(sides.len(), 4);
+    assert!(sides.values().all(|both| both.len() == 2 && both[0] != both[1]), "{sides:?}");
+    assert!(runs.chunks(2).all(|both| both[0]["round"] == both[1]["round"]), "one directly after the other");
+    let loads = report["plan"]["epochs"].as_array().unwrap().len();
+    let loaded = runs.iter().filter(|run| run["engine_load_s"].as_f64().unwrap() > 0.0).count();
+    assert!((5..=8).contains(&loads) && loads == loaded, "{loads} planned, {loaded} loaded");
+    assert_eq!(report["points"][0]["epoch"], Value::Null, "its runs are in several");
+    assert_eq!(report["points"][0]["num_valid"], 4);
+}

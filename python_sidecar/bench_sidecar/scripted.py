@@ -40,7 +40,9 @@ class ScriptedEngine:
     def __init__(self, library: ModuleType, script: Message, truth_path: str) -> None:
         self.warnings: list[str] = []
         self.library = library
+        self._script = script
         self._handle: Any = library.scripted_new(*pack(script))
+        self._staged_runs = 0
         self._truth = os.open(truth_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._lengths = array.array("I")
         self._run = ""
@@ -71,6 +73,9 @@ class ScriptedEngine:
 
     def stage(self, lengths: Sequence[tuple[int, int]]) -> None:
         """Takes the lengths of a run's requests, prompt and output, by handle."""
+        if growth_ppm := self._script["growth_ppm"] * self._staged_runs:
+            self._handle = self.library.scripted_new(*pack(grown(self._script, growth_ppm)))
+        self._staged_runs += 1
         packed = array.array("I", [length for pair in lengths for length in pair])
         self.library.scripted_stage(self._handle, packed.tobytes())
 
@@ -157,6 +162,19 @@ def measure_tap(events: EventRing, batch: int, steps: int) -> list[int]:
         tap.see(step, output)
         samples.append(events.tapped()[1])
     return samples
+
+
+def grown(script: Message, growth_ppm: int) -> Message:
+    """The script with all its times longer by so many millionths."""
+
+    def longer(time_ns: int) -> int:
+        return time_ns + time_ns * growth_ppm // 1_000_000
+
+    def request(one: Message) -> Message:
+        gaps_ns = one["gaps_ns"] and [longer(gap_ns) for gap_ns in one["gaps_ns"]]
+        return {**one, "first_ns": longer(one["first_ns"]), "gap_ns": longer(one["gap_ns"]), "gaps_ns": gaps_ns}
+
+    return {**script, "requests": [request(one) for one in script["requests"]]}
 
 
 def pack(script: Message) -> tuple[bytes, bytes, bytes, bytes]:

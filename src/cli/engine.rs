@@ -1,6 +1,6 @@
 //! `bench engine`: the main job, from a configuration to a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, pin_current_t
 use crate::environment::assets::{self, Assets};
 use crate::environment::{Host, Interpreter};
 use crate::fingerprint::Fingerprint;
-use crate::plan::{self, Detail, EngineKey, History, Overrides, Plan, Point, RunTimes};
+use crate::plan::{self, Detail, EngineKey, History, LoadTimes, Overrides, Plan, Point, RunTimes};
 use crate::recorder::LiveTotals;
 use crate::report::{Report, Results};
 use crate::ring::clock_ns;
@@ -223,12 +223,13 @@ impl Job {
             began_ns: clock_ns(),
             times: Vec::new(),
         };
+        let import_s = sidecar.hello().import_s;
         let sweep = Sweep::new(&self.plan, &self.specs, &self.options, &mut sidecar, &mut observer);
         let ended = sweep.after(earlier).run().await;
         sidecar.shutdown().await;
         observer.screen.clear();
         if !self.is_scripted {
-            self.keep_times(&observer.times, observer.screen);
+            self.keep_times(import_s, &observer.times, observer.screen);
         }
         let report = observer.results.report().clone();
         let ended = match (observer.results.finish(), ended) {
@@ -285,14 +286,15 @@ impl Job {
     }
 
     /// Keeps the measured times for the next estimate. A history that cannot be written costs the estimate, no more.
-    fn keep_times(&self, times: &[MeasuredTime], screen: &Screen) {
+    fn keep_times(&self, import_s: f64, times: &[MeasuredTime], screen: &Screen) {
         let mut history = self.kept.history.clone();
-        for epoch in &self.plan.epochs {
-            let of_epoch: Vec<&MeasuredTime> = times.iter().filter(|time| time.key == epoch.key).collect();
-            let load_s = of_epoch.iter().map(|time| time.load_s).find(|load_s| *load_s > 0.0);
-            let runs: Vec<RunTimes<'_>> = of_epoch.iter().map(|time| time.run_times()).collect();
+        history.record_import(self.options.device, import_s);
+        for key in self.plan.epochs.iter().map(|epoch| &epoch.key).collect::<BTreeSet<_>>() {
+            let of_key: Vec<&MeasuredTime> = times.iter().filter(|time| time.key == *key).collect();
+            let load = of_key.iter().find_map(|time| time.load);
+            let runs: Vec<RunTimes<'_>> = of_key.iter().map(|time| time.run_times()).collect();
             if !runs.is_empty() {
-                history.record(&epoch.key, self.facts.usable_cores, load_s, &runs);
+                history.record(key, self.facts.usable_cores, load, &runs);
             }
         }
         if let Err(err) = history.save(&self.kept.cache.join(HISTORY_FILE)) {
@@ -319,7 +321,8 @@ fn host_in_words(placement: &Placement, facts: &HostFacts) -> String {
 struct MeasuredTime {
     key: EngineKey,
     point: Point,
-    load_s: f64,
+    /// Of the first run on its engine.
+    load: Option<LoadTimes>,
     run_s: f64,
     prefill: (u64, u64),
     decode: (u64, u64),
@@ -338,7 +341,9 @@ impl MeasuredTime {
         }
         let run = &timeline.run;
         let (key, point) = (run.engine_key.clone(), run.point.clone());
-        MeasuredTime { key, point, load_s: run.engine_load_s, run_s, prefill, decode }
+        let warm_up_s = run.engine_warm_up.as_ref().map(|warm_up| warm_up.took_s);
+        let load = (run.engine_load_s > 0.0).then_some(LoadTimes { load_s: run.engine_load_s, warm_up_s });
+        MeasuredTime { key, point, load, run_s, prefill, decode }
     }
 
     fn run_times(&self) -> RunTimes<'_> {

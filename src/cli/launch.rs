@@ -1,6 +1,7 @@
 //! What engines are started with: the arguments for vLLM's parser, the sidecar's environment, and whether this machine
 //! has what they need. A dry run shows exactly this.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -123,10 +124,13 @@ pub(super) fn render(plan: &Plan, args: &EngineArgs, host: &Host, cache: &Path) 
     let mut lines = Vec::new();
     for device in plan.device_classes() {
         refuse_variables(device)?;
-        let of_class = plan.epochs.iter().enumerate().filter(|(_, epoch)| epoch.key.device == device);
-        for (index, epoch) in of_class {
-            let EngineSpec::Vllm { argv, .. } = engine_spec(&epoch.key, cache) else { continue };
-            lines.push(format!("Arguments of engine {} for vLLM's parser", index + 1));
+        let keys = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
+        let mut told = BTreeSet::new();
+        for key in keys.filter(|key| told.insert(*key)) {
+            let EngineSpec::Vllm { argv, .. } = engine_spec(key, cache) else { continue };
+            let loads = plan.epochs.iter().zip(1..).filter(|(epoch, _)| epoch.key == *key);
+            let loads: Vec<String> = loads.map(|(_, nth): (_, usize)| nth.to_string()).collect();
+            lines.push(format!("Arguments of engine {} for vLLM's parser", loads.join(", ")));
             lines.push(format!("  {}", shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_default()));
         }
         lines.push(format!("Environment of {device}"));

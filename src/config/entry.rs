@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::args::{self, SplitArgs};
+use super::hygiene::{HYGIENE_KEYS, Hygiene};
 use super::matrix::{self, Axis, Matrix};
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
@@ -60,6 +61,8 @@ pub(super) struct Defaults {
     pub(super) engine_args: Option<Arc<Given<Vec<String>>>>,
     /// For entries without a `matrix`.
     pub(super) matrix: Arc<Matrix>,
+    /// Of the whole sweep.
+    pub(super) hygiene: Hygiene,
 }
 
 /// Reads an entry.
@@ -85,6 +88,9 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
                 let message = "merge keys (`<<`) are not supported; put what entries share into `defaults`";
                 reader.problem(key.place, message);
             }
+            of_sweep if HYGIENE_KEYS.contains(&of_sweep) => {
+                reader.problem(key.place, format!("`{of_sweep}` is of the whole sweep: it belongs into `defaults`"));
+            }
             other => {
                 let known = [&ENTRY_KEYS[..], &SHARED_KEYS[..], &SETTING_KEYS[..]].concat();
                 reader.unknown(key.place, "key of an entry:", other, &known);
@@ -105,7 +111,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
     draft.check_given_once(reader, &matrix.axes);
     if !draft.lists.is_empty() {
         let axes = [&draft.lists[..], &matrix.axes[..]].concat();
-        matrix = Arc::new(Matrix { axes, exclude: matrix.exclude.clone() });
+        matrix = Arc::new(Matrix { axes, ..Matrix::clone(&matrix) });
     }
     Some(Entry {
         name: draft.name?,

@@ -73,6 +73,11 @@ impl Problems {
         self.0.len() >= ConfigError::MAX_PROBLEMS
     }
 
+    /// Whether nothing was noted so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// `value`, unless there were problems.
     pub(crate) fn into_result<T>(self, value: T) -> Result<T, ConfigError> {
         if self.0.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.0 }) }

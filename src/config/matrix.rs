@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::node::{Node, Place, Value};
-use super::reader::Reader;
+use super::range::{RANGE_FORMS, Range, Step};
+use super::reader::{Given, Reader};
 use super::settings::{AXIS_KEYS, Settings};
 use super::suggest::quoted;
 
@@ -15,6 +16,8 @@ pub struct Matrix {
     pub axes: Vec<Axis>,
     /// Points to leave out; shared, as many entries can take them from `defaults`.
     pub exclude: Arc<Vec<Exclusion>>,
+    /// The axis whose two values are compared in pairs.
+    pub compare: Option<Given<&'static str>>,
 }
 
 /// An axis of a matrix.
@@ -51,9 +54,10 @@ enum Excluded {
 /// Keys of `matrix` that are no axes.
 const LINKED: &str = "linked";
 const EXCLUDE: &str = "exclude";
+const COMPARE: &str = "compare";
 
-/// What a range looks like, in messages.
-const RANGE_FORMS: &str = "a range such as 1..8, 128..1024+128 or 1..64*2";
+/// Axes that cannot be compared: the members of a pair are run equally often, with prompts from the same seed.
+const NEVER_COMPARED: [&str; 2] = ["repeats", "seed"];
 
 /// Most values that the ranges of one file stand for, as a short text can stand for very many.
 const MAX_RANGED_VALUES: usize = 100_000;
@@ -109,10 +113,26 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Matrix {
                 let items = reader.list(EXCLUDE, value).unwrap_or_default();
                 matrix.exclude = Arc::new(items.iter().filter_map(|item| read_exclusion(reader, item)).collect());
             }
-            _ => reader.unknown(key.place, "axis", &key.text, &[&AXIS_KEYS[..], &[LINKED, EXCLUDE]].concat()),
+            (COMPARE, None) => matrix.compare = read_compared(reader, value),
+            _ => reader.unknown(key.place, "axis", &key.text, &[&AXIS_KEYS[..], &[LINKED, EXCLUDE, COMPARE]].concat()),
         }
     }
     matrix
+}
+
+/// The name of an axis.
+fn read_compared(reader: &mut Reader, node: &Node) -> Option<Given<&'static str>> {
+    let name = reader.name(COMPARE, node)?;
+    let Some(axis) = axis_key(&name.value) else {
+        reader.unknown(node.place, "axis", &name.value, &AXIS_KEYS);
+        return None;
+    };
+    if NEVER_COMPARED.contains(&axis) {
+        let message = format!("`{axis}` is the same on both sides of a comparison; name another axis, or take it out");
+        reader.problem(node.place, message);
+        return None;
+    }
+    Some(Given::new(axis, node.place))
 }
 
 /// Keys whose values go together: the first of each, then the second of each, and so on.
@@ -255,49 +275,4 @@ fn expand(reader: &mut Reader, key: &str, node: &Node) -> Vec<Node> {
     }
     reader.ranged_values += values.len();
     values
-}
-
-/// `first..last`, with `+step` or `*factor`. Both ends belong to it; the last one only if the steps meet it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
-    first: u64,
-    last: u64,
-    step: Step,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
-    Add(u64),
-    Times(u64),
-}
-
-impl Range {
-    fn parse(text: &str) -> Option<Range> {
-        let number = |text: &str| {
-            let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-            if is_plain { text.parse::<u64>().ok() } else { None }
-        };
-        let (first, rest) = text.trim().split_once("..")?;
-        let (last, step) = match (rest.split_once('*'), rest.split_once('+')) {
-            (Some((last, factor)), None) => (last, Step::Times(number(factor.trim())?)),
-            (None, Some((last, step))) => (last, Step::Add(number(step.trim())?)),
-            (None, None) => (rest, Step::Add(1)),
-            _ => return None,
-        };
-        let range = Range { first: number(first.trim())?, last: number(last.trim())?, step };
-        // Steps that stand still would never end.
-        let moves = match step {
-            Step::Add(step) => step >= 1,
-            Step::Times(factor) => factor >= 2 && range.first >= 1,
-        };
-        (moves && range.first <= range.last).then_some(range)
-    }
-
-    fn values(self) -> impl Iterator<Item = u64> {
-        let next = move |value: &u64| match self.step {
-            Step::Add(step) => value.checked_add(step),
-            Step::Times(factor) => value.checked_mul(factor),
-        };
-        std::iter::successors(Some(self.first), next).take_while(move |value| *value <= self.last)
-    }
 }

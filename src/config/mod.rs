@@ -8,8 +8,10 @@ mod args;
 mod builtin;
 mod entry;
 mod error;
+mod hygiene;
 mod matrix;
 mod node;
+mod range;
 mod reader;
 mod script;
 mod settings;
@@ -25,6 +27,7 @@ pub use builtin::{
 };
 pub use entry::Entry;
 pub use error::{ConfigError, Problem};
+pub use hygiene::{Hygiene, Sentinel};
 pub use matrix::{Axis, Exclusion, Matrix};
 pub use node::Place;
 pub use reader::Given;
@@ -35,14 +38,16 @@ pub use workload::{Scale, WORKLOADS, Workload};
 pub(crate) use args::{flag_value, human_readable_int};
 pub(crate) use error::Problems;
 pub(crate) use settings::MAX_REPEATS;
+#[cfg(test)]
+pub(crate) use settings::{AXIS_KEYS, SETTING_KEYS};
 pub(crate) use suggest::quoted;
 
 use crate::plan::Location;
 use amount::Bounds;
 use entry::Defaults;
+use hygiene::HYGIENE_KEYS;
 use node::{Node, Value};
 use reader::Reader;
-use settings::SETTING_KEYS;
 
 /// What a configuration file says, typed, before anything is resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +58,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// What every entry falls back on.
     pub defaults: Settings,
+    /// What is checked between runs.
+    pub hygiene: Hygiene,
     /// The entries, in the order of the file.
     pub entries: Vec<Entry>,
 }
@@ -86,10 +93,11 @@ fn parse(text: &str, name: String, file: Option<PathBuf>) -> Result<Config, Conf
         },
     )?;
     let (defaults, entries) = read_root(&mut reader, &root);
-    reader.problems.into_result(Config { name, file, defaults, entries })
+    let Defaults { settings: defaults, hygiene, .. } = defaults;
+    reader.problems.into_result(Config { name, file, defaults, hygiene, entries })
 }
 
-fn read_root(reader: &mut Reader, root: &Node) -> (Settings, Vec<Entry>) {
+fn read_root(reader: &mut Reader, root: &Node) -> (Defaults, Vec<Entry>) {
     if matches!(root.value, Value::Null) {
         reader.problem(root.place, "the configuration is empty; it needs `standalone_runs`, a list of entries");
     }
@@ -115,7 +123,7 @@ fn read_root(reader: &mut Reader, root: &Node) -> (Settings, Vec<Entry>) {
         }
         None => {}
     }
-    (defaults.settings, entries)
+    (defaults, entries)
 }
 
 fn read_defaults(reader: &mut Reader, node: &Node) -> Defaults {
@@ -125,12 +133,13 @@ fn read_defaults(reader: &mut Reader, node: &Node) -> Defaults {
         match key.text.as_str() {
             "args" => split_args = entry::read_args(reader, value),
             "matrix" => defaults.matrix = Arc::new(matrix::read(reader, value)),
-            setting if SETTING_KEYS.contains(&setting) => defaults.settings.read(reader, setting, value),
+            setting if settings::SETTING_KEYS.contains(&setting) => defaults.settings.read(reader, setting, value),
+            of_sweep if HYGIENE_KEYS.contains(&of_sweep) => defaults.hygiene.read(reader, of_sweep, value),
             entry_key if entry::ENTRY_KEYS.contains(&entry_key) => {
                 reader.problem(key.place, format!("`{entry_key}` belongs into an entry of `standalone_runs`"));
             }
             other => {
-                let known = [&entry::SHARED_KEYS[..], &SETTING_KEYS[..]].concat();
+                let known = [&entry::SHARED_KEYS[..], &settings::SETTING_KEYS[..], &HYGIENE_KEYS[..]].concat();
                 reader.unknown(key.place, "key of `defaults`:", other, &known);
             }
         }

@@ -144,6 +144,14 @@ impl Reader {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, key: &str, node: &Node) -> Option<bool> {
+        match node.value {
+            Value::Bool(truth) => Some(truth),
+            _ => self.mismatch(key, "true or false", node),
+        }
+    }
+
     /// One of a few known words.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, node: &Node, choices: &[(&str, T)]) -> Option<Given<T>> {
         // `quantization: none` and `None` are text to YAML, but `null` and an empty value are not.

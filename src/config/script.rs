@@ -20,6 +20,8 @@ pub struct Script {
     pub requests: Vec<ScriptedRequest>,
     /// What breaks.
     pub faults: Vec<Fault>,
+    /// By how much all times grow from each run of an engine to its next, in millionths of those in its first.
+    pub growth_ppm: u32,
 }
 
 /// What one request does. Times are nanoseconds.
@@ -99,7 +101,7 @@ const FINISHES: [(&str, ScriptedFinish); 4] = [
     ("error", ScriptedFinish::Error),
 ];
 
-const TOP_KEYS: [&str; 2] = ["requests", "faults"];
+const TOP_KEYS: [&str; 3] = ["requests", "faults", "growth_per_run"];
 const REQUEST_KEYS: [&str; 7] = ["first_ns", "gaps_ns", "gap_ns", "tokens", "counts", "cached", "finish"];
 const FAULT_KEYS: [&str; 2] = ["at_step", "kind"];
 
@@ -148,7 +150,7 @@ pub fn load_script(path: &Path) -> Result<Script, ConfigError> {
 }
 
 fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
-    let mut script = Script { name, requests: Vec::new(), faults: Vec::new() };
+    let mut script = Script { name, requests: Vec::new(), faults: Vec::new(), growth_ppm: 0 };
     let table = reader.table("the script", root).unwrap_or_default();
     for (key, value) in table {
         match key.text.as_str() {
@@ -159,6 +161,10 @@ fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
             "faults" => {
                 let items = reader.list("faults", value).unwrap_or_default();
                 script.faults = items.iter().filter_map(|item| read_fault(reader, item)).collect();
+            }
+            "growth_per_run" => {
+                let share = reader.share("growth_per_run", value);
+                script.growth_ppm = share.map_or(0, |share| (share.value * 1e6).round() as u32);
             }
             other => reader.unknown(key.place, "key of a script:", other, &TOP_KEYS),
         }

@@ -102,7 +102,7 @@ settings! {
 }
 
 /// Keys that `defaults` and an entry take.
-pub(super) const SETTING_KEYS: [&str; 21] = [
+pub(crate) const SETTING_KEYS: [&str; 21] = [
     "device",
     "model",
     "quantization",
@@ -127,7 +127,7 @@ pub(super) const SETTING_KEYS: [&str; 21] = [
 ];
 
 /// Keys that `matrix` crosses.
-pub(super) const AXIS_KEYS: [&str; 19] = [
+pub(crate) const AXIS_KEYS: [&str; 19] = [
     "model",
     "quantization",
     "tensor_parallel_size",

@@ -112,7 +112,7 @@ pub(crate) fn decided(profile: &Profile) -> [String; 4] {
         format!("  async scheduling  {}: {}", if scheduling.value { "on" } else { "off" }, scheduling.why),
         format!("  prefix block      {}", profile.block_size),
         format!(
-            "  warm-up           {} request{} before each run, and a whole run after each load that is thrown away: {}",
+            "  warm-up           {} request{} before each run, and after each load short runs that are thrown away, until the steps settle: {}",
             warmup.value,
             if warmup.value == 1 { "" } else { "s" },
             warmup.why

@@ -11,6 +11,7 @@ mod percentile;
 mod request;
 mod run;
 mod samples;
+mod steady;
 
 pub use distribution::{Distribution, Sample};
 pub use fraction::Fraction;

@@ -4,13 +4,14 @@ use super::hiccups::recorder_hiccups;
 use super::request::{
     RequestTokens, block_size_in_use, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns,
 };
+use super::steady::steady_e2e_ns;
 use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, MarkBits, Series};
 use crate::timeline::{StepEvent, Timeline, known};
 
 /// Picoseconds in a nanosecond: `itl_per_token` divides a gap, and keeps three more digits than the clock has.
 const PS_PER_NS: i64 = 1_000;
 
-/// All samples of one run's measured window, each vector ascending.
+/// All samples of one run's measured window, each vector but `steady_e2e_ns` ascending.
 ///
 /// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time; and its poll gap,
 /// one of 4 bytes.
@@ -52,6 +53,8 @@ pub struct Samples {
     pub step_ns: Vec<i64>,
     /// Batch size, and time of tap and push together, of the steps that ran a model; by batch size, then time.
     pub tap_push: Vec<(u32, i64)>,
+    /// E2E latencies between ramp-up and ramp-down in the order of submission; the only vector that does not ascend.
+    pub steady_e2e_ns: Vec<i64>,
     /// The measured window, if any request gave a token.
     pub window: Option<Window>,
     /// Sums over the run.
@@ -134,6 +137,7 @@ impl Samples {
         let mut samples = Samples::default();
         let requests = samples.add_tokens(timeline);
         samples.window = samples.add_requests(timeline, &requests);
+        samples.steady_e2e_ns = steady_e2e_ns(timeline, &requests);
         samples.totals.failed = failed_requests(timeline);
         samples.totals.cached_expected = cached_expected(timeline, &requests);
         samples.totals.cached_measured = cached_measured(timeline, &requests);

@@ -2,28 +2,168 @@
 
 use std::collections::BTreeMap;
 
-use super::{EngineKey, Epoch, Point, StepApi, seed};
+use super::class::difference;
+use super::order::{self, Slot};
+use super::{Arm, Drive, EngineKey, Epoch, Load, Point, Role};
+use crate::config::{Hygiene, Sentinel};
 
-/// One load for each of `keys`: no order needs fewer. Of the orders with so few, the one in which what costs most changes
-/// least. Each point comes with the index of its key.
-pub(super) fn arrange(keys: Vec<EngineKey>, points: Vec<(usize, Point)>, plan_seed: u64) -> Vec<Epoch> {
+/// Runs of an epoch from which on it has sentinels without being asked.
+pub(super) const LONG_EPOCH: usize = 40;
+
+/// Runs between two sentinels of such an epoch, as a part of its runs: that makes eleven of them, enough for a test that
+/// sees more than the crudest drift.
+const AUTO_PARTS: usize = 10;
+
+/// One load for each of `keys`, and of the orders with so few, the one in which what costs most changes least: no order needs
+/// fewer, unless a pair has members on two engines. Those engines form a group, in which loads alternate. Each point comes with
+/// the index of its key.
+pub(super) fn arrange(
+    keys: Vec<EngineKey>,
+    points: Vec<(usize, Point)>,
+    plan_seed: u64,
+    hygiene: Hygiene,
+) -> Vec<Epoch> {
+    let groups = groups(keys.len(), &points);
+    let mut of_group: BTreeMap<usize, Vec<(usize, Point)>> = BTreeMap::new();
+    for (key, point) in points {
+        of_group.entry(groups[key]).or_default().push((key, point));
+    }
     let mut epochs: Vec<Epoch> = Vec::new();
-    let mut epoch_of = vec![0; keys.len()];
-    for index in cheapest_order(&keys) {
-        let key = keys[index].clone();
-        let reason = epochs.last().map_or_else(|| "first load".to_owned(), |before| difference(&before.key, &key));
-        epoch_of[index] = epochs.len();
-        epochs.push(Epoch { key, reason, points: Vec::new(), rounds: Vec::new() });
-    }
-    for (index, point) in points {
-        epochs[epoch_of[index]].points.push(point);
-    }
-    for (index, epoch) in epochs.iter_mut().enumerate() {
-        let rounds = epoch.points.iter().map(|point| point.repeats).max().unwrap_or(0);
-        let due_in = |round| (0..epoch.points.len()).filter(|point| epoch.points[*point].repeats > round).collect();
-        epoch.rounds = (0..rounds).map(|round| seed::shuffled(due_in(round), plan_seed, index, round)).collect();
+    let mut num_groups = 0;
+    for key in cheapest_order(&keys) {
+        // The rest of a group comes with its first engine.
+        let Some(points) = of_group.remove(&groups[key]) else { continue };
+        let slots = order::rounds(&points, plan_seed, num_groups);
+        num_groups += 1;
+        if points.iter().all(|(other, _)| *other == key) {
+            single(&keys[key], points, slots, hygiene, &mut epochs);
+        } else {
+            alternating(&keys, &points, &slots, &mut epochs);
+        }
     }
     epochs
+}
+
+/// For each key, the smallest one of its group: of those that pairs link with it, directly or through others.
+fn groups(num_keys: usize, points: &[(usize, Point)]) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..num_keys).collect();
+    fn root(parent: &mut [usize], mut key: usize) -> usize {
+        while parent[key] != key {
+            parent[key] = parent[parent[key]];
+            key = parent[key];
+        }
+        key
+    }
+    let mut key_of_a = BTreeMap::new();
+    for (key, point) in points {
+        let Some(member) = &point.pair else { continue };
+        match member.arm {
+            Arm::A => drop(key_of_a.insert(member.pair, *key)),
+            Arm::B => {
+                let Some(other) = key_of_a.get(&member.pair) else { continue };
+                let (one, other) = (root(&mut parent, *key), root(&mut parent, *other));
+                parent[one.max(other)] = one.min(other);
+            }
+        }
+    }
+    (0..num_keys).map(|key| root(&mut parent, key)).collect()
+}
+
+/// Appends the epoch of one engine, with what is asked between and after its runs.
+fn single(
+    key: &EngineKey,
+    mut points: Vec<(usize, Point)>,
+    mut slots: Vec<Slot>,
+    hygiene: Hygiene,
+    epochs: &mut Vec<Epoch>,
+) {
+    let Some(lightest) = points.iter().map(|(_, point)| point).min_by_key(|point| point.tokens()).cloned() else {
+        return;
+    };
+    let of_key = points[0].0;
+    let runs = slots.iter().map(|slot| slot.members.len()).sum();
+    if let Some(every) = distance(hygiene.sentinel, points.len(), runs) {
+        let sentinel = points.len();
+        let repeats = order::add_sentinels(&mut slots, sentinel, every);
+        points.push((of_key, Point { repeats, ..in_role(&lightest, Role::Sentinel) }));
+    }
+    if hygiene.check_reset {
+        let round = slots.last().map_or(0, |slot| slot.round);
+        slots.push(Slot { round, members: vec![points.len()] });
+        points.push((of_key, in_role(&lightest, Role::AfterReset)));
+    }
+    let reason = epochs.last().map_or_else(|| "first load".to_owned(), |before| difference(&before.key, key));
+    let runs: Vec<(u32, usize)> = flat(&slots).collect();
+    epochs.push(epoch(key, reason, &points, &runs));
+    if hygiene.check_reset {
+        let reason = "a fresh engine of the same settings, to compare the state after a reset with".to_owned();
+        let fresh = in_role(&lightest, Role::FreshEngine);
+        epochs.push(Epoch { key: key.clone(), reason, points: vec![fresh], first_round: 0, rounds: vec![vec![0]] });
+    }
+}
+
+/// Appends an epoch for every change of the engine between `slots` and in them.
+fn alternating(keys: &[EngineKey], points: &[(usize, Point)], slots: &[Slot], epochs: &mut Vec<Epoch>) {
+    let runs: Vec<(u32, usize)> = flat(slots).collect();
+    for runs in runs.chunk_by(|one, next| points[one.1].0 == points[next.1].0) {
+        let key = &keys[points[runs[0].1].0];
+        let reason = epochs.last().map_or_else(|| "first load".to_owned(), |before| difference(&before.key, key));
+        epochs.push(epoch(key, reason, points, runs));
+    }
+}
+
+fn flat(slots: &[Slot]) -> impl Iterator<Item = (u32, usize)> + '_ {
+    slots.iter().flat_map(|slot| slot.members.iter().map(|member| (slot.round, *member)))
+}
+
+/// The epoch of these runs, each a round and the index of its point.
+fn epoch(key: &EngineKey, reason: String, points: &[(usize, Point)], runs: &[(u32, usize)]) -> Epoch {
+    let mut used: Vec<usize> = runs.iter().map(|(_, point)| *point).collect();
+    used.sort_unstable();
+    used.dedup();
+    let mut place = vec![0; used.last().map_or(0, |last| last + 1)];
+    for (index, point) in used.iter().enumerate() {
+        place[*point] = index;
+    }
+    let by_round = runs.chunk_by(|one, next| one.0 == next.0);
+    Epoch {
+        key: key.clone(),
+        reason,
+        points: used.iter().map(|point| points[*point].1.clone()).collect(),
+        first_round: runs.first().map_or(0, |(round, _)| *round),
+        rounds: by_round.map(|runs| runs.iter().map(|(_, point)| place[*point]).collect()).collect(),
+    }
+}
+
+/// Runs between two sentinels of an epoch with so many points and runs; `None` for no sentinels. A single point is its own
+/// sentinel.
+fn distance(sentinel: Sentinel, points: usize, runs: usize) -> Option<u32> {
+    match sentinel {
+        Sentinel::None => None,
+        Sentinel::Every(every) => Some(every),
+        Sentinel::Auto => (points > 1 && runs >= LONG_EPOCH).then(|| runs.div_ceil(AUTO_PARTS) as u32),
+    }
+}
+
+/// The same work for another purpose, with a label of its own. A comparison of engines is stepped by the harness and has all
+/// requests at once, so that how requests and steps meet in time decides nothing.
+fn in_role(point: &Point, role: Role) -> Point {
+    let (prefix, drive, load) = match role {
+        Role::Measured => ("", point.drive, point.load),
+        Role::Sentinel => ("sentinel-", point.drive, point.load),
+        Role::AfterReset => ("after-reset-", Drive::Stepped, Load::Closed { concurrency: None }),
+        Role::FreshEngine => ("fresh-engine-", Drive::Stepped, Load::Closed { concurrency: None }),
+    };
+    Point {
+        point: format!("{prefix}{}", point.point),
+        role,
+        drive,
+        load,
+        repeats: 1,
+        slo: BTreeMap::new(),
+        pair: None,
+        ..point.clone()
+    }
 }
 
 /// The indexes of `keys`, grouped by what costs most to change: another device is another sidecar, another model is read
@@ -51,26 +191,4 @@ fn first_seen<'k, T: Ord>(keys: &'k [EngineKey], value: impl Fn(&'k EngineKey) -
             *seen.entry(value(key)).or_insert(next)
         })
         .collect()
-}
-
-/// The settings in which two engine keys differ, in words.
-fn difference(before: &EngineKey, after: &EngineKey) -> String {
-    let mut changes = Vec::new();
-    let mut change = |name: &str, before: String, after: String| {
-        if before != after {
-            changes.push(format!("{name} {before} -> {after}"));
-        }
-    };
-    change("device", before.device.to_string(), after.device.to_string());
-    change("model", before.model.clone(), after.model.clone());
-    let size = |key: &EngineKey| key.tensor_parallel_size.to_string();
-    change("tensor_parallel_size", size(before), size(after));
-    change("quantization", before.quantization.as_str().into(), after.quantization.as_str().into());
-    let step_api = |key: &EngineKey| if key.step_api == StepApi::EngineCore { "engine_core" } else { "llm_engine" };
-    change("step_api", step_api(before).into(), step_api(after).into());
-    let args = |key: &EngineKey| {
-        format!("`{}`", shlex::try_join(key.engine_args.iter().map(String::as_str)).unwrap_or_default())
-    };
-    change("args", args(before), args(after));
-    changes.join(", ")
 }

@@ -8,6 +8,8 @@ use super::{Epoch, History, Plan, Point};
 pub struct Estimate {
     /// In the order of the plan's epochs; `None` where this engine has never been measured on this machine.
     pub epochs: Vec<Option<EpochEstimate>>,
+    /// Seconds to import vLLM once for each device class; `None` where one of them was never timed on this machine.
+    pub imports_s: Option<f64>,
 }
 
 /// How long an epoch will take.
@@ -15,6 +17,8 @@ pub struct Estimate {
 pub struct EpochEstimate {
     /// Seconds to load the engine: those of its latest load.
     pub load_s: f64,
+    /// Seconds of warming up the new engine; `None` if that was never timed.
+    pub warm_up_s: Option<f64>,
     /// Seconds of all runs.
     pub runs_s: f64,
     /// Runs of points that have themselves been measured.
@@ -24,23 +28,36 @@ pub struct EpochEstimate {
 }
 
 impl Estimate {
-    /// Seconds of the whole plan; `None` if any epoch is not known.
+    /// Seconds of the whole plan; `None` if any epoch is not known. The import and a warm-up count as far as they are known.
     pub fn total_s(&self) -> Option<f64> {
-        self.epochs.iter().map(|epoch| epoch.map(|epoch| epoch.load_s + epoch.runs_s)).sum()
+        let epochs_s: Option<f64> = self.epochs.iter().map(|epoch| epoch.as_ref().map(EpochEstimate::total_s)).sum();
+        epochs_s.map(|epochs_s| self.imports_s.unwrap_or(0.0) + epochs_s)
+    }
+}
+
+impl EpochEstimate {
+    /// Seconds of the epoch: load, warm-up and runs.
+    pub fn total_s(&self) -> f64 {
+        self.load_s + self.warm_up_s.unwrap_or(0.0) + self.runs_s
     }
 }
 
 /// Estimates `plan` on a machine with `cores` cores from what `history` holds.
 pub fn estimate(plan: &Plan, history: &History, cores: usize) -> Estimate {
     let of_epoch = |epoch: &Epoch| history.engine(&epoch.key, cores).and_then(|engine| estimate_epoch(epoch, engine));
-    Estimate { epochs: plan.epochs.iter().map(of_epoch).collect() }
+    let imports_s = plan.device_classes().into_iter().map(|device| history.import_s(device)).sum();
+    Estimate { epochs: plan.epochs.iter().map(of_epoch).collect(), imports_s }
 }
 
 fn estimate_epoch(epoch: &Epoch, engine: &EngineHistory) -> Option<EpochEstimate> {
-    let mut estimate = EpochEstimate { load_s: engine.load_s, runs_s: 0.0, measured_runs: 0, derived_runs: 0 };
+    let (load_s, warm_up_s) = (engine.load_s, engine.warm_up_s);
+    let mut estimate = EpochEstimate { load_s, warm_up_s, runs_s: 0.0, measured_runs: 0, derived_runs: 0 };
     let rates = Rates::of(engine)?;
-    for point in &epoch.points {
-        let runs = point.repeats as usize;
+    let mut runs_of = vec![0; epoch.points.len()];
+    for point in epoch.rounds.iter().flatten() {
+        runs_of[*point] += 1;
+    }
+    for (point, runs) in epoch.points.iter().zip(runs_of) {
         let run_s = match engine.point(point) {
             Some(measured) => {
                 estimate.measured_runs += runs;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{EngineKey, Load, Point};
+use crate::device::DeviceClass;
 
 /// Version of the file's layout.
 const SCHEMA_VERSION: u32 = 1;
@@ -26,6 +27,9 @@ pub struct History {
     schema_version: u32,
     /// Counts up with every record, so that the oldest engine is known.
     records: u64,
+    /// Seconds of the latest import of vLLM, by device class.
+    #[serde(default)]
+    imports_s: BTreeMap<String, f64>,
     /// By [`engine_id`].
     engines: BTreeMap<String, EngineHistory>,
 }
@@ -36,6 +40,9 @@ pub struct History {
 pub(super) struct EngineHistory {
     /// Seconds of the latest load.
     pub(super) load_s: f64,
+    /// Seconds of the latest warm-up after a load; `None` in records of older versions.
+    #[serde(default)]
+    pub(super) warm_up_s: Option<f64>,
     last_record: u64,
     /// By the point's work, see [`work_id`].
     pub(super) points: BTreeMap<String, PointHistory>,
@@ -72,6 +79,15 @@ pub struct RunTimes<'p> {
     pub decode_s: f64,
     /// The number of those steps.
     pub decode_steps: u64,
+}
+
+/// How long a new engine took before its first run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadTimes {
+    /// Seconds to load it.
+    pub load_s: f64,
+    /// Seconds to warm it up; `None` if it was not.
+    pub warm_up_s: Option<f64>,
 }
 
 /// Why a history could not be read or written.
@@ -163,14 +179,22 @@ impl History {
         Ok(())
     }
 
-    /// Remembers an epoch on a machine with `cores` cores: the seconds its engine took to load, if it was loaded, and
-    /// its valid runs.
-    pub fn record(&mut self, key: &EngineKey, cores: usize, load_s: Option<f64>, runs: &[RunTimes<'_>]) {
+    /// Remembers how many seconds importing vLLM for `device` took.
+    pub fn record_import(&mut self, device: DeviceClass, import_s: f64) {
+        self.schema_version = SCHEMA_VERSION;
+        self.imports_s.insert(device.as_str().to_owned(), import_s);
+    }
+
+    /// Remembers an engine on a machine with `cores` cores: how long it took to come up, if it was loaded, and its valid
+    /// runs.
+    pub fn record(&mut self, key: &EngineKey, cores: usize, load: Option<LoadTimes>, runs: &[RunTimes<'_>]) {
         self.schema_version = SCHEMA_VERSION;
         self.records += 1;
         let engine = self.engines.entry(engine_id(key, cores)).or_default();
         engine.last_record = self.records;
-        engine.load_s = load_s.unwrap_or(engine.load_s);
+        if let Some(load) = load {
+            (engine.load_s, engine.warm_up_s) = (load.load_s, load.warm_up_s);
+        }
         let mut by_work: BTreeMap<String, Vec<&RunTimes<'_>>> = BTreeMap::new();
         for run in runs {
             by_work.entry(work_id(run.point)).or_default().push(run);
@@ -185,6 +209,11 @@ impl History {
             let oldest = self.engines.iter().min_by_key(|(_, engine)| engine.last_record).map(|(id, _)| id.clone());
             self.engines.remove(&oldest.unwrap_or_default());
         }
+    }
+
+    /// Seconds of the latest import for `device`.
+    pub(super) fn import_s(&self, device: DeviceClass) -> Option<f64> {
+        self.imports_s.get(device.as_str()).copied()
     }
 
     pub(super) fn engine(&self, key: &EngineKey, cores: usize) -> Option<&EngineHistory> {

@@ -1,12 +1,12 @@
 //! The types of a resolved plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::QuantizationSwitches;
+use super::{PairMember, QuantizationSwitches, Role, VaryingSetting};
 use crate::device::DeviceClass;
 
 /// Everything a command will measure.
@@ -16,6 +16,9 @@ pub struct Plan {
     pub name: String,
     /// Seed of the round orders and of every point that gives none.
     pub seed: u64,
+    /// The settings that are not the same in all points, with their classes; absent in plans of older versions.
+    #[serde(default)]
+    pub varying: Vec<VaryingSetting>,
     /// One engine load each, in the order of execution.
     pub epochs: Vec<Epoch>,
 }
@@ -29,7 +32,10 @@ pub struct Epoch {
     pub reason: String,
     /// The points measured on this engine.
     pub points: Vec<Point>,
-    /// For every round, the indices into `points` in the order of execution.
+    /// The round that `rounds` begins with: above 0 where pairs reload the engine between their members.
+    #[serde(default)]
+    pub first_round: u32,
+    /// For every round from there on, the indices into `points` in the order of execution.
     pub rounds: Vec<Vec<usize>>,
 }
 
@@ -182,6 +188,12 @@ pub struct Point {
     pub limits: Limits,
     /// Objectives: a metric of the report (`p99_ttft_s`) and the bound that it must keep.
     pub slo: BTreeMap<String, f64>,
+    /// What its runs are for.
+    #[serde(default, skip_serializing_if = "Role::is_measured")]
+    pub role: Role,
+    /// The pair that it belongs to, where two values are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<PairMember>,
     /// Where the lengths stand in the configuration, for messages about them.
     #[serde(skip)]
     pub location: IgnoredInEq<Location>,
@@ -273,27 +285,20 @@ impl Point {
         }
     }
 
+    /// Prompt and output tokens of all measured requests together.
+    pub fn tokens(&self) -> u64 {
+        u64::from(self.num_prompts) * u64::from(self.input_len) + self.output_tokens()
+    }
+
+    /// Which stream of its seed the prompts of repeat `repeat` come from: a new one each time, except where runs are compared
+    /// with each other as the same work.
+    pub fn prompt_stream(&self, repeat: u32) -> u32 {
+        if self.role.is_measured() { repeat } else { 0 }
+    }
+
     /// Output tokens asked of the measured request `index`.
     pub fn output_len_of(&self, index: u32) -> u32 {
         let scripted = self.scripted_output_lens.as_deref().unwrap_or_default();
         scripted.get(index as usize).copied().unwrap_or(self.output_len)
-    }
-}
-
-impl Plan {
-    /// Number of runs that the plan asks for.
-    pub fn num_runs(&self) -> usize {
-        self.epochs.iter().flat_map(|epoch| &epoch.rounds).map(Vec::len).sum()
-    }
-
-    /// The device classes of its engines, each once.
-    pub fn device_classes(&self) -> Vec<DeviceClass> {
-        let classes: BTreeSet<DeviceClass> = self.epochs.iter().map(|epoch| epoch.key.device).collect();
-        classes.into_iter().collect()
-    }
-
-    /// Number of points over all epochs.
-    pub fn num_points(&self) -> usize {
-        self.epochs.iter().map(|epoch| epoch.points.len()).sum()
     }
 }

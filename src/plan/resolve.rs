@@ -1,13 +1,16 @@
 //! From what a configuration says to a plan: levels laid over each other, axes crossed, every point checked.
 
 mod lengths;
+mod pairs;
+
+pub use pairs::MAX_PAIR_LOADS;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::local_model::{self, LocalModel};
 use super::quantization::{self, Asked, Culprit};
-use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, StepApi};
-use super::{epochs, label, seed};
+use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, Role, StepApi};
+use super::{class, epochs, label, seed};
 use crate::config::{
     Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, flag_value, human_readable_int,
     quoted,
@@ -59,6 +62,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         excluding: HashSet::new(),
         keys: Vec::new(),
         index_of_key: BTreeMap::new(),
+        num_pairs: 0,
     };
     resolver.check_overrides();
     let mut points = Vec::new();
@@ -70,7 +74,9 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
     }
     let keys = resolver.problems.into_result(resolver.keys)?;
     label::assign(&keys, &mut points);
-    Ok(Plan { name: config.name.clone(), seed: plan_seed, epochs: epochs::arrange(keys, points, plan_seed) })
+    let varying = class::varying(&keys, &points);
+    let epochs = epochs::arrange(keys, points, plan_seed, config.hygiene);
+    Ok(Plan { name: config.name.clone(), seed: plan_seed, varying, epochs })
 }
 
 /// Resolves entries one by one, and collects what is wrong with them.
@@ -85,6 +91,14 @@ struct Resolver<'c> {
     /// The engine keys so far, in the order of their first point, and where each one stands.
     keys: Vec<EngineKey>,
     index_of_key: BTreeMap<EngineKey, usize>,
+    /// The pairs so far.
+    num_pairs: u32,
+}
+
+/// An axis of an entry: the keys that it gives, and a level of settings for each value.
+struct CrossedAxis<'e> {
+    keys: Vec<&'static str>,
+    values: &'e [Settings],
 }
 
 /// What an entry's `args` build into the engine.
@@ -154,13 +168,12 @@ impl Resolver<'_> {
             .iter()
             .map(|size| Settings { tensor_parallel_size: Some(size.clone()), ..Settings::default() })
             .collect();
-        let matrix: Vec<&[Settings]> = entry.matrix.axes.iter().map(|axis| &axis.values[..]).collect();
-        let axes: Vec<&[Settings]> =
-            [&sizes[..], &entry.length_configs[..]].into_iter().filter(|axis| !axis.is_empty()).chain(matrix).collect();
+        let axes = axes_of(entry, &sizes);
+        let mut pairs = self.pairs(entry, &axes);
         let mut digits = vec![0; axes.len()];
         let (before, mut num_excluded) = (points.len(), 0);
         loop {
-            let crossed = axes.iter().zip(&digits).map(|(axis, digit)| &axis[*digit]);
+            let crossed = axes.iter().zip(&digits).map(|(axis, digit)| &axis.values[*digit]);
             // Later ones are the more specific ones.
             let own = crossed.fold(Settings::default(), |lower, axis| axis.clone().over(&lower)).over(&entry.settings);
             let settings = self.over_defaults(own);
@@ -171,6 +184,9 @@ impl Resolver<'_> {
                 let Point { input_len, output_len, prefix_len, num_prompts, .. } = point;
                 point.seed =
                     seed.unwrap_or_else(|| seed::of_prompts(plan_seed, input_len, output_len, prefix_len, num_prompts));
+                if let Some(pairs) = &mut pairs {
+                    pairs.add(&digits, points.len());
+                }
                 points.push((self.index_of(key), point));
             }
             if self.problems.is_full() || !count_up(&mut digits, &axes) {
@@ -180,6 +196,9 @@ impl Resolver<'_> {
         if num_excluded > 0 && points.len() == before {
             let message = format!("`exclude` leaves no point of the entry {}", quoted(&entry.name.value));
             self.problem(entry.name.place, message);
+        }
+        if let Some(pairs) = pairs {
+            self.pair_up(entry, pairs, points);
         }
     }
 
@@ -280,6 +299,8 @@ impl Resolver<'_> {
                 max_num_batched_tokens: settings.max_num_batched_tokens.as_ref().map(|given| given.value),
             },
             slo: settings.slo.as_ref().map(|given| given.value.clone()).unwrap_or_default(),
+            role: Role::Measured,
+            pair: None,
             location: IgnoredInEq(self.config.location(lengths.place)),
         };
         Some((key, point))
@@ -398,11 +419,20 @@ fn place_of(culprit: Culprit, key: Option<Place>, args: Place, model: Place) -> 
     }
 }
 
+/// The axes of an entry that has these sizes, the last one turning fastest.
+fn axes_of<'e>(entry: &'e Entry, sizes: &'e [Settings]) -> Vec<CrossedAxis<'e>> {
+    let own = [(vec!["tensor_parallel_size"], sizes), (Vec::new(), &entry.length_configs[..])];
+    let own = own.into_iter().filter(|(_, values)| !values.is_empty());
+    let matrix = entry.matrix.axes.iter();
+    let matrix = matrix.map(|axis| (axis.keys.iter().map(|(key, _)| *key).collect(), &axis.values[..]));
+    own.chain(matrix).map(|(keys, values)| CrossedAxis { keys, values }).collect()
+}
+
 /// The next combination; false after the last one.
-fn count_up(digits: &mut [usize], axes: &[&[Settings]]) -> bool {
+fn count_up(digits: &mut [usize], axes: &[CrossedAxis<'_>]) -> bool {
     for (digit, axis) in digits.iter_mut().zip(axes).rev() {
         *digit += 1;
-        if *digit < axis.len() {
+        if *digit < axis.values.len() {
             return true;
         }
         *digit = 0;

@@ -1,10 +1,11 @@
 //! The plan of a script that is its own workload.
 
 use super::{
-    Drive, EngineKey, IgnoredInEq, Limits, Load, Overrides, Plan, Point, PrefixMode, Quantization, StepApi, defaults,
+    Drive, EngineKey, IgnoredInEq, Limits, Load, Overrides, Plan, Point, PrefixMode, Quantization, Role, StepApi,
+    defaults,
 };
 use super::{epochs, label};
-use crate::config::Script;
+use crate::config::{Hygiene, Script};
 use crate::device::DeviceClass;
 use crate::telemetry::DEFAULT_HZ;
 
@@ -38,6 +39,8 @@ pub fn of_script(script: &Script, overrides: Overrides) -> Plan {
         drive: Drive::Free,
         limits: Limits::default(),
         slo: Default::default(),
+        role: Role::Measured,
+        pair: None,
         location: IgnoredInEq::default(),
     };
     let key = EngineKey {
@@ -53,5 +56,6 @@ pub fn of_script(script: &Script, overrides: Overrides) -> Plan {
     let keys = vec![key];
     let mut points = vec![(0, point)];
     label::assign(&keys, &mut points);
-    Plan { name: script.name.clone(), seed, epochs: epochs::arrange(keys, points, seed) }
+    let epochs = epochs::arrange(keys, points, seed, Hygiene::default());
+    Plan { name: script.name.clone(), seed, varying: Vec::new(), epochs }
 }

@@ -11,10 +11,19 @@ const SIZE: (u32, u32) = (720, 320);
 /// More curves than this are not told apart by a legend.
 const LEGEND_CURVES: usize = 12;
 
-/// The chart could not be drawn.
+/// A chart could not be drawn.
 #[derive(Debug, thiserror::Error)]
-#[error("the ITL chart could not be drawn: {0}")]
-pub struct PlotError(String);
+#[error("the {chart} chart could not be drawn: {cause}")]
+pub struct PlotError {
+    chart: &'static str,
+    cause: String,
+}
+
+impl PlotError {
+    pub(super) fn new(chart: &'static str, cause: &dyn std::error::Error) -> PlotError {
+        PlotError { chart, cause: cause.to_string() }
+    }
+}
 
 /// A point of a cumulative distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +60,7 @@ pub fn cdf(ascending_ns: &[i64]) -> Vec<CdfPoint> {
 /// [`PlotError`].
 pub fn itl_cdf_svg(curves: &[Curve<'_>]) -> Result<String, PlotError> {
     let mut svg = String::new();
-    draw(&mut svg, curves).map_err(|error| PlotError(error.to_string()))?;
+    draw(&mut svg, curves).map_err(|error| PlotError::new("ITL", &*error))?;
     Ok(svg)
 }
 

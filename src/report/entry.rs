@@ -8,7 +8,7 @@ use crate::plan::Point;
 use crate::roofline::Roofline;
 use crate::telemetry::WindowTelemetry;
 use crate::timeline::csv::IMPORTED_ENGINE;
-use crate::timeline::{Counters, EngineFacts, Timeline};
+use crate::timeline::{Counters, EngineFacts, Timeline, WarmUp};
 use crate::verdict::{Objective, Status, Verdict};
 
 /// One run: identity, verdict and metrics. Null stands for what was not measured.
@@ -37,6 +37,8 @@ pub struct RunEntry {
     pub began_at: Option<String>,
     /// Seconds that loading the engine took; 0 when it was reused.
     pub engine_load_s: Option<f64>,
+    /// How the engine was warmed up right before this run; null where it was not.
+    pub engine_warm_up: Option<WarmUp>,
     /// Seconds since the run before that were not spent stepping.
     pub turnaround_s: Option<f64>,
     /// Requests submitted in the measured window.
@@ -192,6 +194,7 @@ impl RunEntry {
             slo: Objective::of_run(&run.point.slo, &metrics),
             began_at: asked.then(|| run.began_at.clone()),
             engine_load_s: asked.then_some(run.engine_load_s),
+            engine_warm_up: run.engine_warm_up.clone(),
             turnaround_s: run.turnaround_s,
             num_prompts: totals.requests,
             num_prompts_planned: run.point.num_prompts.into(),

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::table::{Rows, engine_lines, faults, footnotes, warnings};
-use super::{PointEntry, Report};
-use crate::plot::{PlotError, itl_cdf_svg};
+use super::{PointEntry, Report, SentinelEntry};
+use crate::plot::{PlotError, SentinelSeries, itl_cdf_svg, sentinels_svg};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; }
@@ -51,6 +51,11 @@ pub(super) fn html(report: &Report) -> Result<String, PlotError> {
     paragraphs(&mut page, "bad", &faults(report));
     paragraphs(&mut page, "doubtful", &warnings(report));
     paragraphs(&mut page, "note", &footnotes(report));
+    let sentinels: Vec<SentinelSeries<'_>> = report.sentinels.iter().filter_map(SentinelEntry::series).collect();
+    if !sentinels.is_empty() {
+        let svg = sentinels_svg(&sentinels)?;
+        let _ = writeln!(page, "<h2>Sentinels: the same work through the sweep</h2>\n<figure>\n{svg}</figure>");
+    }
     page += "<h2>ITL, cumulative</h2>\n";
     for point in &report.points {
         figure(&mut page, point)?;

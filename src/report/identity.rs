@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::device::DeviceClass;
-use crate::plan::{Drive, Limits, Load, PrefixMode, Quantization};
+use crate::plan::{Drive, Limits, Load, PairMember, PrefixMode, Quantization, Role};
 use crate::timeline::RunRecord;
 use crate::timeline::csv::IMPORTED_ENGINE;
 
@@ -18,7 +18,11 @@ pub struct Identity {
     pub engine: String,
     /// Version of vLLM, as the engine gave it.
     pub engine_version: Option<String>,
-    /// Index of the epoch.
+    /// What its runs are for.
+    pub role: Option<Role>,
+    /// Its place in a comparison; null outside of one.
+    pub pair: Option<PairMember>,
+    /// Index of the epoch; null for a point whose runs are in several.
     pub epoch: Option<u32>,
     /// Device class.
     pub device: Option<DeviceClass>,
@@ -62,6 +66,8 @@ impl Identity {
             point: point.point.clone(),
             engine: run.engine.clone(),
             engine_version: run.engine_facts.as_ref().and_then(|facts| facts.vllm_version.clone()),
+            role: asked.then_some(point.role),
+            pair: point.pair.clone(),
             epoch: asked.then_some(run.epoch),
             device: asked.then_some(key.device),
             model: asked.then(|| key.model.clone()),

@@ -8,7 +8,7 @@ use super::entry::MetricValues;
 use super::{BatchSpread, CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
 use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
-use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, woodruff};
+use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, warm_cut, woodruff};
 use crate::timeline::Weights;
 use crate::verdict::{Objective, Status, objectives};
 
@@ -62,11 +62,45 @@ pub struct PointEntry {
     pub steps: Option<u64>,
     /// Preemptions in them.
     pub preemptions: Option<u64>,
+    /// Where its runs were not steady from their begin on, after the ramp-up of a closed load; null where nothing is steady
+    /// by design, the runs are too short or too few, or the rule finds nothing.
+    pub warm_cut: Option<WarmCutEntry>,
     /// What the loaded engine was found to hold, by the first run that knows; null if none does.
     pub weights: Option<Weights>,
     /// Cumulative distribution of the ITL, for the charts.
     #[serde(skip)]
     pub itl_cdf: Vec<CdfPoint>,
+}
+
+/// The begin of the runs against the rest, by their E2E in the order of submission: gated MSER-5. Nothing is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WarmCutEntry {
+    /// Requests after the ramp-up that differ from those behind them.
+    pub requests: u64,
+    /// Mean E2E of the former over that of the latter, less 1.
+    pub change: f64,
+    /// Whether that is above 1 % and above what varies from run to run, at 99 %.
+    pub accepted: bool,
+}
+
+impl WarmCutEntry {
+    fn of(samples: &[Samples]) -> Option<WarmCutEntry> {
+        let series = |run: &Samples| run.steady_e2e_ns.iter().map(|e2e_ns| *e2e_ns as f64).collect();
+        let found = warm_cut(&samples.iter().map(series).collect::<Vec<Vec<f64>>>())?;
+        let (requests, change) = (found.candidate as u64, found.effect.exp_m1());
+        Some(WarmCutEntry { requests, change, accepted: found.is_accepted() })
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.accepted.then(|| {
+            format!(
+                "not steady from the begin: after the ramp-up the mean E2E of the first {} requests is {:+.1} % of that of the \
+                 rest; raise `warmup` or `num_prompts`",
+                self.requests,
+                self.change * 100.0
+            )
+        })
+    }
 }
 
 /// An interval in a report; an open end is null.
@@ -123,15 +157,18 @@ impl PointEntry {
         }
         let itl_p99 = Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99));
         let hiccups = HiccupsEntry::of(&metrics, values.get(itl_p99).is_some());
+        let warm_cut = WarmCutEntry::of(samples);
+        let mut identity = runs[0].identity.clone();
+        identity.epoch = identity.epoch.filter(|epoch| runs.iter().all(|run| run.identity.epoch == Some(*epoch)));
         let with_status = |status| runs.iter().filter(|run| run.status == status).count() as u64;
         PointEntry {
-            identity: runs[0].identity.clone(),
+            identity,
             num_runs: runs.len() as u64,
             num_valid: with_status(Status::Valid),
             num_invalid: with_status(Status::Invalid),
             num_failed_runs: with_status(Status::Failed),
             num_skipped: with_status(Status::Skipped),
-            warnings: warnings(&valid),
+            warnings: warnings(&valid).into_iter().chain(warm_cut.and_then(|found| found.warning())).collect(),
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
             instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values),
@@ -147,6 +184,7 @@ impl PointEntry {
             tap_push_by_batch: BatchSpread::of(&metrics),
             steps: metrics.totals.steps,
             preemptions: metrics.totals.preemptions,
+            warm_cut,
             weights: runs.iter().find_map(|run| run.engine_facts.as_ref()?.weights.clone()),
             itl_cdf: cdf(&pooled(samples, |run| run.itl_ns.as_slice())),
         }

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::html::html;
 use super::requests_table::RequestsTable;
+use super::reset_check::reset_checks;
 use super::resumption::lock;
-use super::{PointEntry, Report, ReportError, Ruler, RunEntry};
+use super::sentinel::sentinels;
+use super::{PointEntry, Report, ReportError, Ruler, RunEntry, SentinelEntry};
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Samples;
-use crate::plot::{Curve, itl_cdf_svg};
+use crate::plan::Role;
+use crate::plot::{Curve, SentinelSeries, itl_cdf_svg, sentinels_svg};
 use crate::timeline::store::{self, StoreError};
 use crate::timeline::{SessionRecord, Timeline, csv};
 use crate::verdict::Status;
@@ -19,6 +22,7 @@ const SUMMARY_FILE: &str = "summary_report.json";
 const REQUESTS_FILE: &str = "requests.parquet";
 const HTML_FILE: &str = "report.html";
 const CHART_FILE: &str = "itl_cdf.svg";
+const SENTINELS_FILE: &str = "sentinels.svg";
 const EVENTS_FILE: &str = "events.csv";
 
 /// The results of a command while it measures.
@@ -51,9 +55,15 @@ impl Results {
     pub fn add(&mut self, timeline: &Timeline) -> Result<&RunEntry, ReportError> {
         store::write_run(&self.folder, timeline)?;
         let entry = RunEntry::of(timeline, self.report.ruler());
-        let label = entry.identity.point.clone();
+        let (label, role) = (entry.identity.point.clone(), entry.asked.role);
         self.report.runs.push(entry);
-        self.update_point(&label)?;
+        match role {
+            Role::Measured => self.update_point(&label)?,
+            Role::Sentinel => self.report.sentinels = sentinels(&self.report.runs),
+            Role::AfterReset | Role::FreshEngine => {
+                self.report.reset_checks = reset_checks(&self.folder, &self.report.runs)?;
+            }
+        }
         write_summary(&self.folder, &self.report)?;
         Ok(&self.report.runs[self.report.runs.len() - 1])
     }
@@ -107,6 +117,8 @@ pub(super) fn read(folder: &Path) -> Result<Report, ReportError> {
         points.push(stored_point(folder, &runs, report.ruler())?);
     }
     report.points = points;
+    report.sentinels = sentinels(&report.runs);
+    report.reset_checks = reset_checks(folder, &report.runs)?;
     Ok(report)
 }
 
@@ -162,6 +174,10 @@ pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
     })?;
     let curves: Vec<Curve<'_>> = report.points.iter().map(PointEntry::curve).collect();
     write_text(&folder.join(CHART_FILE), &itl_cdf_svg(&curves)?)?;
+    let series: Vec<SentinelSeries<'_>> = report.sentinels.iter().filter_map(SentinelEntry::series).collect();
+    if !series.is_empty() {
+        write_text(&folder.join(SENTINELS_FILE), &sentinels_svg(&series)?)?;
+    }
     write_text(&folder.join(HTML_FILE), &html(report)?)?;
     write_summary(folder, report)
 }
@@ -173,12 +189,12 @@ impl PointEntry {
     }
 }
 
-/// The runs of each point, points and runs in the order of execution. Imported runs of one label under two names are two
+/// The runs of each point that is measured for its own sake, points and runs in the order of execution. Imported runs of one label under two names are two
 /// points.
 fn by_point(runs: &[RunEntry]) -> Vec<Vec<&RunEntry>> {
     let mut points: Vec<Vec<&RunEntry>> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for run in runs {
+    for run in runs.iter().filter(|run| run.asked.role == Role::Measured) {
         let place = *places.entry((&run.identity.name, &run.identity.point)).or_insert_with(|| {
             points.push(Vec::new());
             points.len() - 1

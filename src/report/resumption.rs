@@ -59,7 +59,8 @@ fn sort_out(folder: &Path) -> Result<(Vec<RunRecord>, Vec<String>), ReportError>
         }
     }
     let finished = |run: &RunRecord| {
-        let same = |other: &RunRecord| other.point.point == run.point.point && other.round == run.round;
+        let planned = |run: &RunRecord| (run.point.point.clone(), run.planned_repeat());
+        let same = |other: &RunRecord| planned(other) == planned(run);
         stored.iter().any(|(_, other)| other.outcome == Outcome::Completed && same(other))
     };
     let mut kept = Vec::new();

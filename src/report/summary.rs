@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{PointEntry, Ruler, RunEntry};
+use super::{PointEntry, ResetCheckEntry, Ruler, RunEntry, SentinelEntry};
 use crate::plan::Plan;
 use crate::timeline::{Instrument, SessionRecord};
 use crate::verdict::Status;
@@ -33,8 +33,12 @@ pub struct Report {
     pub percentiles: String,
     /// All runs so far, in the order of execution.
     pub runs: Vec<RunEntry>,
-    /// Their points, in the order in which they were first run.
+    /// Their points, in the order in which they were first run; without sentinels and reset checks.
     pub points: Vec<PointEntry>,
+    /// The sentinels of each epoch that has them.
+    pub sentinels: Vec<SentinelEntry>,
+    /// The state after a reset against a fresh engine, where that was asked for.
+    pub reset_checks: Vec<ResetCheckEntry>,
 }
 
 impl Report {
@@ -51,12 +55,16 @@ impl Report {
             percentiles: "exact: nearest rank over all samples of the timeline".to_owned(),
             runs: Vec::new(),
             points: Vec::new(),
+            sentinels: Vec::new(),
+            reset_checks: Vec::new(),
         }
     }
 
-    /// The exit status that the runs call for: 0 if all are valid, 1 if one is invalid, failed or was skipped.
+    /// The exit status that the runs call for: 0 if all are valid; 1 if one is invalid, failed or was skipped, or if an engine
+    /// was not as a fresh one after its reset. No single run can be blamed for that, and none stands alone any more.
     pub fn exit_status(&self) -> u8 {
-        u8::from(self.runs.iter().any(|run| run.status != Status::Valid))
+        let is_bad = self.runs.iter().any(|run| run.status != Status::Valid);
+        u8::from(is_bad || self.reset_checks.iter().any(ResetCheckEntry::differs))
     }
 
     /// The instrument that the numbers come from; for an imported timeline nothing is known of it.

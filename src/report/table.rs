@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::units::{bound, number, number_within, time_unit};
-use super::{HiccupsEntry, PointEntry, Report};
+use super::{HiccupsEntry, PointEntry, Report, ResetCheckEntry, SentinelEntry};
 use crate::metrics::{Metric, Series, Statistic, Total};
 use crate::telemetry::WindowTelemetry;
 use crate::verdict::Status;
@@ -245,10 +245,11 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
             ));
         }
     }
+    lines.extend(report.reset_checks.iter().flat_map(ResetCheckEntry::faults));
     lines
 }
 
-/// The warnings of all points, each once, with the points that share it.
+/// The warnings of all points, each once, with the points that share it, and those of the sentinels.
 pub(super) fn warnings(report: &Report) -> Vec<String> {
     let mut shared: Vec<(&String, Vec<&str>)> = Vec::new();
     for point in &report.points {
@@ -264,7 +265,8 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
         let place = if points.len() == all && all > 1 { "all points".to_owned() } else { points.join(", ") };
         format!("warning: {place}: {warning}")
     };
-    shared.into_iter().map(line).collect()
+    let of_sentinels = report.sentinels.iter().filter_map(SentinelEntry::warning);
+    shared.into_iter().map(line).chain(of_sentinels.map(|warning| format!("warning: {warning}"))).collect()
 }
 
 /// What the dashes in the table mean, and how much of the ITL is the instrument's.
@@ -285,6 +287,7 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     lines.extend(scaled_workloads(report));
     lines.extend(marked_itls(report));
     lines.extend(telemetry_sources(report));
+    lines.extend(report.reset_checks.iter().filter_map(ResetCheckEntry::footnote));
     lines
 }
 

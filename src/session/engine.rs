@@ -188,6 +188,11 @@ impl Engine {
         &self.warnings
     }
 
+    /// Adds what was noticed after the load; every run on this engine has it among its warnings.
+    pub(super) fn warn(&mut self, warning: Option<String>) {
+        self.warnings.extend(warning);
+    }
+
     /// Seconds from the fork to a tested engine.
     pub fn load_s(&self) -> f64 {
         self.load_s

@@ -9,6 +9,7 @@ mod prompts;
 mod run;
 mod sidecar;
 mod sweep;
+mod warm_up;
 mod watchdog;
 mod window;
 mod work;

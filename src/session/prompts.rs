@@ -25,10 +25,10 @@ impl RunRequests {
     /// The requests of repeat `repeat` of `point`, with token ids below `vocab_size`.
     ///
     /// Every token comes from ChaCha8 seeded with the point's seed and the repeat: the same everywhere, new in each
-    /// repeat. One request primes each shared prefix; the requests of a phase take the prefixes in turn, and warm-up
+    /// repeat of a point that is measured for its own sake. One request primes each shared prefix; the requests of a phase take the prefixes in turn, and warm-up
     /// requests look like the measured ones.
     pub fn generate(point: &Point, repeat: u32, vocab_size: u32) -> RunRequests {
-        let mut tokens = Tokens::new(point.seed, repeat, vocab_size);
+        let mut tokens = Tokens::new(point.seed, point.prompt_stream(repeat), vocab_size);
         let prefixes: Vec<Vec<u32>> = (0..point.primed_prefixes()).map(|_| tokens.take(point.prefix_len)).collect();
         let mut made = RunRequests { specs: Vec::new(), events: Vec::new(), counts: [(Phase::Prime, 0); 3] };
         let warmup_output = point.output_len.min(WARMUP_OUTPUT_TOKENS);

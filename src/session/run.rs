@@ -46,7 +46,7 @@ pub trait Progress {
     fn tick(&mut self, totals: &LiveTotals);
 }
 
-/// Carries out `point` with the prompts of `round`, as its repeat `repeat`: of a run that is measured anew, the prompts are
+/// Carries out `point` as its repeat `repeat`, with the prompts of the planned one: those of a run that is measured anew are
 /// those of before. An error here means that the run never began; a run that broke off comes
 /// back with its failure and what was recorded until then.
 pub async fn execute(
@@ -54,11 +54,11 @@ pub async fn execute(
     engine: &mut Engine,
     options: &SidecarOptions,
     point: &Point,
-    (round, repeat): (u32, u32),
+    (planned, repeat): (u32, u32),
     observer: &mut (impl Progress + Interrupts),
 ) -> Result<RunRecording, SessionError> {
     let cache_reset = engine.reset().await?;
-    let requests = RunRequests::generate(point, round, engine.facts().vocab_size);
+    let requests = RunRequests::generate(point, planned, engine.facts().vocab_size);
     engine.stage(&requests.specs, &salt(point, repeat)).await?;
     let tape =
         Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));

@@ -5,12 +5,14 @@ mod drift;
 mod log_interval;
 mod student_t;
 mod trimmed_mean;
+mod warm_cut;
 mod woodruff;
 
 pub use drift::{Drift, drift};
 pub use log_interval::{LogInterval, log_interval};
 pub use student_t::student_t_quantile;
 pub use trimmed_mean::{TrimmedMean, trimmed_mean};
+pub use warm_cut::{WarmCut, warm_cut};
 pub use woodruff::{Woodruff, WoodruffProblem, fewest_samples, sorted_quantile, woodruff};
 
 /// Upper quantile of the t distribution for a two-sided 95 % interval.

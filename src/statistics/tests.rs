@@ -128,3 +128,32 @@ fn drift_over_the_run_order() {
     assert_eq!(drift(&rising[..FEW_RUNS - 1]), None);
     assert_eq!(drift(&[3.0; 8]), None);
 }
+
+#[test]
+fn the_begin_of_a_series_that_differs_from_the_rest() {
+    for vector in vectors_of("warm_cut") {
+        let series: Vec<Vec<f64>> = vector["input"]["X"].as_array().unwrap().iter().map(numbers).collect();
+        let (got, expected) = (warm_cut(&series).unwrap(), &vector["expect"]);
+        assert_eq!(Value::from(got.candidate), expected["candidate"]);
+        assert_close(got.effect, &expected["effect"], "effect");
+        assert_close(got.half, &expected["half"], "half");
+        assert_eq!(got.is_accepted().then_some(got.candidate).map_or(Value::Null, Value::from), expected["cut"]);
+    }
+}
+
+#[test]
+fn a_difference_that_is_small_or_not_in_every_run_is_not_accepted() {
+    /// 60 values around 100 whose first ten are larger by these shares, a run each.
+    fn series(excess: [f64; 4]) -> Vec<Vec<f64>> {
+        let value = |index, excess| (100.0 + f64::from(index % 5)) * if index < 10 { 1.0 + excess } else { 1.0 };
+        excess.iter().map(|excess| (0..60).map(|index| value(index, *excess)).collect()).collect()
+    }
+    let accepted = |excess| warm_cut(&series(excess)).map(|found| (found.candidate, found.is_accepted()));
+    assert_eq!(accepted([0.3, 0.31, 0.29, 0.3]), Some((10, true)));
+    assert_eq!(accepted([0.009, 0.009, 0.008, 0.009]), Some((10, false)), "below a per cent");
+    assert_eq!(accepted([0.3, 0.0, 0.0, 0.05]), Some((10, false)), "one run alone");
+    assert_eq!(accepted([0.0; 4]), None, "nothing to cut");
+    assert_eq!(warm_cut(&series([0.3; 4])[..2]), None, "two runs");
+    let short: Vec<Vec<f64>> = series([0.3; 4]).iter().map(|run| run[..45].to_vec()).collect();
+    assert_eq!(warm_cut(&short), None, "too few values");
+}

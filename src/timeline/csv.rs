@@ -14,7 +14,7 @@ use super::store::RUN_SCHEMA_VERSION;
 use super::{Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known};
 use crate::device::DeviceClass;
 use crate::metrics::{HiccupMark, HiccupMarks, RequestTokens, scheduled_ns};
-use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode, Quantization, StepApi};
+use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode, Quantization, Role, StepApi};
 
 /// [`RunRecord::engine`] of a timeline that was read from a CSV file: nothing is known of what ran.
 pub const IMPORTED_ENGINE: &str = "imported";
@@ -372,6 +372,8 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         drive: Drive::Free,
         limits: Limits::default(),
         slo: Default::default(),
+        role: Role::Measured,
+        pair: None,
         location: IgnoredInEq::default(),
     };
     let engine_key = EngineKey {
@@ -396,6 +398,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         order,
         outcome: Outcome::Completed,
         engine_load_s: 0.0,
+        engine_warm_up: None,
         turnaround_s: None,
         engine_facts: None,
         counters: Counters::default(),

@@ -50,6 +50,9 @@ pub struct RunRecord {
     pub outcome: Outcome,
     /// Seconds that loading the engine took, if this run is the first on it; 0 when it was reused.
     pub engine_load_s: f64,
+    /// How the loaded engine was warmed up, if this run is the first on it; null for an engine that needs none.
+    #[serde(default)]
+    pub engine_warm_up: Option<WarmUp>,
     /// Seconds between the end of the run before and the begin of this one that were not spent stepping; null for the first.
     pub turnaround_s: Option<f64>,
     /// What the loaded engine said of itself; null if there was none.
@@ -72,6 +75,26 @@ pub struct RunRecord {
     pub warnings: Vec<String>,
     /// When the run began, RFC 3339, for people only.
     pub began_at: String,
+}
+
+/// Runs that were thrown away after a load, until the steps took as long as in the one before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WarmUp {
+    /// How many.
+    pub runs: u32,
+    /// Whether the last two agreed; null if they had too few steps to tell.
+    pub settled: Option<bool>,
+    /// Median duration of the compared steps in each, in nanoseconds; null where there was none.
+    pub median_step_ns: Vec<Option<u64>>,
+    /// Seconds that all of them took, staging included.
+    pub took_s: f64,
+}
+
+impl RunRecord {
+    /// The planned repeat that it is, or in whose place it was measured.
+    pub fn planned_repeat(&self) -> u32 {
+        self.retry_of.unwrap_or(self.repeat)
+    }
 }
 
 /// A program that the engine compiled, or took from its cache on the disk.

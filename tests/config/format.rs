@@ -187,6 +187,7 @@ fn the_documentation_shows_configurations_that_work() {
 fn config_keys() -> BTreeSet<String> {
     let wrong = [
         entry("zzz: 1"),
+        format!("defaults: {{zzz: 1}}\n{}", entry("workload: chatbot\nmodel: m")),
         entry("matrix: {zzz: 1}"),
         entry("limits: {zzz: 1}"),
         entry("workload: zzz"),

@@ -3,7 +3,9 @@
 mod errors;
 mod format;
 mod hostile;
+mod hygiene;
 mod matrix;
+mod pairs;
 mod planning;
 mod prefixes;
 mod quantization;

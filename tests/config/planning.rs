@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use bench::config;
-use bench::plan::{self, Overrides};
+use bench::plan::{self, Detail, History, Overrides, Role, SettingClass};
 
 use crate::{entry, plan_of, plan_with, points, write};
 
@@ -116,8 +116,9 @@ fn a_thousand_points_are_planned() {
         let began = Instant::now();
         let plan = plan::resolve(&config::load(&path).unwrap(), Overrides::default()).unwrap();
         println!("1,000 points {what}: planned in {:?}", began.elapsed());
-        assert_eq!((plan.num_points(), plan.num_runs()), (1000, 5000));
-        let labels: HashSet<&str> = points(&plan).into_iter().map(|point| point.point.as_str()).collect();
+        assert_eq!((plan.num_points(), plan.num_runs_of(Role::Measured)), (1000, 5000));
+        let measured = points(&plan).into_iter().filter(|point| point.role.is_measured());
+        let labels: HashSet<&str> = measured.map(|point| point.point.as_str()).collect();
         assert_eq!(labels.len(), 1000);
     }
 }
@@ -135,4 +136,35 @@ fn the_largest_plan_is_still_planned() {
     // The longest list that a file may have.
     let listed: String = (1..=9_900).map(|n| format!("  - {{input_len: {n}, output_len: 8}}\n")).collect();
     assert_eq!(plan_of(&entry(&format!("args: --model m\nrepeats: 1\nlength_configs:\n{listed}"))).num_points(), 9_900);
+}
+
+#[test]
+fn a_plan_says_which_settings_vary_and_what_a_change_of_them_costs() {
+    let text = "
+defaults: {model: m, output_len: 4}
+standalone_runs:
+  - {name: a, mode: vllm_throughput, input_len: 8, matrix: {max_num_seqs: [1, 2], num_prompts: 1..12, quantization: [none, fp8]}}
+  - {name: b, mode: vllm_throughput, input_len: 16, num_prompts: 1, args: --enforce-eager}
+";
+    let plan = plan_of(text);
+    let found: Vec<_> = plan.varying.iter().map(|setting| (setting.name.as_str(), setting.class)).collect();
+    use SettingClass::{EngineKey, Live, Run};
+    let expected = [
+        ("quantization", EngineKey),
+        ("args", EngineKey),
+        ("max_num_seqs", Live),
+        ("input_len", Run),
+        ("num_prompts", Run),
+    ];
+    assert_eq!(found, expected, "seeds follow from the lengths, and are no setting of their own");
+    assert_eq!(plan.varying[2].values, ["1", "2", "as built"]);
+    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    assert!(shown.contains("  reloads the engine: quantization none, fp8; args ``, `--enforce-eager`\n"), "{shown}");
+    assert!(shown.contains("  is lowered on the running engine: max_num_seqs 1, 2, as built\n"), "{shown}");
+    let run = "  changes from run to run: input_len 8, 16; num_prompts 1, 2, 3, 4, 5, 6, 7, 8 and 4 more\n";
+    assert!(shown.contains(run), "{shown}");
+
+    let seeds = plan_of(&entry("model: m\nworkload: chatbot\nmatrix: {seed: [1, 2]}"));
+    assert_eq!(seeds.varying.iter().map(|setting| setting.name.as_str()).collect::<Vec<_>>(), ["seed"]);
+    assert!(plan_of(&entry("model: m\nworkload: chatbot")).varying.is_empty());
 }

@@ -15,7 +15,7 @@ fn every_shape_of_a_request_is_read() {
         "requests:\n  - {first_ns: 5, gap_ns: 7, tokens: 3}\n  - {first_ns: 0, gaps_ns: [1, 0]}\n  \
          - {first_ns: 1, gap_ns: 2, tokens: 9, counts: 3, cached: 16, finish: stop}\n  \
          - {first_ns: 1, gaps_ns: [4], counts: [1, 5]}\n  - {first_ns: 1, gap_ns: 2}\n  - {first_ns: 1, gaps_ns: []}\n\
-         faults: [{at_step: 2, kind: wrong_length}]\n",
+         faults: [{at_step: 2, kind: wrong_length}]\ngrowth_per_run: 0.025\n",
     );
     let tokens: Vec<Option<u32>> = read.requests.iter().map(|request| request.output_tokens()).collect();
     assert_eq!(tokens, [Some(3), Some(3), Some(9), Some(6), None, Some(1)]);
@@ -23,6 +23,7 @@ fn every_shape_of_a_request_is_read() {
     let third = &read.requests[2];
     assert_eq!((third.events, third.counts.as_deref()), (Some(3), Some(&[3, 3, 3][..])));
     assert_eq!((third.cached, third.finish), (16, ScriptedFinish::Stop));
+    assert_eq!(read.growth_ppm, 25_000);
     assert_eq!((read.faults[0].at_step, read.faults[0].kind), (2, FaultKind::WrongLength));
 }
 

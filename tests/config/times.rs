@@ -4,7 +4,7 @@ use std::fs;
 
 use bench::config;
 use bench::device::DeviceClass;
-use bench::plan::{self, Detail, Estimate, History, Overrides, Plan, RunTimes};
+use bench::plan::{self, Detail, Estimate, History, LoadTimes, Overrides, Plan, RunTimes};
 
 use crate::{entry, plan_of, points};
 
@@ -19,11 +19,15 @@ standalone_runs:
     )
 }
 
+fn loaded(load_s: f64) -> Option<LoadTimes> {
+    Some(LoadTimes { load_s, warm_up_s: None })
+}
+
 #[test]
 fn without_a_measurement_there_is_no_estimate() {
     let plan = two_engines();
     let estimate = plan::estimate(&plan, &History::default(), 2);
-    assert_eq!(estimate, Estimate { epochs: vec![None, None] });
+    assert_eq!(estimate, Estimate { epochs: vec![None, None], imports_s: None });
     let text = plan::render(&plan, &estimate, Detail::Full);
     assert!(
         text.contains("Estimated time: not known yet: none of these 2 engines has ever been measured on this machine"),
@@ -48,7 +52,7 @@ fn an_estimate_is_what_was_measured() {
         |point, run_s| RunTimes { point, run_s, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
     let mut history = History::default();
     // 2 s a run on average: nothing, 1 s of prompt tokens, 2 s in ten steps.
-    history.record(&first.key, 2, Some(20.0), &[run(&first.points[0], 3.0), run(&first.points[0], 4.0)]);
+    history.record(&first.key, 2, loaded(20.0), &[run(&first.points[0], 3.0), run(&first.points[0], 4.0)]);
     let known = plan::estimate(&plan, &history, 2);
     let epoch = known.epochs[0].unwrap();
     assert_eq!((epoch.load_s, epoch.measured_runs, epoch.derived_runs), (20.0, 2, 2));
@@ -61,13 +65,28 @@ fn an_estimate_is_what_was_measured() {
     assert!(text.contains("estimated: load 20 s, runs 28 s"), "{text}");
     assert_eq!(plan::estimate(&plan, &history, 3).epochs[0], None, "another machine");
 
-    history.record(&second.key, 2, Some(1.0), &[run(&second.points[0], 4.0)]);
+    history.record(&second.key, 2, loaded(1.0), &[run(&second.points[0], 4.0)]);
     // A later epoch on an engine that was kept warm has no load to remember.
     history.record(&first.key, 2, None, &[run(&first.points[1], 5.0)]);
     let known = plan::estimate(&plan, &history, 2);
     assert_eq!(known.total_s(), Some(20.0 + 2.0 * 3.5 + 2.0 * 5.0 + 1.0 + 2.0 * 4.0));
     let text = plan::render(&plan, &known, Detail::Short);
-    assert!(text.contains("Estimated time: 46 s (every point has been measured on this machine before)"), "{text}");
+    let basis =
+        "every point has been measured on this machine before; without the import of vLLM, which was never timed here";
+    assert!(text.contains(&format!("Estimated time: 46 s ({basis})")), "{text}");
+    let alone = "A process per point would take 3 engine loads and as many imports of vLLM: 20 s more of loading";
+    assert!(text.contains(alone), "{text}");
+
+    history.record_import(DeviceClass::Cpu, 8.0);
+    let warm = LoadTimes { load_s: 20.0, warm_up_s: Some(2.0) };
+    history.record(&first.key, 2, Some(warm), &[run(&first.points[1], 5.0)]);
+    let known = plan::estimate(&plan, &history, 2);
+    assert_eq!(known.total_s(), Some(8.0 + 2.0 + 46.0));
+    let text = plan::render(&plan, &known, Detail::Short);
+    assert!(text.contains("Estimated time: 56 s (every point has been measured on this machine before)"), "{text}");
+    assert!(text.contains("estimated: load 20 s, warm-up 2.0 s, runs 17 s"), "{text}");
+    // Three processes: two imports of 8 s and a load of 20 s more than this plan's one import and two loads.
+    assert!(text.contains("3 engine loads and as many imports of vLLM: 36 s more, 92 s in all"), "{text}");
 }
 
 #[test]
@@ -79,7 +98,7 @@ fn a_point_that_runs_in_waves_is_estimated_in_waves() {
     let point = &epoch.points[0];
     let mut history = History::default();
     let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
-    history.record(&epoch.key, 1, Some(0.0), &[times]);
+    history.record(&epoch.key, 1, loaded(0.0), &[times]);
     // Of the second point: 60 shared tokens once and 8 x 40 others at 0.01 s, four waves of ten steps at 0.2 s.
     let expected = 3.0 + 3.8 + 8.0;
     let total_s = plan::estimate(&plan, &history, 1).total_s().unwrap();
@@ -95,7 +114,7 @@ fn a_history_survives_its_file_and_a_broken_file_is_told() {
     let point = &plan.epochs[0].points[0];
     let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
     let mut history = History::default();
-    history.record(&plan.epochs[0].key, 2, Some(20.0), &[times]);
+    history.record(&plan.epochs[0].key, 2, loaded(20.0), &[times]);
     history.save(&path).unwrap();
     history.save(&path).unwrap();
     assert_eq!(History::load(&path).unwrap(), history);

@@ -24,6 +24,9 @@ fn a_sweep_is_measured_stored_rebuilt_and_judged() {
     assert_eq!(runs.iter().filter(|run| run["engine_load_s"].as_f64().unwrap() > 0.0).count(), 1);
     for run in runs {
         assert_eq!(run["status"], "valid", "{run}");
+        let warm_up = &run["engine_warm_up"];
+        assert_eq!(warm_up.is_object(), run["engine_load_s"].as_f64().unwrap() > 0.0, "{run}");
+        assert!(warm_up.is_null() || (2..=8).contains(&warm_up["runs"].as_u64().unwrap()), "{warm_up}");
         assert_eq!(run["prefix_hit_rate_measured"], run["prefix_hit_rate_expected"]);
         assert!(run["transport_ns"]["p50"].as_i64().unwrap() > 0);
         assert!(run["tap_push_ns"]["p50"].as_i64().unwrap() > 0);
@@ -49,6 +52,27 @@ fn a_sweep_is_measured_stored_rebuilt_and_judged() {
     let judged: Value = serde_json::from_slice(&output.stdout).unwrap();
     let invalid = judged["runs"].as_array().unwrap().iter().filter(|run| run["status"] == "invalid");
     assert_eq!(invalid.count(), 1);
+}
+
+#[test]
+fn a_reset_leaves_the_engine_as_a_fresh_one() {
+    let _one = one_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "    num_prompts: 4\n    repeats: 2\n    length_configs:\n      - {input_len: 300, output_len: 8, prefix_len: 256}\n\
+                defaults: {check_reset: true}\n";
+    let file = config(folder.path(), ARGS, rest);
+    let out = folder.path().join("out");
+    let output = run(&["engine", "--config", &file.display().to_string(), "--out", &out.display().to_string()]);
+    refused(&output, 0, &["Plan sweep: 1 point, 2 runs and 2 to check the reset, 2 engine loads"]);
+    let report = summary(&out);
+    let check = &report["reset_checks"][0];
+    assert_eq!(check["differences"].as_array().map(Vec::len), Some(0), "{check}");
+    // Priming, a prefill, and the rest of eight tokens.
+    assert!(check["steps"].as_u64().unwrap() >= 9, "{check}");
+    assert!(check["p50_step_ratio"].as_f64().unwrap() > 0.0, "{check}");
+    let after = report["runs"].as_array().unwrap().iter().find(|run| run["role"] == "after_reset").unwrap();
+    assert_eq!((after["engine_load_s"].as_f64(), after["drive"].as_str()), (Some(0.0), Some("stepped")));
+    assert_eq!(after["prefix_hit_rate_measured"], after["prefix_hit_rate_expected"]);
 }
 
 #[test]

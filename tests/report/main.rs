@@ -3,6 +3,7 @@
 mod csv_file;
 mod files;
 mod hiccups;
+mod hygiene;
 mod metrics;
 mod roofline;
 mod schema;

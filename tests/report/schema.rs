@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use bench::plan::{Arm, PairMember, Role};
 use bench::report::{REPORT_SCHEMA, Results, TableFormat, table};
-use bench::timeline::Hiccup;
+use bench::timeline::{Hiccup, WarmUp};
 use serde_json::{Map, Value};
 
+use super::hygiene::unsteady_run;
 use super::roofline::on_tiny;
-use super::sketch::{session, typical_run};
+use super::sketch::{run_in_role, session};
 use super::telemetry::with_everything_sampled;
 
 /// Where the schema leaves open what stands there: what the host and the engine say, and what was asked.
@@ -72,8 +74,21 @@ impl Walk<'_> {
 fn every_field_of_the_report_is_in_the_schema_and_none_besides() {
     let folder = tempfile::tempdir().unwrap();
     let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
-    for repeat in 0..2 {
-        let mut run = typical_run("a", repeat, 8);
+    for (repeat, e2e_ns) in (0..5).zip([5_000_000, 5_100_000, 5_200_000, 5_300_000, 5_400_000]) {
+        results.add(&run_in_role("sentinel-a", Role::Sentinel, repeat, e2e_ns)).unwrap();
+    }
+    for (epoch, role) in [(0, Role::AfterReset), (1, Role::FreshEngine)] {
+        let mut run = run_in_role(&format!("check-{epoch}"), role, 0, 5_000_000);
+        run.run.epoch = epoch;
+        run.requests[0].cached_tokens = epoch;
+        results.add(&run).unwrap();
+    }
+    for repeat in 0..3 {
+        let mut run = unsteady_run("a", repeat);
+        run.run.point.pair =
+            Some(PairMember { pair: 0, arm: Arm::A, axis: "max_num_seqs".to_owned(), value: "4".to_owned() });
+        run.run.engine_warm_up =
+            Some(WarmUp { runs: 2, settled: Some(true), median_step_ns: vec![Some(9), None], took_s: 0.5 });
         run.run.point.slo.insert("avg_ttft_s".to_owned(), 0.001);
         run.hiccups = vec![Hiccup { began_ns: 12_500_000, ended_ns: 12_600_000 }];
         run.run.recorder_hiccups = Some(1);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
 use bench::device::{DeviceClass, WaitStrategy};
-use bench::plan::{Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, StepApi};
+use bench::plan::{
+    Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role, StepApi,
+};
 use bench::roofline::CpuPeaks;
 use bench::timeline::{
     ABSENT, Clock, Counters, DtypeCount, EngineFacts, FinishReason, Instrument, LayerCount, Outcome, Phase,
@@ -134,6 +136,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         order: repeat,
         outcome: Outcome::Completed,
         engine_load_s: 0.0,
+        engine_warm_up: None,
         turnaround_s: None,
         engine_facts: Some(facts()),
         counters: Counters::default(),
@@ -168,6 +171,8 @@ pub fn point(label: &str) -> Point {
         drive: Drive::Free,
         limits: Limits::default(),
         slo: BTreeMap::new(),
+        role: Role::Measured,
+        pair: None,
         location: IgnoredInEq::default(),
     }
 }
@@ -221,12 +226,13 @@ pub fn session(points: &[&str]) -> SessionRecord {
         key: engine_key(),
         reason: "first load".to_owned(),
         points: points.iter().map(|label| point(label)).collect(),
+        first_round: 0,
         rounds: vec![order; 5],
     };
     SessionRecord {
         schema_version: SESSION_SCHEMA_VERSION,
         bench_version: "0.1.0".to_owned(),
-        plan: Plan { name: "sketched".to_owned(), seed: 1, epochs: vec![epoch] },
+        plan: Plan { name: "sketched".to_owned(), seed: 1, varying: Vec::new(), epochs: vec![epoch] },
         environment: serde_json::json!({"host": "here"}),
         instrument: Instrument {
             clock: Clock { name: "CLOCK_MONOTONIC".to_owned(), resolution_ns: 1.0, read_ns: 20.0 },
@@ -259,6 +265,21 @@ pub fn typical_run(label: &str, repeat: u32, requests: u32) -> Timeline {
     let measured = timeline.run.point.num_prompts;
     timeline.run = run_record(label, repeat);
     timeline.run.point.num_prompts = measured;
+    timeline
+}
+
+/// A run in which every request of 8, in pairs, takes this long, for another purpose than its own numbers.
+pub fn run_in_role(label: &str, role: Role, repeat: u32, e2e_ns: u64) -> Timeline {
+    let request = |index: u64| {
+        let begin = 10_000_000 + index / 2 * (e2e_ns + 1_000_000);
+        Request::new(begin, begin + 300, 32, &[(begin + e2e_ns / 2, 1), (begin + e2e_ns, 1)])
+    };
+    let mut timeline = timeline(&(0..8).map(request).collect::<Vec<_>>());
+    let measured = timeline.run.point.num_prompts;
+    timeline.run = run_record(label, repeat);
+    timeline.run.began_at = format!("2026-01-01T00:{repeat:02}:30Z");
+    timeline.run.point.num_prompts = measured;
+    timeline.run.point.role = role;
     timeline
 }
 

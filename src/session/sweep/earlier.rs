@@ -1,30 +1,28 @@
 //! What an interrupted sweep has left to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::timeline::{Outcome, RunRecord};
 
 /// Runs that were measured before, by a command that did not come to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
-    /// Planned runs that are finished, by point and round.
+    /// Planned runs that are finished, by point and repeat.
     pub(super) finished: BTreeSet<(String, u32)>,
+    /// The runs that there are, likewise.
+    pub(super) taken: BTreeSet<(String, u32)>,
     /// Position of the next run among all.
     pub(super) next_order: u32,
-    /// By point, repeats beyond the planned ones that are taken.
-    pub(super) extra_repeats: BTreeMap<String, u32>,
 }
 
 impl Earlier {
     /// Takes account of a run that is kept.
     pub fn add(&mut self, run: &RunRecord) {
+        let point = || run.point.point.clone();
         self.next_order = self.next_order.max(run.order + 1);
+        self.taken.insert((point(), run.repeat));
         if run.outcome == Outcome::Completed {
-            self.finished.insert((run.point.point.clone(), run.round));
-        }
-        if let Some(extra) = (run.repeat + 1).checked_sub(run.point.repeats).filter(|extra| *extra > 0) {
-            let taken = self.extra_repeats.entry(run.point.point.clone()).or_insert(0);
-            *taken = extra.max(*taken);
+            self.finished.insert((point(), run.planned_repeat()));
         }
     }
 

@@ -11,18 +11,15 @@ mod trouble;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::run::{Interrupts, Progress, RunRecording, execute};
+use super::warm_up::{self, Settling};
 use super::{Engine, EngineSpec, SessionError, Sidecar, SidecarOptions};
-use crate::plan::{Epoch, Location, Plan, Point};
+use crate::plan::{EngineKey, Epoch, Location, Plan, PlannedRun, Point};
 use crate::telemetry::{Places, Sample, Sampling, Telemetry};
-use crate::timeline::{Outcome, RunRecord, Timeline};
+use crate::timeline::{Outcome, RunRecord, Timeline, WarmUp};
 use admission::check_point;
 pub use earlier::Earlier;
 use record::{Attempt, without_events};
 use trouble::Trouble;
-
-/// Output tokens of the run that is thrown away after a load, at most: the first steps of an engine are slow whatever
-/// their lengths.
-const DISCARDED_OUTPUT_TOKENS: u32 = 32;
 
 /// Who is told what happens in a sweep, and keeps its results.
 pub trait SweepObserver: Progress + Interrupts {
@@ -71,14 +68,16 @@ pub struct Sweep<'a, O: SweepObserver> {
     sidecar: &'a mut Sidecar,
     observer: &'a mut O,
     order: u32,
-    /// Planned runs that need no more attention, by point and round.
+    /// Planned runs that need no more attention, by point and repeat.
     settled: BTreeSet<(String, u32)>,
-    /// Repeats of a point that are taken by runs beyond the planned ones.
-    extra_repeats: BTreeMap<String, u32>,
+    /// By point, the first repeat that no run has, planned or not.
+    free_repeats: BTreeMap<String, u32>,
     /// Points that are not measured any more, and why.
     given_up: BTreeMap<String, String>,
     /// Whether an engine of this command has carried out a run.
     has_measured: bool,
+    /// How the loaded engine was warmed up, until its first run has it in its record.
+    warm_up: Option<WarmUp>,
     /// The sources of the loaded engine's telemetry, while no run is sampled.
     telemetry: Option<Telemetry>,
     /// When the last measured token of the run before came, for the turnaround.
@@ -105,6 +104,10 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         sidecar: &'a mut Sidecar,
         observer: &'a mut O,
     ) -> Self {
+        let mut free_repeats = BTreeMap::new();
+        for run in plan.epochs.iter().flat_map(Epoch::runs) {
+            take_repeat(&mut free_repeats, &run.point.point, run.repeat);
+        }
         Sweep {
             plan,
             specs,
@@ -113,9 +116,10 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             observer,
             order: 0,
             settled: BTreeSet::new(),
-            extra_repeats: BTreeMap::new(),
+            free_repeats,
             given_up: BTreeMap::new(),
             has_measured: false,
+            warm_up: None,
             telemetry: None,
             last_token_ns: None,
         }
@@ -126,7 +130,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     pub fn after(mut self, earlier: Earlier) -> Self {
         self.order = earlier.next_order;
         self.settled = earlier.finished;
-        self.extra_repeats = earlier.extra_repeats;
+        earlier.taken.iter().for_each(|(point, repeat)| take_repeat(&mut self.free_repeats, point, *repeat));
         self
     }
 
@@ -149,7 +153,8 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     async fn check_arguments(&mut self) -> Result<(), SweepError> {
-        for (epoch, spec) in self.plan.epochs.iter().zip(self.specs) {
+        let mut asked: BTreeSet<&EngineKey> = BTreeSet::new();
+        for (epoch, spec) in self.plan.epochs.iter().zip(self.specs).filter(|(epoch, _)| asked.insert(&epoch.key)) {
             let EngineSpec::Vllm { argv, .. } = spec else { continue };
             match self.sidecar.check(argv).await {
                 Ok(()) => {}
@@ -172,7 +177,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             if self.observer.leave_after_run() {
                 return Err(SweepError::Interrupted);
             }
-            match self.given_up.get(&head.point.point).cloned() {
+            match self.given_up.get(&head.run.point.point).cloned() {
                 Some(reason) => self.skip(epoch, head, &reason)?,
                 None => self.measure(&mut seat, head).await?,
             }
@@ -207,12 +212,13 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
 
     /// The planned repeat; for a retry the first one that is free, beyond them.
     fn next_repeat(&mut self, head: RunHead<'_>, retry_of: Option<u32>) -> u32 {
+        let point = &head.run.point.point;
         if retry_of.is_none() {
-            return head.round;
+            return head.run.repeat;
         }
-        let extra = self.extra_repeats.entry(head.point.point.clone()).or_insert(0);
-        *extra += 1;
-        head.point.repeats + *extra - 1
+        let free = self.free_repeats.get(point).copied().unwrap_or(0);
+        take_repeat(&mut self.free_repeats, point, free);
+        free
     }
 
     /// Carries out a run, on a new engine if there is none. The inner error is what made it fail.
@@ -224,7 +230,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 Err(err) => return Ok(Err(Trouble::NotLoaded(err))),
             },
         };
-        if let Some(reason) = self.given_up.get(&attempt.head.point.point).cloned() {
+        if let Some(reason) = self.given_up.get(&attempt.head.run.point.point).cloned() {
             seat.engine = Some(engine);
             return self.skip(seat.epoch, attempt.head, &reason).map(Ok);
         }
@@ -249,7 +255,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         seat.load_s = engine.load_s();
         self.admit(seat.epoch, &engine)?;
         if matches!(seat.spec, EngineSpec::Vllm { .. }) {
-            match self.discard_first_run(seat.epoch, &mut engine).await {
+            match self.warm_up(seat.epoch, &mut engine).await {
                 Ok(()) => {}
                 Err(SessionError::Interrupted) => return Err(SweepError::Interrupted),
                 Err(err) => {
@@ -280,28 +286,36 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         Ok(())
     }
 
-    /// The first run on a new engine is slow and is thrown away (first TTFT 92 ms against 52 on the reference machine).
-    async fn discard_first_run(&mut self, epoch: &Epoch, engine: &mut Engine) -> Result<(), SessionError> {
-        let Some(point) = epoch.rounds.first().and_then(|round| round.first()).map(|first| &epoch.points[*first])
-        else {
-            return Ok(());
-        };
+    /// The first runs on a new engine are slow and are thrown away (first TTFT 92 ms against 52 on the reference machine).
+    async fn warm_up(&mut self, epoch: &Epoch, engine: &mut Engine) -> Result<(), SessionError> {
+        let measured = epoch.runs().find(|run| run.point.role.is_measured());
+        let Some(first) = measured.or_else(|| epoch.runs().next()) else { return Ok(()) };
         self.observer.waiting_for("warming up the new engine");
-        let output_len = point.output_len.min(DISCARDED_OUTPUT_TOKENS);
-        let point = Point { output_len, ..point.clone() };
-        let repeat = u32::MAX; // a stream of prompts that no measured run has
-        let RunRecording { failure, .. } = self.execute(engine, &point, repeat, repeat).await?;
-        failure.map_or(Ok(()), Err)
+        let point = warm_up::short(first.point, engine.facts());
+        let mut settling = Settling::begin();
+        while let Some(repeat) = settling.next() {
+            if self.observer.leave_after_run() {
+                return Err(SessionError::Interrupted);
+            }
+            match self.execute(engine, &point, repeat, repeat).await? {
+                RunRecording { failure: None, tape, .. } => settling.add(&tape.steps),
+                RunRecording { failure: Some(err), .. } => return Err(err),
+            }
+        }
+        let warm_up = settling.finish();
+        engine.warn(warm_up.warning());
+        self.warm_up = Some(warm_up);
+        Ok(())
     }
 
     async fn execute(
         &mut self,
         engine: &mut Engine,
         point: &Point,
-        round: u32,
+        planned: u32,
         repeat: u32,
     ) -> Result<RunRecording, SessionError> {
-        match execute(self.sidecar, engine, self.options, point, (round, repeat), self.observer).await {
+        match execute(self.sidecar, engine, self.options, point, (planned, repeat), self.observer).await {
             // An engine that ended between two runs shows as a closed channel; how it ended the fork server knows.
             Err(SessionError::EngineDied { .. }) => Err(self.sidecar.why_gone(engine.pid()).await),
             executed => executed,
@@ -315,13 +329,14 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         seat: &mut Seat<'_>,
         attempt: Attempt<'_>,
     ) -> Result<Option<Trouble>, SweepError> {
-        let (head, repeat) = (attempt.head, attempt.repeat);
+        let (run, repeat) = (attempt.head.run, attempt.repeat);
         self.announce(attempt);
         let mut record = self.record(seat.epoch, attempt, std::mem::take(&mut seat.load_s));
         record.engine_facts = Some(engine.facts().clone());
+        record.engine_warm_up = self.warm_up.take();
         record.warnings.extend_from_slice(engine.warnings());
-        let sampling = self.start_sampling(head.point.telemetry_hz);
-        let executed = self.execute(engine, head.point, head.round, repeat).await;
+        let sampling = self.start_sampling(run.point.telemetry_hz);
+        let executed = self.execute(engine, run.point, run.repeat, repeat).await;
         let samples = sampling.map(|sampling| self.stop_sampling(sampling, &mut record)).unwrap_or_default();
         let (timeline, failure) = match executed {
             Ok(recording) => self.assemble(record, recording, samples),
@@ -339,7 +354,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
 
     fn announce(&mut self, attempt: Attempt<'_>) {
         let (number, total) = (self.settled.len() as u32, self.plan.num_runs() as u32);
-        self.observer.run_begins(attempt.head.point, attempt.repeat, number, total);
+        self.observer.run_begins(attempt.head.run.point, attempt.repeat, number, total);
     }
 
     fn start_sampling(&mut self, rate_hz: u32) -> Option<Sampling> {
@@ -356,7 +371,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     fn skip(&mut self, epoch: &Epoch, head: RunHead<'_>, reason: &str) -> Result<(), SweepError> {
-        let record = self.record(epoch, Attempt { head, repeat: head.round, retry_of: None }, 0.0);
+        let record = self.record(epoch, Attempt { head, repeat: head.run.repeat, retry_of: None }, 0.0);
         let skipped = without_events(record, Outcome::Skipped(format!("not run: {reason}")));
         self.observer.run_ends(skipped).map_err(SweepError::Results)?;
         self.settled.insert(head.key());
@@ -382,24 +397,27 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 }
 
-/// The runs of an epoch in the order of execution.
-fn runs_of(index: u32, epoch: &Epoch) -> impl Iterator<Item = RunHead<'_>> {
-    epoch.rounds.iter().enumerate().flat_map(move |(round, points)| {
-        points.iter().map(move |point| RunHead { epoch: index, round: round as u32, point: &epoch.points[*point] })
-    })
+/// Notes that a repeat of a point is not free.
+fn take_repeat(free_repeats: &mut BTreeMap<String, u32>, point: &str, repeat: u32) {
+    let free = free_repeats.entry(point.to_owned()).or_insert(0);
+    *free = (*free).max(repeat + 1);
 }
 
-/// Which run of an epoch.
+/// The runs of an epoch in the order of execution.
+fn runs_of(epoch_index: u32, epoch: &Epoch) -> impl Iterator<Item = RunHead<'_>> {
+    epoch.runs().map(move |run| RunHead { epoch: epoch_index, run })
+}
+
+/// Which run of which epoch.
 #[derive(Clone, Copy)]
 struct RunHead<'a> {
     epoch: u32,
-    round: u32,
-    point: &'a Point,
+    run: PlannedRun<'a>,
 }
 
 impl RunHead<'_> {
     /// What stands for it among all runs of a plan.
     fn key(&self) -> (String, u32) {
-        (self.point.point.clone(), self.round)
+        (self.run.point.point.clone(), self.run.repeat)
     }
 }

@@ -92,7 +92,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
         match trouble {
             Trouble::NotLoaded(err) if !self.has_measured && self.plan.epochs.len() == 1 => Err(SweepError::Start(err)),
             Trouble::NotLoaded(err) => {
-                let attempt = Attempt { repeat: attempt.head.round, retry_of: None, ..attempt };
+                let attempt = Attempt { repeat: attempt.head.run.repeat, retry_of: None, ..attempt };
                 self.announce(attempt);
                 let failed = without_events(self.record(seat.epoch, attempt, 0.0), Outcome::Failed(err.to_string()));
                 self.observer.run_ends(failed).map_err(SweepError::Results)?;
@@ -101,12 +101,12 @@ impl<O: SweepObserver> Sweep<'_, O> {
                 Ok(())
             }
             Trouble::Refused(_) => {
-                self.given_up.insert(attempt.head.point.point.clone(), cause);
+                self.given_up.insert(attempt.head.run.point.point.clone(), cause);
                 Ok(())
             }
             Trouble::Failed(_) => {
                 let reason = format!("this point failed, and again in a fresh engine: {cause}");
-                self.given_up.insert(attempt.head.point.point.clone(), reason);
+                self.given_up.insert(attempt.head.run.point.point.clone(), reason);
                 Ok(())
             }
         }
