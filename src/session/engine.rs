@@ -182,7 +182,7 @@ impl Engine {
         &self.warnings
     }
 
-    /// Seconds from the fork to a tested engine.
+    /// Seconds from the fork to a tested engine; 0 for one that is reused.
     pub fn load_s(&self) -> f64 {
         self.load_s
     }
@@ -284,6 +284,16 @@ impl Engine {
             Some(other) => Err(SessionError::Protocol(format!("{other:?} during a run"))),
             None => Err(sidecar.why_gone(self.pid).await),
         }
+    }
+
+    /// Whether an earlier command had it loaded.
+    pub fn is_reused(&self) -> bool {
+        self.facts.other.contains_key("reused")
+    }
+
+    /// Empties the engine, and leaves it to whoever comes next. One that will not be emptied ends.
+    pub async fn give_back(mut self) {
+        let _ = self.ask("giving an engine back", &serde_json::json!({"op": "give_back"}), &[]).await;
     }
 
     /// Ends the engine process.
