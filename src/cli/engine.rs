@@ -51,9 +51,8 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let device = if script.is_some() { DeviceClass::Cpu } else { launch::device_to_measure(&plan)? };
     let out = open_results_folder(args.out.as_deref(), &plan.name)?;
     let registry = (!args.own_sidecar).then(|| Registry::of(&host, &cache));
-    let of_warm_sidecar = |registry: &Registry| {
-        runtime::of_warm_sidecar(args.python.as_deref(), device, script.is_none(), registry)
-    };
+    let of_warm_sidecar =
+        |registry: &Registry| runtime::of_warm_sidecar(args.python.as_deref(), device, script.is_none(), registry);
     let mut say = |line: &str| screen.say(line);
     let python = match (registry.as_ref().and_then(of_warm_sidecar), &script) {
         (Some(python), _) => python,

@@ -50,7 +50,9 @@ fn stop(found: &[WarmSidecar], force: bool) -> Result<Exit, CliError> {
                 exit = Exit::Invalid;
                 let (pid, held) = (holder.pid, in_words(holder.held_s));
                 let command = holder.command_line();
-                format!("{id} is still there: process {pid} has measured with it for {held} ({command}); with --force it leaves all the same\n")
+                format!(
+                    "{id} is still there: process {pid} has measured with it for {held} ({command}); with --force it leaves all the same\n"
+                )
             }
             Stopped::Silent(why) => {
                 exit = Exit::Invalid;
@@ -79,7 +81,11 @@ fn as_text(found: &WarmSidecar) -> String {
     let memory = memory_bytes(status.pid).map_or_else(|| "unknown".to_owned(), gib);
     let (pid, age) = (status.pid, in_words(status.age_s));
     let mut text = format!("{id}: device {device}, process {pid}, started {age} ago, memory {memory}\n");
-    text += &format!("  {}\n  engine   {}\n", state(status), status.engine.as_ref().map_or_else(|| "none".to_owned(), engine));
+    text += &format!(
+        "  {}\n  engine   {}\n",
+        state(status),
+        status.engine.as_ref().map_or_else(|| "none".to_owned(), engine)
+    );
     if let Some(about) = &status.about {
         text += &format!("  python   {}\n  log      {}\n", about.python.display(), about.log.display());
     }
@@ -88,7 +94,8 @@ fn as_text(found: &WarmSidecar) -> String {
 
 fn state(status: &Status) -> String {
     let limit = status.idle_limit_s.map(in_words);
-    let limit = limit.map_or_else(|| "leaves with its command".to_owned(), |limit| format!("leaves after {limit} without one"));
+    let limit =
+        limit.map_or_else(|| "leaves with its command".to_owned(), |limit| format!("leaves after {limit} without one"));
     match (&status.holder, status.idle_s) {
         (Some(holder), _) => {
             let (pid, held, command) = (holder.pid, in_words(holder.held_s), holder.command_line());

@@ -286,9 +286,9 @@ impl Engine {
         }
     }
 
-    /// Whether an earlier command had it loaded.
-    pub fn is_reused(&self) -> bool {
-        self.facts.other.contains_key("reused")
+    /// For how long it had been loaded when this command came; `None` if it was loaded for it.
+    pub fn reused_after_s(&self) -> Option<f64> {
+        self.facts.other.get("reused")?.get("age_s")?.as_f64()
     }
 
     /// Empties the engine, and leaves it to whoever comes next. One that will not be emptied ends.

@@ -16,7 +16,7 @@ use super::channel::Channel;
 use super::engine::{Engine, Rings};
 use super::spec::{EngineSpec, SidecarOptions, Warm};
 use super::warm::{self, About, Held, Holder, WarmSidecar};
-use super::{SessionError, log_tail};
+use super::{SessionError, log_tail, variables};
 use crate::device::{DeviceClass, Placement};
 use crate::ring;
 
@@ -330,6 +330,7 @@ fn hold_message(options: &SidecarOptions, log: &Path) -> serde_json::Value {
         vllm_package: options.warm.as_ref().and_then(|warm| warm.vllm_package.clone()),
         package: options.package.clone(),
         log: log.to_owned(),
+        variables: variables::digests(options),
     };
     serde_json::json!({
         "op": "hold",

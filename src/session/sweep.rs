@@ -123,10 +123,13 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         for remark in self.sidecar.take_remarks() {
             self.observer.remark(&remark);
         }
+        if let Some(age_s) = engine.reused_after_s() {
+            self.observer.remark(&format!("the engine is reused: an earlier command had loaded it {age_s:.0} s ago"));
+        }
         for point in &epoch.points {
             check_point(point, &engine)?;
         }
-        if matches!(spec, EngineSpec::Vllm { .. }) && !engine.is_reused() {
+        if matches!(spec, EngineSpec::Vllm { .. }) && engine.reused_after_s().is_none() {
             self.discard_first_run(epoch, &mut engine).await?;
         }
         let (key, placement) = (&epoch.key, &self.options.placement);

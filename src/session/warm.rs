@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::sidecar::Hello;
-use super::{SessionError, SidecarOptions};
+use super::{SessionError, SidecarOptions, variables};
 use crate::device::DeviceClass;
 use crate::environment::Host;
 
@@ -86,7 +86,8 @@ impl Registry {
     /// Others could put a socket of their own into an open folder.
     fn check_private(&self) -> Result<(), SessionError> {
         let folder = &self.folder;
-        let status = fs::symlink_metadata(folder).map_err(SessionError::io(format!("cannot read {}", folder.display())))?;
+        let status =
+            fs::symlink_metadata(folder).map_err(SessionError::io(format!("cannot read {}", folder.display())))?;
         let own = nix::unistd::getuid().as_raw();
         if status.is_dir() && status.uid() == own && status.mode() & 0o077 == 0 {
             return Ok(());
@@ -109,7 +110,10 @@ fn clear_if_dead(folder: &Path) -> bool {
     let lock = match File::open(folder.join(LOCK)) {
         Ok(lock) => lock,
         Err(_) => {
-            let age = folder.metadata().and_then(|status| status.modified()).map(|made| SystemTime::now().duration_since(made));
+            let age = folder
+                .metadata()
+                .and_then(|status| status.modified())
+                .map(|made| SystemTime::now().duration_since(made));
             return matches!(age, Ok(Ok(age)) if age > MAKING_LIMIT) && fs::remove_dir_all(folder).is_ok();
         }
     };
@@ -174,6 +178,8 @@ pub struct About {
     pub package: PathBuf,
     /// Where its output goes.
     pub log: PathBuf,
+    /// Its environment: see [`variables::digests`].
+    pub(super) variables: BTreeMap<String, String>,
 }
 
 /// The command that has a sidecar.
@@ -294,7 +300,7 @@ impl WarmSidecar {
         if let Some(folder) = status.changed_packages() {
             return Some(format!("packages in {} have changed since it was started", folder.display()));
         }
-        super::variables::difference(status.pid, options)
+        variables::difference(&about.variables, &variables::digests(options))
     }
 
     /// Whether nothing was installed into or removed from its Python's folders since it began.
