@@ -106,7 +106,25 @@ def why_not_fork() -> str | None:
     if bridge is not None and bridge.backends_are_initialized():
         return "importing vLLM has initialised JAX, whose threads a forked process does not have"
     node = _open_device_node()
-    return f"importing vLLM has opened {node}, and a device belongs to one process" if node else None
+    if node is not None:
+        return f"importing vLLM has opened {node}, and a device belongs to one process"
+    if (threads := _threads_after_a_fork()) > 1:
+        return f"importing vLLM has left {threads - 1} threads running that a forked process would not have"
+    return None
+
+
+def _threads_after_a_fork() -> int:
+    """Threads that this process still has when it has forked: pools of numerical libraries, which heed forks, have ended theirs
+    then, and begin them anew when they are used.
+    """
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        threads = len(os.listdir("/proc/self/task"))
+    return threads
 
 
 def _open_device_node() -> str | None:

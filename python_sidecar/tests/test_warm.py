@@ -265,21 +265,29 @@ def test_a_device_that_is_in_use_forbids_a_fork(monkeypatch: pytest.MonkeyPatch)
         assert "/dev/null" in (engines.why_not_fork() or "")
 
 
+OPENS_A_DEVICE = """
+import bench_sidecar.engines
+bench_sidecar.engines.DEVICE_NODES = ("/dev/zero",)
+opened = open("/dev/zero", "rb")
+"""
+STARTS_A_THREAD = """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(("start", "reason"), [(OPENS_A_DEVICE, "/dev/zero"), (STARTS_A_THREAD, "1 threads")])
 def test_an_engine_in_a_fresh_process_measures_says_so_and_is_handed_over(
-    folder: Path, library: ModuleType, tmp_path: Path
+    start: str, reason: str, folder: Path, library: ModuleType, tmp_path: Path
 ) -> None:
-    # What Python runs at its start, in the server and in the engine: a device node is opened, as a driver does.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import bench_sidecar.engines as engines\n"
-        "engines.DEVICE_NODES = ('/dev/zero',)\n"
-        "opened = open('/dev/zero', 'rb')\n"
-    )
+    # Python runs it as it starts, in the server and in the engine.
+    (tmp_path / "sitecustomize.py").write_text(start)
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     warm = Warm(folder, keep_s=600, environment={"PYTHONPATH": path})
     engine = Engine(library, warm.holder, tmp_path / "truth.csv")
     other = engine.ready["facts"]["other"]
     assert other["process"] == "fresh"
-    assert "/dev/zero" in other["process_reason"]
+    assert reason in other["process_reason"]
     assert engine.run().tokens[0] == 5
     engine.give_back()
     again = Engine(library, warm.holder, tmp_path / "truth.csv")

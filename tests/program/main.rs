@@ -7,6 +7,7 @@ mod prefix_cache;
 mod quantization;
 mod running;
 mod sweep;
+mod warm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
