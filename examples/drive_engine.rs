@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         env: vec![("HF_HUB_OFFLINE".into(), "1".into())],
         with_vllm: true,
         stall_limit: SidecarOptions::STALL_LIMIT,
+        warm: None,
     })
     .await?;
     let flags = "--load-format dummy --skip-tokenizer-init --enforce-eager --dtype float32 --max-model-len 1024 \

@@ -3,10 +3,12 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 from typing import NoReturn
 
-from . import server
+from . import engines, server
+from .ring import load_library
 
 
 def main() -> NoReturn:
@@ -15,8 +17,16 @@ def main() -> NoReturn:
     parser.add_argument("--socket", required=True, help="where to listen for the harness")
     parser.add_argument("--ring-library", required=True, help="path of libbench_ring.so")
     parser.add_argument("--scripted", action="store_true", help="vLLM is not needed: only scripted engines are loaded")
+    parser.add_argument("--keep", action="store_true", help="it may outlive the harness that starts it")
+    parser.add_argument("--engine", type=int, metavar="FD", help="be an engine process, with its line to the server")
+    parser.add_argument("--parent", type=int, metavar="PID", help="the server of this engine process")
     options = parser.parse_args()
+    if options.engine is not None:
+        line = socket.socket(fileno=options.engine)
+        engines.become_engine(line, load_library(options.ring_library), options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group
+    if options.keep and os.getpgid(0) != os.getpid():
+        os.setsid()  # and its end, and what stops its jobs
     status = server.main(options.socket, options.ring_library, with_vllm=not options.scripted)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,7 +5,8 @@ import json
 import os
 import socket
 import struct
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 Message = dict[str, Any]
 
@@ -13,6 +14,8 @@ MAX_LINE_BYTES = 64 << 20
 MAX_FDS = 8
 # How long the harness, which starts the sidecar in order to connect to it, may take to do so.
 ACCEPT_LIMIT_S = 60
+# How long a message that has begun may take to come or go: nobody is waited for longer.
+MESSAGE_LIMIT_S = 10
 
 
 class ControlError(RuntimeError):
@@ -27,9 +30,11 @@ class Channel:
         self._buffer = bytearray()
         self._fds: list[tuple[int, list[int]]] = []  # where in the buffer their message begins, and the descriptors
 
-    def send(self, message: Message) -> None:
-        """Sends one message. OSError if the harness is gone."""
-        self.connection.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Sends one message; `fds` travel with its first byte. OSError if the other end is gone."""
+        line = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        sent = socket.send_fds(self.connection, [line], fds) if fds else 0
+        self.connection.sendall(line[sent:])
 
     def receive(self) -> tuple[Message, list[int]] | None:
         """The next message and the descriptors that came with it; None when the harness has closed its end."""
@@ -72,28 +77,44 @@ class Channel:
         return bool(data)
 
 
+class Peer(NamedTuple):
+    """Somebody of this user who has connected."""
+
+    channel: Channel
+    pid: int
+
+
 def listen(path: str) -> socket.socket:
-    """A listening socket at `path`, whose folder belongs to this user alone."""
-    folder = os.path.dirname(path)
-    status = os.stat(folder)
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise ControlError(f"{folder}: the socket's folder must belong to this user alone (mode 0700)")
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    server.bind(path)
-    server.listen(1)
-    return server
+    """A listening socket at `path`, whose folder belongs to this user alone.
+
+    It is bound through a descriptor of the folder: a socket's own name is short, and the path of a folder may not be.
+    """
+    folder_path, name = os.path.split(path)
+    folder = os.open(folder_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise ControlError(f"{folder_path}: the socket's folder must belong to this user alone (mode 0700)")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(f"/proc/self/fd/{folder}/{name}")
+    finally:
+        os.close(folder)
+    listener.listen()
+    return listener
 
 
-def accept(server: socket.socket) -> Channel:
-    """Accepts one connection; refuses a peer of another user. ControlError if nobody comes."""
-    server.settimeout(ACCEPT_LIMIT_S)
-    while True:
-        try:
-            connection, _ = server.accept()
-        except TimeoutError:
-            raise ControlError(f"no harness has connected within {ACCEPT_LIMIT_S} s") from None
+def accept(listener: socket.socket) -> Peer | None:
+    """Accepts one connection; None if the peer is of another user, or has gone again. TimeoutError as the listener's
+    own timeout says.
+    """
+    connection, _ = listener.accept()
+    try:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _pid, uid, _gid = struct.unpack("3i", credentials)
-        if uid == os.getuid():
-            return Channel(connection)
+        pid, uid, _gid = struct.unpack("3i", credentials)
+    except OSError:
         connection.close()
+        return None
+    if uid != os.getuid():
+        connection.close()
+        return None
+    return Peer(Channel(connection), pid)

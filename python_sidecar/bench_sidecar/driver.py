@@ -1,4 +1,5 @@
-"""The engine process: loads one engine, and carries out runs until the harness closes its end.
+"""The engine process: loads one engine, and carries out runs until its holder, the harness, closes its end. An engine
+that its holder gives back waits for the next one.
 
 Between runs it answers the control channel. Inside a run it looks only at the request ring: submits come as handles,
 and the run ends with a record, so that nothing but the engine's own work stands between two steps.
@@ -19,6 +20,9 @@ from typing import NoReturn
 from .control import Channel, ControlError, Message
 from .records import EngineError
 from .ring import EventRing, RequestRing
+
+# The holder's last word to an engine that is to wait for the next one.
+GIVE_BACK = "give_back"
 
 
 class Control:
@@ -42,10 +46,16 @@ class Control:
         except OSError:
             self._leave(0)
 
-    def _read(self) -> NoReturn:
+    def close(self) -> None:
+        """Closes a channel on which the holder has given the engine back."""
+        self.channel.connection.close()
+
+    def _read(self) -> None:
         try:
             while (received := self.channel.receive()) is not None:
                 self._received.put(received)
+                if received[0].get("op") == GIVE_BACK:
+                    return  # its last word: what becomes of the channel now does not matter
         except ControlError as err:
             print(f"bench: the control channel is broken: {err}", file=sys.stderr)
             self.send({"event": "failed", "stage": "control", "kind": type(err).__name__, "message": str(err)})
@@ -59,21 +69,47 @@ class Control:
         os._exit(status)
 
 
+class Lease:
+    """What a holder has of an engine: a channel and two rings, which begin empty and end with it."""
+
+    def __init__(self, message: Message, fds: list[int], library: ModuleType) -> None:
+        self.message = message
+        channel_fd, event_fd, request_fd, request_wake_fd, *event_wake = fds
+        self._fds = fds[1:]
+        self.control = Control(Channel(socket.socket(fileno=channel_fd)))
+        try:
+            self.events = EventRing(library, event_fd, event_wake[0] if event_wake else -1)
+            self.requests = RequestRing(library, request_fd, request_wake_fd)
+        except Exception as err:
+            self.control.send(_failure("load", err))
+            raise
+
+    def close(self) -> None:
+        """The holder has given the engine back. The rings themselves go with the last who refers to them."""
+        self.control.close()
+        for fd in self._fds:
+            os.close(fd)
+
+
 class Driver(ABC):
-    """Carries out runs on one engine."""
+    """Carries out runs on one engine, for one holder after the other."""
 
-    def __init__(self, control: Control, events: EventRing, requests: RequestRing) -> None:
-        self.control = control
-        self.events = events
-        self.requests = requests
+    def __init__(self, lease: Lease) -> None:
+        self.take(lease)
 
-    def serve(self) -> None:
-        """Answers until told to shut down."""
+    def take(self, lease: Lease) -> None:
+        """Works for this holder from now on."""
+        self.control, self.events, self.requests = lease.control, lease.events, lease.requests
+
+    def serve(self) -> bool:
+        """Answers until told to shut down, which gives False, or to wait for another holder."""
         while True:
             message, fds = self.control.receive()
             operation = message["op"]
             if operation == "shutdown":
-                return
+                return False
+            if operation == GIVE_BACK:
+                return self.forget()
             try:
                 reply = self._answer(operation, message, fds)
             except EngineError as err:
@@ -122,39 +158,79 @@ class Driver(ABC):
     def reset(self) -> bool:
         """Empties the caches; False if the engine would not."""
 
+    @abstractmethod
+    def forget(self) -> bool:
+        """Leaves nothing of a holder in the engine; False if the engine would not, and is of no use to another."""
 
-def run_engine_process(message: Message, fds: list[int], library: ModuleType) -> int:
-    """The life of an engine process: load, self-test, runs. Returns the exit status.
 
-    `fds` are the channel, the event ring, the request ring, the wake-up of the request ring, and that of the event ring
-    where the recorder may sleep.
+def run_engine_process(line: Channel, library: ModuleType) -> int:
+    """The life of an engine process: load, self-test, runs, for one holder after the other. Returns the exit status.
+
+    On `line` the server sends what is to be loaded, and then each holder: with the message come the descriptors of the
+    channel, the event ring, the request ring, the wake-up of the request ring, and that of the event ring where the
+    recorder may sleep.
     """
-    channel_fd, event_fd, request_fd, request_wake_fd, *event_wake = fds
-    control = Control(Channel(socket.socket(fileno=channel_fd)))
-    progress = Progress()
-    try:
+    engine: Engine | None = None
+    while (received := line.receive()) is not None:
+        message, fds = received
+        lease = Lease(message, fds, library)
+        progress = Progress()
+        try:
+            if engine is None:
+                engine = Engine(lease, progress)
+            else:
+                engine.driver.take(lease)
+            lease.control.send(engine.ready(lease.events))
+            progress.stage = "run"
+            is_given_back = engine.driver.serve()
+        except BaseException as err:
+            with contextlib.suppress(OSError):  # the log's disk may be full
+                traceback.print_exc()
+            lease.control.send(_failure(progress.stage, err))
+            return 1
+        if not is_given_back:
+            return 0
+        line.send({"event": "free"})
+        lease.control.send({"event": "reply", "to": GIVE_BACK})
+        lease.close()
+    return 0
+
+
+class Engine:
+    """A loaded engine, and what it said of itself when it was loaded."""
+
+    def __init__(self, lease: Lease, progress: "Progress") -> None:
+        message = lease.message
+        if message.get("cwd"):
+            os.chdir(message["cwd"])
         if message.get("cores"):
             os.sched_setaffinity(0, message["cores"])
         _renice(message.get("nice"))
         os.environ.update(message.get("env", {}))
         started = time.monotonic()
-        events = EventRing(library, event_fd, event_wake[0] if event_wake else -1)
-        requests = RequestRing(library, request_fd, request_wake_fd)
-        driver = _load(message, control, events, requests, progress)
-        facts, warnings = driver.describe()
-        facts["other"]["event_ring"] = events.describe()
-        facts["other"]["nice"] = os.getpriority(os.PRIO_PROCESS, 0)
-        ready = {"event": "ready", "facts": facts, "warnings": warnings, "load_s": time.monotonic() - started}
-        control.send(ready)
-        progress.stage = "run"
-        driver.serve()
-    except BaseException as err:
-        with contextlib.suppress(OSError):  # the log's disk may be full
-            traceback.print_exc()
-        failed = {"event": "failed", "stage": progress.stage, "kind": type(err).__name__, "message": _in_words(err)}
-        control.send(failed)
-        return 1
-    return 0
+        self.driver = _load(lease, progress)
+        self.facts, self.warnings = self.driver.describe()
+        self.facts["other"]["process"] = message.get("process")
+        self.facts["other"]["process_reason"] = message.get("process_reason")
+        self.loaded = time.monotonic()
+        self.load_s: float = self.loaded - started
+        self.holders = 0
+
+    def ready(self, events: EventRing) -> Message:
+        """The first word to a holder. An engine that was loaded for another one takes it no time, and says its age."""
+        other = {**self.facts["other"]}
+        other["event_ring"] = events.describe()
+        other["nice"] = os.getpriority(os.PRIO_PROCESS, 0)
+        load_s = self.load_s
+        if self.holders > 0:
+            load_s = 0.0
+            other["reused"] = {"age_s": time.monotonic() - self.loaded, "commands_before": self.holders}
+        self.holders += 1
+        return {"event": "ready", "facts": {**self.facts, "other": other}, "warnings": self.warnings, "load_s": load_s}
+
+
+def _failure(stage: str, err: BaseException) -> Message:
+    return {"event": "failed", "stage": stage, "kind": type(err).__name__, "message": _in_words(err)}
 
 
 def _renice(nice: int | None) -> None:
@@ -173,15 +249,15 @@ class Progress:
     stage = "load"
 
 
-def _load(message: Message, control: Control, events: EventRing, requests: RequestRing, progress: Progress) -> Driver:
+def _load(lease: Lease, progress: Progress) -> Driver:
     """The driver of the engine that the message asks for; only the one that is needed is imported."""
-    if "script" in message:
+    if "script" in lease.message:
         from .scripted import ScriptedDriver
 
-        return ScriptedDriver(message, control, events, requests)
+        return ScriptedDriver(lease)
     from .vllm_driver import VllmDriver
 
-    return VllmDriver(message, control, events, requests, progress)
+    return VllmDriver(lease, progress)
 
 
 def _in_words(err: BaseException) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from . import protocol
 from .control import Message
-from .driver import Control, Driver
+from .driver import Driver, Lease
 from .records import ABORT, ERROR, LENGTH, STOP, EngineError
 from .ring import EventRing, RequestRing
 from .tap import Tap, library_push
@@ -37,13 +37,13 @@ WALK_BYTES = 8 << 20
 class ScriptedEngine:
     """One scripted engine, with what the driver needs of an engine."""
 
-    def __init__(self, library: ModuleType, script: Message, truth_path: str) -> None:
+    def __init__(self, library: ModuleType, script: Message) -> None:
         self.warnings: list[str] = []
         self.library = library
         self._script = script
         self._handle: Any = library.scripted_new(*pack(script))
         self._staged_runs = 0
-        self._truth = os.open(truth_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._truth = -1
         self._lengths = array.array("I")
         self._run = ""
 
@@ -62,6 +62,12 @@ class ScriptedEngine:
             "weights": None,
             "other": {"engine_cores": sorted(os.sched_getaffinity(0))},
         }
+
+    def open_truth(self, path: str) -> None:
+        """Opens the file to which it is appended what the engine really did."""
+        if self._truth >= 0:
+            os.close(self._truth)
+        self._truth = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def begin(self, run: str, limits: dict[str, int | None]) -> None:
         """Names the run. EngineError for limits, which a script does not have."""
@@ -108,10 +114,15 @@ class ScriptedEngine:
 class ScriptedDriver(Driver):
     """Carries out runs on a scripted engine."""
 
-    def __init__(self, message: Message, control: Control, events: EventRing, requests: RequestRing) -> None:
-        super().__init__(control, events, requests)
-        self.engine = ScriptedEngine(events.library, message["script"], message["truth"])
+    def __init__(self, lease: Lease) -> None:
+        self.engine = ScriptedEngine(lease.events.library, lease.message["script"])
         self.stepped = False
+        super().__init__(lease)
+
+    def take(self, lease: Lease) -> None:
+        """Works for this holder from now on, and puts down in its file what it really did."""
+        super().take(lease)
+        self.engine.open_truth(lease.message["truth"])
 
     def describe(self) -> tuple[Message, list[str]]:
         """What the report says of this engine; there is nothing to notice."""
@@ -133,6 +144,10 @@ class ScriptedDriver(Driver):
 
     def reset(self) -> bool:
         """There is no cache."""
+        return True
+
+    def forget(self) -> bool:
+        """The script begins anew with every run."""
         return True
 
     def answer_other(self, operation: str, message: Message) -> Message:

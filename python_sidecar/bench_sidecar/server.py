@@ -1,58 +1,74 @@
-"""The fork server: imports vLLM once, where it is asked for, and forks an engine process for every load."""
+"""The fork server: imports vLLM once, where it is asked for, and has an engine process begin for every load.
+
+It serves one holder at a time. One that is to be kept stays when its holder leaves, with the engine that was given back
+to it.
+"""
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
+import site
 import socket
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Iterator
 from types import ModuleType
 
-from . import __version__, control, protocol
-from .control import Channel, ControlError, Message
+from . import __version__, control, engines, protocol
+from .control import ControlError, Message
+from .door import Door
+from .engines import EngineProcess
 from .ring import RingError, load_library
+
+# The lock, beside the socket, that a sidecar holds while it lives.
+LOCK_NAME = "lock"
 
 
 class ForkServer:
-    """Serves one harness until it asks for the end or goes away. No engine process outlives it."""
+    """Serves one holder after the other. No engine process outlives it."""
 
-    def __init__(self, channel: Channel, listener: socket.socket, library: ModuleType, with_vllm: bool) -> None:
+    def __init__(self, socket_path: str, library: ModuleType, with_vllm: bool) -> None:
+        self.socket_path = socket_path
         self.with_vllm = with_vllm
-        self.channel = channel
-        self.listener = listener
         self.library = library
-        self.children: set[int] = set()
+        self.lock = _lock(os.path.dirname(socket_path))
+        self.door = Door(control.listen(socket_path), self.describe)
+        self.engines: dict[int, EngineProcess] = {}
+        self.began = time.monotonic()
         self.vllm_version: str | None = None
-        self.import_s = 0.0
+        self.import_s: float | None = None
+        self.packages = _package_times()
+        # What vLLM's parser has taken before.
+        self.accepted: set[tuple[str, ...]] = set()
 
     def serve(self) -> None:
-        """Imports vLLM if it is to, says hello, and answers until the harness closes its end."""
-        if self.with_vllm:
+        """Waits for the first holder, imports vLLM if it is to, and serves until nobody is to be served any more."""
+        self.door.wait_for_holder()
+        if self.with_vllm and not self.door.told_to_leave:
             self._import_vllm()
-        self.channel.send({"event": "hello", **self.hello()})
+        self._say_hello()
         wake = self._wake_on_child()
-        while True:
-            ready, _, _ = select.select([self.channel.connection, wake], [], [])
-            if wake in ready:
-                wake.recv(4096)
-                self._reap()
-            if self.channel.connection in ready:
-                received = self.channel.receive()
-                if received is None or not self._answer(*received):
-                    return
+        while not self.door.is_to_leave():
+            self._take_turn(wake)
 
-    def _import_vllm(self) -> None:
-        started = time.monotonic()
-        with leaving_with(self.channel.connection):
-            from . import engine
+    def stop_engines(self) -> None:
+        """Kills what is left of the engine processes, and waits for them."""
+        for engine in self.engines.values():
+            engine.kill()
+        for engine in self.engines.values():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(engine.pid, 0)
+        self.engines.clear()
 
-            engine.preload()
-        self.vllm_version = engine.vllm_version()
-        self.import_s = time.monotonic() - started
+    def leave_nothing(self) -> None:
+        """Takes away the socket, and the folder where nothing else is in it: a harness that was killed cannot do it."""
+        folder = os.path.dirname(self.socket_path)
+        with contextlib.suppress(OSError):
+            os.unlink(self.socket_path)
+            os.unlink(os.path.join(folder, LOCK_NAME))
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
     def hello(self) -> Message:
         """What the harness has to know before it relies on this process."""
@@ -62,73 +78,149 @@ class ForkServer:
             "pid": os.getpid(),
             "python": sys.version.split()[0],
             "vllm_version": self.vllm_version,
-            "import_s": self.import_s,
+            "import_s": self.import_s or 0.0,
         }
 
-    def stop_engines(self) -> None:
-        """Kills what is left of the engine processes, and waits for them."""
-        for pid in list(self.children):
-            self._kill(pid)
+    def describe(self) -> Message:
+        """What of its state others may want to know."""
+        engine = next(iter(self.engines.values()), None)
+        is_ready = not self.with_vllm or self.import_s is not None
+        return {
+            "hello": self.hello() if is_ready else None,
+            "with_vllm": self.with_vllm,
+            "packages": self.packages,
+            "age_s": time.monotonic() - self.began,
+            "engine": engine.describe() if engine is not None else None,
+        }
 
-    def _kill(self, pid: int) -> None:
-        """Kills an engine process and waits for its end; one that has been waited for is no child any more."""
-        if pid in self.children:
-            os.kill(pid, signal.SIGKILL)  # a child that has ended stays until it is waited for
-            os.waitpid(pid, 0)
-            self.children.discard(pid)
-
-    def _answer(self, message: Message, fds: list[int]) -> bool:
-        """Carries out one message; False when it was the last."""
-        operation = message.get("op")
-        if operation == "shutdown":
-            return False
-        if operation == "check":
+    def _import_vllm(self) -> None:
+        started = time.monotonic()
+        with self.door.kept_by_a_thread(self._leave_now):
             from . import engine
 
-            self.channel.send({"event": "reply", "to": "check", "error": engine.check_arguments(message["argv"])})
+            engine.preload()
+        self.vllm_version = engine.vllm_version()
+        self.import_s = time.monotonic() - started
+        self.packages = _package_times()
+
+    def _leave_now(self) -> None:
+        """Ends the process in the middle of an import, from any thread."""
+        self.leave_nothing()
+        os._exit(0)
+
+    def _say_hello(self) -> None:
+        self._tell({"event": "hello", **self.hello()})
+
+    def _tell(self, message: Message) -> None:
+        """Says something to the holder, if there is one. One that has gone has its own way of saying why."""
+        if self.door.holder is not None:
+            with contextlib.suppress(OSError):
+                self.door.holder.channel.send(message)
+
+    def _take_turn(self, wake: socket.socket) -> None:
+        """Waits until there is something to do, and does it."""
+        lines = {engine.line.connection: engine for engine in self.engines.values()}
+        holder = self.door.holder
+        connections = [holder.channel.connection] if holder is not None else []
+        ready, _, _ = select.select([self.door.listener, wake, *connections, *lines], [], [], self.door.idle_s_left())
+        for line in ready:
+            if line in lines:
+                lines[line].take_word()
+        if wake in ready:
+            wake.recv(4096)
+            self._reap()
+        if holder is not None and holder.channel.connection in ready:
+            self._serve_holder()
+        if self.door.listener in ready:
+            self._answer_door()
+
+    def _answer_door(self) -> None:
+        was_free = self.door.holder is None
+        self.door.answer()
+        if was_free and self.door.holder is not None:
+            self._say_hello()
+
+    def _serve_holder(self) -> None:
+        """Carries out one message of the holder, who may have gone instead."""
+        assert self.door.holder is not None
+        try:
+            received = self.door.holder.channel.receive()
+        except ConnectionResetError:
+            received = None
+        if received is not None:
+            self._answer(*received)
+            return
+        # What it did not give back is of no use to anybody: nobody knows what is left in it.
+        for engine in [engine for engine in self.engines.values() if not engine.is_free]:
+            engine.kill()
+            self._forget(engine)
+        self.door.close()
+
+    def _answer(self, message: Message, fds: list[int]) -> None:
+        operation = message.get("op")
+        if operation == "shutdown":
+            self.door.told_to_leave = True
+        elif operation == "check":
+            self._tell({"event": "reply", "to": "check", "error": self._check(message["argv"])})
         elif operation == "load":
             self._load(message, fds)
         elif operation == "kill":
             self._kill(message["pid"])
-            self.channel.send({"event": "reply", "to": "kill"})
+            self._tell({"event": "reply", "to": "kill"})
         else:
             error = {"message": f"unknown operation {operation!r}"}
-            self.channel.send({"event": "reply", "to": str(operation), "error": error})
-        return True
+            self._tell({"event": "reply", "to": str(operation), "error": error})
+
+    def _check(self, argv: list[str]) -> Message | None:
+        if tuple(argv) in self.accepted:
+            return None
+        from . import engine
+
+        error = engine.check_arguments(argv)
+        if error is None:
+            self.accepted.add(tuple(argv))
+        return error
 
     def _load(self, message: Message, fds: list[int]) -> None:
-        """Forks an engine process that owns `fds`: its channel, two rings, two wake-ups."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become_engine(message, fds, parent)
+        """Gives the holder the engine that it asks for: `fds` are its channel, two rings, two wake-ups."""
+        reply: Message = {"event": "reply", "to": "load"}
+        free = next((engine for engine in self.engines.values() if engine.is_free), None)
+        if free is not None and free.key == engines.key_of(message) and free.hand_over(message, fds):
+            reply |= {"pid": free.pid, "age_s": time.monotonic() - free.loaded}
+        else:
+            if free is not None:
+                reply["replaced"] = free.key
+                free.end()
+                self._forget(free)
+            engine, why_fresh = engines.begin(message, self.library, self._leave_behind)
+            self.engines[engine.pid] = engine
+            how = "forked" if why_fresh is None else "fresh"
+            # One that is gone already shows as a child that has ended.
+            engine.hand_over({**message, "process": how, "process_reason": why_fresh}, fds)
+            reply |= {"pid": engine.pid}
         for fd in fds:
             os.close(fd)
-        self.children.add(pid)
-        self.channel.send({"event": "reply", "to": "load", "pid": pid})
+        self._tell(reply)
 
-    def _become_engine(self, message: Message, fds: list[int], parent: int) -> None:
-        """In the child: never returns."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self.library.die_with_parent(signal.SIGKILL)
-            if os.getppid() != parent:  # the server went away before the line above took effect
-                os._exit(1)
-            self.channel.connection.close()
-            self.listener.close()
-            from .driver import run_engine_process
+    def _kill(self, pid: int) -> None:
+        """Ends an engine process, whatever it does, and waits for that; one that has been waited for is none any more."""
+        if pid in self.engines:
+            self.engines[pid].kill()
+            self._forget(self.engines[pid])
 
-            status = run_engine_process(message, fds, self.library)
-        except BaseException:
-            traceback.print_exc()  # nothing is above to do it
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+    def _leave_behind(self) -> None:
+        """In a forked engine process: closes what is the server's."""
+        self.door.close()
+        self.door.listener.close()
+        os.close(self.lock)
+        for engine in self.engines.values():
+            engine.line.connection.close()
+
+    def _forget(self, engine: EngineProcess) -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(engine.pid, 0)
+        engine.line.connection.close()
+        del self.engines[engine.pid]
 
     def _wake_on_child(self) -> socket.socket:
         """A socket that becomes readable when a child has ended."""
@@ -141,58 +233,44 @@ class ForkServer:
         return reader
 
     def _reap(self) -> None:
-        for pid in list(self.children):
-            done, status = os.waitpid(pid, os.WNOHANG)
+        for engine in list(self.engines.values()):
+            done, status = os.waitpid(engine.pid, os.WNOHANG)
             if done == 0:
                 continue
-            self.children.discard(pid)
+            engine.line.connection.close()
+            del self.engines[engine.pid]
             code = os.waitstatus_to_exitcode(status)
-            died = {"event": "exited", "pid": pid, "code": max(code, 0), "signal": max(-code, 0)}
-            self.channel.send(died)
+            self._tell({"event": "exited", "pid": engine.pid, "code": max(code, 0), "signal": max(-code, 0)})
 
 
-@contextlib.contextmanager
-def leaving_with(connection: socket.socket) -> Iterator[None]:
-    """Ends the process as soon as the other end closes, while the body, which takes long, does not look."""
-    done = threading.Event()
+def _lock(folder: str) -> int:
+    """Says, for as long as this process lives, that the folder is in use. Shared: the harness that has made the folder
+    holds it as well until it has heard from here; who wants to clear it away asks for it alone.
+    """
+    lock = os.open(os.path.join(folder, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
 
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(connection, select.POLLRDHUP)
-        while not done.is_set():
-            if poll.poll(100):
-                os._exit(0)
 
-    watcher = threading.Thread(target=watch, name="watcher", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()  # a fork copies no other thread
+def _package_times() -> dict[str, int]:
+    """When something was last installed into or removed from the folders of Python's packages, in nanoseconds."""
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    return {folder: os.stat(folder).st_mtime_ns for folder in folders if os.path.isdir(folder)}
 
 
 def main(socket_path: str, library_path: str, with_vllm: bool = True) -> int:
-    """Listens, serves one harness, and leaves nothing behind."""
+    """Listens, serves, and leaves nothing behind."""
     try:
-        library = load_library(library_path)
-        return _serve_one(control.listen(socket_path), library, with_vllm)
-    except (ControlError, RingError) as err:
+        server = ForkServer(socket_path, load_library(library_path), with_vllm)
+    except (ControlError, RingError, OSError) as err:
+        print(f"bench: {err}", file=sys.stderr)
+        return 1
+    try:
+        server.serve()
+    except ControlError as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1
     finally:
-        # The folder too, where the socket is all it held: a harness that was killed cannot remove it.
-        with contextlib.suppress(OSError):
-            os.unlink(socket_path)
-            os.rmdir(os.path.dirname(socket_path))
-
-
-def _serve_one(listener: socket.socket, library: ModuleType, with_vllm: bool) -> int:
-    server = ForkServer(control.accept(listener), listener, library, with_vllm)
-    try:
-        server.serve()
-    except (BrokenPipeError, ConnectionResetError):
-        return 0  # the harness is gone; it has its own way of saying why
-    finally:
         server.stop_engines()
+        server.leave_nothing()
     return 0

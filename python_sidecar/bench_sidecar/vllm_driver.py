@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from . import protocol
 from .control import Message
-from .driver import Control, Driver, Progress
+from .driver import Driver, Lease, Progress
 from .engine import Engine
 from .observer import Observer
 from .records import EngineError, unpack_requests
-from .ring import EventRing, RequestRing
-from .tap import library_push
+from .tap import library_push, no_push
 
 # How long an idle engine looks at the ring before it sleeps, and how long it sleeps at most before it looks again.
 SPIN_NS = 2_000_000
@@ -25,14 +24,12 @@ MAX_EMPTY_STEPS = 100_000
 class VllmDriver(Driver):
     """Carries out runs on one vLLM engine."""
 
-    def __init__(
-        self, message: Message, control: Control, events: EventRing, requests: RequestRing, progress: Progress
-    ) -> None:
-        super().__init__(control, events, requests)
+    def __init__(self, lease: Lease, progress: Progress) -> None:
+        message = lease.message
         self.engine = Engine(message["argv"], message["step_api"], message.get("device"))
         progress.stage = "self-test"
         self.checked = self.engine.self_test()
-        self.engine.tap.push = library_push(events.library, events.handle)
+        super().__init__(lease)
         self.stepped = False
         self.granted = 0
         self.empty_steps = 0
@@ -43,6 +40,11 @@ class VllmDriver(Driver):
         # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
         gc.collect()
         gc.freeze()
+
+    def take(self, lease: Lease) -> None:
+        """Works for this holder from now on: the tap pushes into its ring."""
+        super().take(lease)
+        self.engine.tap.push = library_push(lease.events.library, lease.events.handle)
 
     def describe(self) -> tuple[Message, list[str]]:
         """What the report says of this engine, and what was noticed as it was loaded."""
@@ -73,6 +75,13 @@ class VllmDriver(Driver):
     def reset(self) -> bool:
         """Empties the prefix cache; False if the engine would not."""
         return self.engine.reset()
+
+    def forget(self) -> bool:
+        """Drains and empties the engine; False if it would not."""
+        is_empty = self.engine.reset()
+        self.engine.unstage()
+        self.engine.tap.push = no_push
+        return is_empty
 
     def answer_other(self, operation: str, message: Message) -> Message:
         """Measures what observing changes."""

@@ -242,7 +242,7 @@ class Sidecar:
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": path, "VLLM_NO_USAGE_STATS": "1", **settings, **(environment or {})},
             )
-        self.server = Channel(connect(folder / "s"))
+        self.server = hold(folder / "s")
 
     def wait_for_hello(self) -> Message:
         """Waits until vLLM is imported."""
@@ -275,6 +275,13 @@ class Sidecar:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGKILL)
             raise
+
+
+def hold(path: Path, **message: Any) -> Channel:
+    """Becomes the holder of the sidecar that listens there."""
+    channel = Channel(connect(path))
+    channel.send({"op": "hold", "command": ["a test"], **message})
+    return channel
 
 
 def connect(path: Path, limit_s: float = 600) -> socket.socket:

@@ -67,7 +67,8 @@ pub(super) async fn measure(
     })?;
     let truth = folder.path().join("truth.csv");
     std::fs::write(&truth, crate::session::TRUTH_HEADER).map_err(|error| unreadable(&truth, &error))?;
-    let options = SidecarOptions { log: folder.path().join("sidecar.log"), with_vllm: false, ..options.clone() };
+    let options =
+        SidecarOptions { log: folder.path().join("sidecar.log"), with_vllm: false, warm: None, ..options.clone() };
     let mut sidecar = Sidecar::start(&options).await?;
     let (first_ns, gap_ns, series) = effort.pick(SHORT, FULL);
     let script = Arc::new(script(first_ns, gap_ns));

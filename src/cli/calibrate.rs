@@ -63,6 +63,7 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
         env: launch::sidecar_environment(DeviceClass::Cpu, &smoke()?, cache, python.vllm.as_deref()),
         with_vllm: args.observer,
         stall_limit: SidecarOptions::STALL_LIMIT,
+        warm: None,
     })
 }
 

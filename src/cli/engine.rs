@@ -11,6 +11,7 @@ use serde_json::json;
 use super::error::{CliError, Exit};
 use super::interrupts::UserInterrupts;
 use super::screen::{self, Screen};
+use super::sidecar::in_words;
 use super::{EngineArgs, EngineChoice, launch, report, resume, runtime};
 use crate::calibration::{self, ErrorBudget, Identity};
 use crate::config::{self, Script};
@@ -24,8 +25,8 @@ use crate::report::{Report, Results};
 use crate::ring::clock_ns;
 use crate::roofline::CpuPeaks;
 use crate::session::{
-    Earlier, EngineSpec, Interrupts, Privileges, Progress, SessionError, Sidecar, SidecarOptions, Sweep, SweepError,
-    SweepObserver, TRUTH_HEADER,
+    Earlier, EngineSpec, Interrupts, Privileges, Progress, Registry, SessionError, Sidecar, SidecarOptions, Sweep,
+    SweepError, SweepObserver, TRUTH_HEADER, Warm, WarmUse,
 };
 use crate::timeline::{Instrument, Outcome, SESSION_SCHEMA_VERSION, SessionRecord, Timeline};
 
@@ -54,12 +55,17 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         Some(folder) => resume::session(folder).map(|_| folder.clone())?,
         None => open_results_folder(args.out.as_deref(), &plan.name)?,
     };
+    let registry = (!args.own_sidecar).then(|| Registry::of(&host, &cache));
+    let of_warm_sidecar =
+        |registry: &Registry| runtime::of_warm_sidecar(args.python.as_deref(), device, script.is_none(), registry);
     let mut say = |line: &str| screen.say(line);
-    let python = match script {
-        Some(_) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
-        None => runtime::interpreter(args.python.as_deref(), device, &mut say)?,
+    let python = match (registry.as_ref().and_then(of_warm_sidecar), &script) {
+        (Some(python), _) => python,
+        (None, Some(_)) => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
+        (None, None) => runtime::interpreter(args.python.as_deref(), device, &mut say)?,
     };
-    let job = Job::prepare(args, plan, script, device, python, out, Kept { cache, history })?;
+    let warm = registry.map(|registry| Warm { registry, keep: args.keep_warm, vllm_package: python.vllm.clone() });
+    let job = Job::prepare(args, plan, script, device, python, warm, out, Kept { cache, history })?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -141,6 +147,7 @@ impl Job {
         script: Option<Arc<Script>>,
         device: DeviceClass,
         python: Interpreter,
+        warm: Option<Warm>,
         out: PathBuf,
         kept: Kept,
     ) -> Result<Job, CliError> {
@@ -168,6 +175,7 @@ impl Job {
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
             stall_limit: Duration::from_secs(args.stall_limit.into()),
+            warm,
         };
         let (is_scripted, resumes) = (script.is_some(), args.resume.is_some());
         Ok(Job { plan, is_scripted, resumes, fingerprint, facts, python, options, specs, out, kept })
@@ -206,6 +214,12 @@ impl Job {
             started = Sidecar::start(&self.options) => started?,
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
         };
+        for remark in sidecar.take_remarks() {
+            screen.say(&remark);
+        }
+        if let Some(WarmUse { id, is_attached: true, age_s }) = sidecar.warm_use() {
+            screen.say(&format!("attached to the warm sidecar {id}, started {} ago", in_words(*age_s)));
+        }
         let (results, earlier) = match resumed {
             Some(resumed) => resumed,
             None => {
@@ -256,6 +270,7 @@ impl Job {
             environment: json!({
                 "host": self.facts,
                 "sidecar": sidecar.hello(),
+                "warm_sidecar": sidecar.warm_use(),
                 "python": self.python.path,
                 "placement": placement,
                 "openmp": openmp.into_iter().collect::<BTreeMap<_, _>>(),
@@ -405,7 +420,7 @@ impl SweepObserver for Observer<'_> {
         self.screen.wait_for(what);
     }
 
-    fn trouble(&mut self, what: &str) {
+    fn remark(&mut self, what: &str) {
         self.screen.say(what);
     }
 

@@ -100,6 +100,17 @@ pub enum CliError {
     /// The instrument could not be calibrated.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
+    /// No warm sidecar of this name.
+    #[error("there is no warm sidecar {id}; there are: {there_are}")]
+    NoSuchSidecar {
+        /// As the user gave it.
+        id: String,
+        /// The names of those that there are.
+        there_are: String,
+    },
+    /// Several warm sidecars, and none was named.
+    #[error("there are several warm sidecars: {0}; name one, or give --all")]
+    WhichSidecar(String),
     /// The sidecar could not be started.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -114,6 +125,7 @@ impl CliError {
         match self {
             CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
             CliError::NotResumable { .. } => Exit::Usage,
+            CliError::NoSuchSidecar { .. } | CliError::WhichSidecar(_) => Exit::Usage,
             CliError::SeveralDevices(_) | CliError::RefusedVariable { .. } => Exit::Usage,
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,

@@ -164,6 +164,7 @@ fn environment_lines(
         log: PathBuf::new(),
         with_vllm: true,
         stall_limit: Duration::from_secs(args.stall_limit.into()),
+        warm: None,
     };
     let mut lines = facts.lines(device, profile);
     lines.extend(options.variables().into_iter().map(|(name, value)| format!("  variable {name}={value}")));

@@ -10,10 +10,12 @@ mod report;
 mod resume;
 mod runtime;
 mod screen;
+mod sidecar;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -44,6 +46,8 @@ enum Command {
     Export(ExportArgs),
     /// Say what this host can measure, what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// Show the warm sidecars that `bench engine --keep-warm` has left behind, or stop them
+    Sidecar(SidecarArgs),
     /// Make the Python environment of a device class, and print its interpreter
     Env(EnvArgs),
     /// Print the JSON Schema of summary_report.json
@@ -82,6 +86,14 @@ struct EngineArgs {
     /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
     #[arg(long, value_enum, value_name = "STRATEGY")]
     wait: Option<WaitStrategy>,
+    /// Leave the sidecar behind with its loaded engine: the next command with the same engine measures at once. It ends by
+    /// itself once no command has used it for DURATION (30m, 90s, 2h)
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30m",
+          value_parser = parse_duration)]
+    keep_warm: Option<Duration>,
+    /// Start a sidecar of this command's own, even where a warm one would do
+    #[arg(long, conflicts_with = "keep_warm")]
+    own_sidecar: bool,
     /// Print the plan, what the engines would be given, and the estimated time, and measure nothing
     #[arg(long)]
     dry_run: bool,
@@ -172,6 +184,42 @@ struct DoctorArgs {
 }
 
 #[derive(Args, Debug)]
+struct SidecarArgs {
+    #[command(subcommand)]
+    command: SidecarCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SidecarCommand {
+    /// Show each warm sidecar: what it has loaded, who holds it, how long it still waits
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a warm sidecar leave, with its engine
+    Stop {
+        /// Its name; not needed where there is only one
+        #[arg(value_name = "ID", conflicts_with = "all")]
+        id: Option<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        /// Also one that a command measures with, or that does not answer
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// A duration such as `30m`, `90s` or `1h 30m`: a second at least, a year at most.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let parsed: Option<Duration> = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| parsed.try_into().ok());
+    let wanted = parsed.filter(|parsed| (Duration::from_secs(1)..=YEAR).contains(parsed));
+    wanted.ok_or_else(|| "give a time from 1s to a year, such as 30m, 90s or 2h".to_owned())
+}
+
+#[derive(Args, Debug)]
 struct EnvArgs {
     /// Device class
     #[arg(long, value_enum, default_value_t = DeviceClass::Cpu)]
@@ -204,6 +252,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Export(args) => report::export(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Sidecar(args) => sidecar::run(&args.command),
         Command::Env(args) => runtime::make(args.device),
         Command::Schema => screen::print(crate::report::REPORT_SCHEMA),
     };

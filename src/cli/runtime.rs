@@ -5,7 +5,35 @@ use std::path::Path;
 use super::error::{CliError, Exit};
 use super::screen;
 use crate::device::DeviceClass;
-use crate::environment::{Host, Interpreter, Lock, Progress, managed};
+use crate::environment::{Host, Interpreter, Lock, Progress, is_managed, managed};
+use crate::session::Registry;
+
+/// The interpreter of a warm sidecar, if it is the one that this command would take: it was looked at when the sidecar was
+/// started, and nothing has been installed since.
+pub(super) fn of_warm_sidecar(
+    given: Option<&Path>,
+    device: DeviceClass,
+    with_vllm: bool,
+    registry: &Registry,
+) -> Option<Interpreter> {
+    let host = Host::of_process();
+    let is_wanted = |python: &Path| match given {
+        Some(given) => Interpreter::locate(given, &host).is_ok_and(|given| given == python),
+        None if with_vllm => is_managed(python, &host, &Lock::of_device(device)).unwrap_or(false),
+        None => Interpreter::locate(Path::new("python3"), &host).is_ok_and(|first| first == python),
+    };
+    // One that cannot be read is reported when the sidecar is started.
+    let found = registry.list().ok()?;
+    found.iter().filter(|found| found.has_same_packages()).find_map(|found| {
+        let status = found.status.as_ref().ok()?;
+        let about = status.about.as_ref()?;
+        if about.device != device || status.with_vllm != with_vllm || !is_wanted(&about.python) {
+            return None;
+        }
+        let python = status.hello.as_ref()?.python.parse().ok()?;
+        Some(Interpreter { path: about.python.clone(), python, vllm: about.vllm_package.clone() })
+    })
+}
 
 /// The interpreter for a device class. `say` gets the lines of an installation.
 pub(super) fn interpreter(

@@ -40,6 +40,18 @@ impl From<(u16, u16, u16)> for PythonVersion {
     }
 }
 
+impl std::str::FromStr for PythonVersion {
+    type Err = ();
+
+    /// Of `3.11.7`, and of `3.13.0rc1` without its end.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+        let mut parts = text.splitn(3, '.').map(digits);
+        let mut next = || parts.next().flatten().ok_or(());
+        Ok(Self { major: next()?, minor: next()?, patch: next()? })
+    }
+}
+
 impl fmt::Display for PythonVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
@@ -78,6 +90,14 @@ impl Interpreter {
     pub fn without_vllm(named: &Path, host: &Host) -> Result<Self, EnvironmentError> {
         let (path, facts) = Interpreter::runnable(named, host)?;
         Ok(facts.into_interpreter(path))
+    }
+
+    /// The path of the interpreter that the user named, which is not started.
+    ///
+    /// # Errors
+    /// When it does not exist or may not be run.
+    pub fn locate(named: &Path, host: &Host) -> Result<PathBuf, EnvironmentError> {
+        locate(named, host)
     }
 
     fn runnable(named: &Path, host: &Host) -> Result<(PathBuf, Facts), EnvironmentError> {

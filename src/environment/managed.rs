@@ -44,6 +44,16 @@ pub fn managed(host: &Host, lock: &Lock, on_progress: &mut OnProgress<'_>) -> Re
     Ok(interpreter)
 }
 
+/// Whether this is the interpreter of a managed environment of the lock file, by its path alone: no process is started.
+///
+/// # Errors
+/// There is no cache folder.
+pub fn is_managed(python: &Path, host: &Host, lock: &Lock) -> Result<bool, EnvironmentError> {
+    let envs = host.cache_dir()?.join("envs");
+    let of_minor = |minor| envs.join(lock.key(minor)).join("bin/python");
+    Ok(lock.python_minors.clone().any(|minor| of_minor(minor) == python))
+}
+
 /// What there is of the managed environment of a lock file.
 #[derive(Debug)]
 pub enum ManagedState {

@@ -19,6 +19,6 @@ pub use error::EnvironmentError;
 pub use host::Host;
 pub use interpreter::{Interpreter, PythonVersion};
 pub use lock::Lock;
-pub use managed::{ManagedState, managed, managed_state};
+pub use managed::{ManagedState, is_managed, managed, managed_state};
 pub(crate) use progress::gib;
 pub use progress::{OnProgress, Progress};

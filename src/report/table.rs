@@ -288,6 +288,32 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     lines.extend(marked_itls(report));
     lines.extend(telemetry_sources(report));
     lines.extend(report.reset_checks.iter().filter_map(ResetCheckEntry::footnote));
+    lines.extend(engine_processes(report));
+    lines
+}
+
+/// Engines that an earlier command had loaded, and those whose process was not forked: a line for each, by epoch.
+fn engine_processes(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut seen = Vec::new();
+    for run in &report.runs {
+        let (Some(epoch), Some(facts)) = (run.identity.epoch, &run.engine_facts) else { continue };
+        if seen.contains(&epoch) {
+            continue;
+        }
+        seen.push(epoch);
+        if let Some(age_s) = facts.other.get("reused").and_then(|reused| reused["age_s"].as_f64()) {
+            lines.push(format!(
+                "engine {}: reused, an earlier command had loaded it {} s before",
+                epoch + 1,
+                number(Some(age_s))
+            ));
+        }
+        let text = |name: &str| facts.other.get(name).and_then(|value| value.as_str());
+        if let (Some("fresh"), Some(why)) = (text("process"), text("process_reason")) {
+            lines.push(format!("engine {}: in a fresh process, not forked: {why}", epoch + 1));
+        }
+    }
     lines
 }
 

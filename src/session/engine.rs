@@ -193,7 +193,7 @@ impl Engine {
         self.warnings.extend(warning);
     }
 
-    /// Seconds from the fork to a tested engine.
+    /// Seconds from the fork to a tested engine; 0 for one that is reused.
     pub fn load_s(&self) -> f64 {
         self.load_s
     }
@@ -318,6 +318,16 @@ impl Engine {
         let gone = async { while let Ok(Some(_)) = self.channel.receive::<serde_json::Value>().await {} };
         let _ = timeout(EXIT_LIMIT, gone).await;
         killed
+    }
+
+    /// For how long it had been loaded when this command came; `None` if it was loaded for it.
+    pub fn reused_after_s(&self) -> Option<f64> {
+        self.facts.other.get("reused")?.get("age_s")?.as_f64()
+    }
+
+    /// Empties the engine, and leaves it to whoever comes next. One that will not be emptied ends.
+    pub async fn give_back(mut self) {
+        let _ = self.ask("giving an engine back", &serde_json::json!({"op": "give_back"}), &[]).await;
     }
 
     /// Ends the engine process.

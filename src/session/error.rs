@@ -51,6 +51,35 @@ pub enum SessionError {
         /// The sidecar's output.
         log: PathBuf,
     },
+    /// Another command measures with the warm sidecar that fits.
+    #[error(
+        "the warm sidecar {id} is held by process {pid} for {} s: {command}\n  what to do: wait for its end; or interrupt it, \
+             `kill -INT {pid}`; or measure beside it, on a sidecar of this command's own, with --own-sidecar",
+        held_for.as_secs()
+    )]
+    Busy {
+        /// The sidecar.
+        id: String,
+        /// The command's process.
+        pid: u32,
+        /// Its command line.
+        command: String,
+        /// Since it has the sidecar.
+        held_for: Duration,
+    },
+    /// The registry of warm sidecars is open to others.
+    #[error(
+        "{} must be a folder of this user's own (mode 0700), and belongs to user id {owner} with mode {mode:o}; remove it",
+        folder.display()
+    )]
+    NotPrivate {
+        /// The registry.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The sidecar refused an operation.
     #[error("{0}")]
     Refused(String),

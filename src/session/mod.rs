@@ -8,7 +8,10 @@ mod privileges;
 mod prompts;
 mod run;
 mod sidecar;
+mod spec;
 mod sweep;
+mod variables;
+mod warm;
 mod warm_up;
 mod watchdog;
 mod window;
@@ -23,8 +26,10 @@ pub use error::SessionError;
 pub use privileges::Privileges;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};
-pub use sidecar::{EngineSpec, Hello, Sidecar, SidecarOptions, TRUTH_HEADER};
+pub use sidecar::{Hello, Sidecar, WarmUse};
+pub use spec::{EngineSpec, SidecarOptions, TRUTH_HEADER, Warm};
 pub use sweep::{Earlier, Sweep, SweepError, SweepObserver};
+pub use warm::{About, Holder, LoadedEngine, Registry, Status, Stopped, WarmSidecar};
 pub use window::{Event, Window};
 
 /// The last lines of a log, each after a newline and indented; empty if there are none.

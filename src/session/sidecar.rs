@@ -1,27 +1,24 @@
-//! The sidecar process: started once, it imports vLLM and forks an engine process for every load.
+//! The sidecar process: started once, it imports vLLM and has an engine process begin for every load. One that an earlier
+//! command has left behind is used instead where it fits.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::channel::Channel;
 use super::engine::{Engine, Rings};
 use super::folder::PrivateFolder;
-use super::watchdog::Pace;
-use super::{SessionError, log_tail};
-use crate::config::Script;
+use super::spec::{EngineSpec, SidecarOptions, Warm};
+use super::warm::{self, About, Held, Holder, WarmSidecar};
+use super::{SessionError, log_tail, variables};
 use crate::device::{DeviceClass, Placement};
-use crate::plan::StepApi;
 use crate::ring;
 
 /// How long a sidecar may take to listen: starting Python, nothing imported yet.
@@ -36,104 +33,6 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 pub(super) const EXIT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a killed engine process may take to be gone; one with much memory takes seconds.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
-
-/// What a sidecar is started with.
-#[derive(Clone, Debug)]
-pub struct SidecarOptions {
-    /// The class of every engine that it loads.
-    pub device: DeviceClass,
-    /// An interpreter that can import vLLM.
-    pub python: PathBuf,
-    /// Folder that holds the package `bench_sidecar`.
-    pub package: PathBuf,
-    /// `libbench_ring.so` of this build.
-    pub ring_library: PathBuf,
-    /// Where the threads of the measurement run.
-    pub placement: Placement,
-    /// Where the sidecar's output goes.
-    pub log: PathBuf,
-    /// Added to the sidecar's environment.
-    pub env: Vec<(String, String)>,
-    /// Whether vLLM is imported; without it only scripted engines can be loaded.
-    pub with_vllm: bool,
-    /// How long an engine with work may give no sign before its run is given up.
-    pub stall_limit: Duration,
-}
-
-impl SidecarOptions {
-    /// A step of the largest prefill on the slowest device takes less.
-    pub const STALL_LIMIT: Duration = Duration::from_secs(120);
-
-    /// Every variable that is set for the sidecar, over what it inherits; of two with one name the last counts.
-    pub fn variables(&self) -> Vec<(String, String)> {
-        let mut variables = vec![
-            ("PYTHONPATH".to_owned(), self.package.display().to_string()),
-            ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
-            ("VLLM_ENABLE_V1_MULTIPROCESSING".to_owned(), "0".to_owned()),
-            ("VLLM_NO_USAGE_STATS".to_owned(), "1".to_owned()),
-        ];
-        let openmp = self.placement.openmp_environment(self.device);
-        variables.extend(openmp.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        variables.extend(self.env.iter().cloned());
-        variables
-    }
-}
-
-/// The columns of `truth.csv`: a row for each token, as the script meant it and as the engine emitted it.
-pub const TRUTH_HEADER: &str = "run,request,token,intended_ns,emitted_ns\n";
-
-/// What an engine is loaded with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EngineSpec {
-    /// vLLM.
-    Vllm {
-        /// For vLLM's own parser: the model and everything that needs a reload.
-        argv: Vec<String>,
-        /// Which step function is called.
-        step_api: StepApi,
-        /// Added to the environment of the engine's process.
-        env: Vec<(String, String)>,
-    },
-    /// Tokens on a schedule, in place of vLLM's.
-    Scripted {
-        /// What its requests do.
-        script: Arc<Script>,
-        /// Where it appends what it really did, `truth.csv`; the file exists.
-        truth: PathBuf,
-    },
-}
-
-impl EngineSpec {
-    /// The engine's name in records and reports: `vllm` or `scripted`.
-    pub fn engine_name(&self) -> &'static str {
-        match self {
-            EngineSpec::Vllm { .. } => "vllm",
-            EngineSpec::Scripted { .. } => "scripted",
-        }
-    }
-
-    /// What is known of its steps before the first: a script may let an engine be silent.
-    fn pace(&self) -> Pace {
-        match self {
-            EngineSpec::Vllm { .. } => Pace::default(),
-            EngineSpec::Scripted { script, .. } => Pace::known(script.longest_gap_ns()),
-        }
-    }
-
-    fn load_message(&self, device: DeviceClass, placement: &Placement) -> serde_json::Value {
-        let mut message = match self {
-            EngineSpec::Vllm { argv, step_api, env } => {
-                let env: BTreeMap<_, _> = env.iter().cloned().collect();
-                serde_json::json!({"argv": argv, "step_api": step_api, "env": env, "device": device})
-            }
-            EngineSpec::Scripted { script, truth } => serde_json::json!({"script": **script, "truth": truth}),
-        };
-        message["op"] = "load".into();
-        message["cores"] = serde_json::json!(placement.engine_cores);
-        message["nice"] = serde_json::json!(placement.engine_nice());
-        message
-    }
-}
 
 /// What a sidecar said of itself.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -163,10 +62,20 @@ enum FromSidecar {
     },
     Reply {
         #[serde(default)]
-        pid: Option<u32>,
-        #[serde(default)]
         error: Option<ErrorText>,
+        #[serde(flatten)]
+        reply: Reply,
     },
+}
+
+/// What the answer to a load says of the engine.
+#[derive(Debug, Default, Deserialize)]
+struct Reply {
+    #[serde(default)]
+    pid: Option<u32>,
+    /// The engine that had to leave for this one.
+    #[serde(default)]
+    replaced: Option<serde_json::Value>,
 }
 
 /// An error as the sidecar words it.
@@ -175,64 +84,187 @@ pub(super) struct ErrorText {
     pub(super) message: String,
 }
 
-/// A running sidecar. Dropping it kills its process, and with that every engine process.
+/// A running sidecar. Dropping one that is not to stay kills its process, and with that every engine process.
 #[derive(Debug)]
 pub struct Sidecar {
-    child: Child,
+    /// `None` of one that an earlier command has started.
+    child: Option<Child>,
     channel: Channel,
     hello: Hello,
     device: DeviceClass,
     placement: Placement,
     log: PathBuf,
+    warm: Option<WarmUse>,
+    remarks: Vec<String>,
     stall_limit: Duration,
-    /// Whether it has failed to answer.
-    is_lost: bool,
-    _folder: PrivateFolder,
+    /// Set when it has failed to answer.
+    lost: Option<Lost>,
+    /// Of one that ends with its command. One that stays takes its folder away itself.
+    _folder: Option<PrivateFolder>,
+}
+
+/// Why nothing more is to be expected of a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// It has closed its channel.
+    Gone,
+    /// It lives, and does not answer.
+    Hangs,
+}
+
+/// How a command uses a sidecar that stays after it.
+#[derive(Clone, Debug, Serialize)]
+pub struct WarmUse {
+    /// The sidecar's name.
+    pub id: String,
+    /// Whether an earlier command has started it.
+    pub is_attached: bool,
+    /// Seconds that it had lived when this command came.
+    pub age_s: f64,
 }
 
 impl Sidecar {
-    /// Starts a sidecar and waits until vLLM is imported.
+    /// Has a sidecar: a warm one that fits, where that is wanted, else one that is started now. Waits until vLLM is imported.
+    ///
+    /// # Errors
+    /// [`SessionError::Busy`] if another command measures with the one that fits; else why it could not be started.
     pub async fn start(options: &SidecarOptions) -> Result<Sidecar, SessionError> {
-        let folder = PrivateFolder::make()?;
-        let socket = folder.path().join("control");
-        // Of a sidecar that replaces another, or of a sweep that goes on: what was said before is kept.
-        let log = File::options().create(true).append(true).open(&options.log);
-        let log = log.map_err(SessionError::io(format!("cannot write {}", options.log.display())))?;
-        let lock = folder.inheritable_lock()?;
-        let mut child = command(options, &socket, log)
-            .spawn()
-            .map_err(|source| SessionError::Start { python: options.python.clone(), source })?;
-        drop(lock); // the sidecar has it now
-        let stream = connect(&socket, &mut child, &options.log).await?;
-        check_peer(&stream)?;
-        let mut channel = Channel::new(stream);
-        let hello = match timeout(HELLO_LIMIT, channel.receive()).await {
-            Ok(Ok(Some(FromSidecar::Hello(hello)))) => hello,
-            Ok(Ok(None)) => return Err(died(&mut child, &options.log).await),
-            Ok(Ok(Some(other))) => return Err(SessionError::Protocol(format!("{other:?} instead of a hello"))),
-            Ok(Err(err)) => return Err(err),
-            Err(_) => return Err(no_answer("starting the sidecar", HELLO_LIMIT, &options.log)),
+        let mut remarks = Vec::new();
+        if let Some(warm) = &options.warm {
+            match warm.registry.list() {
+                Ok(found) => {
+                    for found in found.iter().filter(|found| found.is_of(options)) {
+                        match Sidecar::attach(found, options, warm)? {
+                            Ok(sidecar) => return Ok(sidecar),
+                            Err(why) => remarks.push(format!("not attached to the warm sidecar {}: {why}", found.id)),
+                        }
+                    }
+                }
+                Err(err) if warm.keep.is_none() => remarks.push(format!("not attached to a warm sidecar: {err}")),
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(Sidecar { remarks, ..Sidecar::start_anew(options).await? })
+    }
+
+    /// Whether another command measures with the warm sidecar that fits: [`SessionError::Busy`]. Asked before this process goes
+    /// to its cores, where the other command's recorder may leave it little time.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn refuse_if_busy(options: &SidecarOptions) -> Result<(), SessionError> {
+        let found = options.warm.as_ref().and_then(|warm| warm.registry.list().ok()).unwrap_or_default();
+        for found in found.iter().filter(|found| found.is_of(options) && found.misfit(options).is_none()) {
+            if let Some(holder) = found.status.as_ref().ok().and_then(|status| status.holder.as_ref()) {
+                return Err(busy(&found.id, holder));
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes the holder of a warm sidecar; or says why not.
+    fn attach(
+        found: &WarmSidecar,
+        options: &SidecarOptions,
+        warm: &Warm,
+    ) -> Result<Result<Sidecar, String>, SessionError> {
+        if let Some(why) = found.misfit(options) {
+            return Ok(Err(why));
+        }
+        let Ok(status) = &found.status else { return Ok(Err("it does not answer".to_owned())) };
+        let (stream, hello) = match found.hold(&hold_message(options, &options.log)) {
+            Held::Ours(stream, hello) => (stream, hello),
+            Held::Busy(holder) => return Err(busy(&found.id, &holder)),
+            Held::Gone(why) => return Ok(Err(why)),
         };
         if hello.abi_version != ring::abi_version() {
-            return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
+            return Ok(Err(format!("its ring has ABI version {}, ours {}", hello.abi_version, ring::abi_version())));
         }
+        let channel = Channel::from_std(stream).map_err(SessionError::io("using the sidecar's socket"))?;
+        let log = status.about.as_ref().map_or_else(|| options.log.clone(), |about| about.log.clone());
         let (device, placement) = (options.device, options.placement.clone());
-        Ok(Sidecar {
-            child,
+        let warm_use = WarmUse { id: found.id.clone(), is_attached: true, age_s: status.age_s };
+        let remarks = match warm.keep {
+            Some(_) => Vec::new(),
+            None => vec![format!("the sidecar {} stays warm after this command, as it was found", found.id)],
+        };
+        Ok(Ok(Sidecar {
+            child: None,
             channel,
             hello,
             device,
             placement,
-            log: options.log.clone(),
+            log,
+            warm: Some(warm_use),
+            remarks,
             stall_limit: options.stall_limit,
-            is_lost: false,
-            _folder: folder,
+            lost: None,
+            _folder: None,
+        }))
+    }
+
+    async fn start_anew(options: &SidecarOptions) -> Result<Sidecar, SessionError> {
+        match options.warm.as_ref().filter(|warm| warm.keep.is_some()) {
+            Some(warm) => {
+                let (folder, lock, log) = warm.registry.new_folder(options.device)?;
+                let mut sidecar = Sidecar::start_in(options, folder.path(), log).await?;
+                drop(lock); // the sidecar has it by now
+                let id = warm::id_of(&folder.keep());
+                sidecar.warm = Some(WarmUse { id, is_attached: false, age_s: 0.0 });
+                Ok(sidecar)
+            }
+            None => {
+                let folder = PrivateFolder::make()?;
+                let lock = folder.inheritable_lock()?;
+                let sidecar = Sidecar::start_in(options, folder.path(), options.log.clone()).await?;
+                drop(lock); // the sidecar has it, too
+                Ok(Sidecar { _folder: Some(folder), ..sidecar })
+            }
+        }
+    }
+
+    async fn start_in(options: &SidecarOptions, folder: &Path, log: PathBuf) -> Result<Sidecar, SessionError> {
+        // Of a sidecar that replaces another, or of a sweep that is gone on with: what was said before is kept.
+        let output = File::options().create(true).append(true).open(&log);
+        let output = output.map_err(SessionError::io(format!("cannot write {}", log.display())))?;
+        let mut child = command(options, folder, output)
+            .spawn()
+            .map_err(|source| SessionError::Start { python: options.python.clone(), source })?;
+        let (channel, hello) = match greet(options, folder, &mut child, &log).await {
+            Ok(greeted) => greeted,
+            Err(err) => {
+                let _ = child.start_kill(); // it has mostly ended already
+                return Err(err);
+            }
+        };
+        Ok(Sidecar {
+            child: Some(child),
+            channel,
+            hello,
+            device: options.device,
+            placement: options.placement.clone(),
+            log,
+            warm: None,
+            remarks: Vec::new(),
+            stall_limit: options.stall_limit,
+            lost: None,
+            _folder: None,
         })
     }
 
     /// What the sidecar said of itself.
     pub fn hello(&self) -> &Hello {
         &self.hello
+    }
+
+    /// How this command uses a sidecar that stays after it; `None` for one that ends with it.
+    pub fn warm_use(&self) -> Option<&WarmUse> {
+        self.warm.as_ref()
+    }
+
+    /// What is to be said of warm sidecars: why one was not attached to, what an engine had to leave for.
+    pub fn take_remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 
     /// Where the sidecar's output goes.
@@ -246,7 +278,8 @@ impl Sidecar {
         self.ask("the check of the engine's arguments", &message, &[]).await.map(drop)
     }
 
-    /// Loads an engine in a process of its own. One at a time; the one before is to be shut down first.
+    /// Loads an engine in a process of its own; or has the one that is loaded in a warm sidecar, if it was loaded with the same.
+    /// One at a time; the one before is to be put back first.
     pub async fn load(&mut self, spec: &EngineSpec) -> Result<Engine, SessionError> {
         let (ours, theirs) = StdUnixStream::pair().map_err(SessionError::io("making a socket pair"))?;
         let rings = Rings::create(self.placement.wait_strategy.sleeps())?;
@@ -256,7 +289,10 @@ impl Sidecar {
         let reply = self.ask("the load of an engine", &message, &fds).await?;
         drop(fds);
         drop(theirs); // the engine process has the only other end: its death closes the channel
-        let pid = reply.ok_or_else(|| SessionError::Protocol("a load without a process id".to_owned()))?;
+        if let Some(replaced) = &reply.replaced {
+            self.remarks.push(format!("the warm engine is loaded anew: {}", reload_reason(replaced, &message)));
+        }
+        let pid = reply.pid.ok_or_else(|| SessionError::Protocol("a load without a process id".to_owned()))?;
         let channel = Channel::from_std(ours).map_err(SessionError::io("using a socket pair"))?;
         let ready = Engine::wait_until_ready(channel, pid, rings, spec.pace(), self).await;
         if ready.is_err() {
@@ -266,6 +302,15 @@ impl Sidecar {
         ready
     }
 
+    /// Kills an engine process and waits for its end; one that has ended before is no error.
+    pub(super) async fn kill_engine(&mut self, pid: u32) -> Result<(), SessionError> {
+        if self.is_lost() {
+            return Err(died(self.child.as_mut(), &self.log).await);
+        }
+        let message = serde_json::json!({"op": "kill", "pid": pid});
+        self.ask_within(KILL_LIMIT, "the end of an engine process", &message, &[]).await.map(drop)
+    }
+
     /// How long an engine may give no sign.
     pub(super) fn stall_limit(&self) -> Duration {
         self.stall_limit
@@ -273,22 +318,20 @@ impl Sidecar {
 
     /// Whether it has failed to answer, so that nothing more is to be expected of it.
     pub fn is_lost(&self) -> bool {
-        self.is_lost
+        self.lost.is_some()
     }
 
     /// Ends it at once, and with it every engine process.
     pub async fn kill(&mut self) {
-        // It can only fail if it is gone already.
-        let _ = self.child.kill().await;
-    }
-
-    /// Kills an engine process and waits for its end; one that has ended before is no error.
-    pub(super) async fn kill_engine(&mut self, pid: u32) -> Result<(), SessionError> {
-        if self.is_lost {
-            return Err(died(&mut self.child, &self.log).await);
+        match &mut self.child {
+            // It can only fail if it is gone already.
+            Some(child) => drop(child.kill().await),
+            None if self.lost == Some(Lost::Hangs) => {
+                let pid = nix::unistd::Pid::from_raw(self.hello.pid as i32);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            None => {}
         }
-        let message = serde_json::json!({"op": "kill", "pid": pid});
-        self.ask_within(KILL_LIMIT, "the end of an engine process", &message, &[]).await.map(drop)
     }
 
     /// Why the process `pid` of an engine, or the sidecar itself, is gone.
@@ -302,8 +345,8 @@ impl Sidecar {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
-                    self.is_lost = true;
-                    return died(&mut self.child, &self.log).await;
+                    self.lost = Some(Lost::Gone);
+                    return died(self.child.as_mut(), &self.log).await;
                 }
             }
         }
@@ -311,12 +354,25 @@ impl Sidecar {
         SessionError::EngineDied { how, log: self.log.clone(), tail: log_tail(&self.log) }
     }
 
-    /// Asks the sidecar to leave, and waits for it; kills it if it does not.
+    /// Ends with an engine: one of a sidecar that stays is emptied and left to the next command, any other is shut down.
+    pub async fn put_back(&mut self, engine: Engine) {
+        if self.warm.is_some() {
+            engine.give_back().await;
+        } else {
+            engine.shutdown().await;
+        }
+    }
+
+    /// Asks the sidecar to leave, and waits for it; kills it if it does not. One that stays is left alone.
     pub async fn shutdown(mut self) {
+        if self.warm.is_some() {
+            return;
+        }
         let asked = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
-        if asked.is_err() || timeout(SHUTDOWN_LIMIT, self.child.wait()).await.is_err() {
+        let Some(child) = &mut self.child else { return };
+        if asked.is_err() || timeout(SHUTDOWN_LIMIT, child.wait()).await.is_err() {
             // It does not listen; killing it can only fail if it has just left.
-            let _ = self.child.kill().await;
+            let _ = child.kill().await;
         }
     }
 
@@ -325,7 +381,7 @@ impl Sidecar {
         what: &str,
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
-    ) -> Result<Option<u32>, SessionError> {
+    ) -> Result<Reply, SessionError> {
         self.ask_within(REPLY_LIMIT, what, message, fds).await
     }
 
@@ -335,9 +391,13 @@ impl Sidecar {
         what: &str,
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
-    ) -> Result<Option<u32>, SessionError> {
+    ) -> Result<Reply, SessionError> {
         let answer = self.answer(limit, what, message, fds).await;
-        self.is_lost |= matches!(answer, Err(SessionError::SidecarDied { .. } | SessionError::Timeout { .. }));
+        match &answer {
+            Err(SessionError::SidecarDied { .. }) => self.lost = Some(Lost::Gone),
+            Err(SessionError::Timeout { .. }) => self.lost = Some(Lost::Hangs),
+            _ => {}
+        }
         answer
     }
 
@@ -347,9 +407,9 @@ impl Sidecar {
         what: &str,
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
-    ) -> Result<Option<u32>, SessionError> {
+    ) -> Result<Reply, SessionError> {
         if self.channel.send(message, fds).await.is_err() {
-            return Err(died(&mut self.child, &self.log).await);
+            return Err(died(self.child.as_mut(), &self.log).await);
         }
         let deadline = Instant::now() + limit;
         loop {
@@ -357,9 +417,9 @@ impl Sidecar {
                 Ok(Ok(Some(FromSidecar::Reply { error: Some(error), .. }))) => {
                     return Err(SessionError::Refused(error.message));
                 }
-                Ok(Ok(Some(FromSidecar::Reply { pid, .. }))) => return Ok(pid),
+                Ok(Ok(Some(FromSidecar::Reply { reply, .. }))) => return Ok(reply),
                 Ok(Ok(Some(_))) => {} // an engine of before has ended
-                Ok(Ok(None)) => return Err(died(&mut self.child, &self.log).await),
+                Ok(Ok(None)) => return Err(died(self.child.as_mut(), &self.log).await),
                 Ok(Err(err)) => return Err(err),
                 Err(_) => return Err(no_answer(what, limit, &self.log)),
             }
@@ -367,49 +427,115 @@ impl Sidecar {
     }
 }
 
-fn command(options: &SidecarOptions, socket: &Path, log: File) -> Command {
+/// Who holds the sidecar, and what those who come later are to know of it.
+fn hold_message(options: &SidecarOptions, log: &Path) -> serde_json::Value {
+    let keep = options.warm.as_ref().and_then(|warm| warm.keep);
+    let about = About {
+        device: options.device,
+        python: options.python.clone(),
+        vllm_package: options.warm.as_ref().and_then(|warm| warm.vllm_package.clone()),
+        package: options.package.clone(),
+        log: log.to_owned(),
+        variables: variables::digests(options),
+    };
+    serde_json::json!({
+        "op": "hold",
+        "command": std::env::args().collect::<Vec<_>>(),
+        "keep_s": keep.map(|keep| keep.as_secs_f64()),
+        "about": about,
+    })
+}
+
+fn busy(id: &str, holder: &Holder) -> SessionError {
+    SessionError::Busy {
+        id: id.to_owned(),
+        pid: holder.pid,
+        command: holder.command_line(),
+        held_for: Duration::from_secs_f64(holder.held_s.max(0.0)),
+    }
+}
+
+/// In what a loaded engine's load differs from the one that is asked for.
+fn reload_reason(loaded: &serde_json::Value, asked: &serde_json::Value) -> String {
+    let names = [
+        ("argv", "its arguments are others"),
+        ("script", "its script is another"),
+        ("step_api", "its step_api is another"),
+        ("env", "its variables are others"),
+        ("model_files", "the files of its model have changed"),
+        ("cores", "its cores are others"),
+        ("nice", "its priority is another"),
+        ("cwd", "it was loaded in another working folder"),
+    ];
+    let differing = names.iter().filter(|(name, _)| loaded.get(name) != asked.get(name)).map(|(_, words)| *words);
+    differing.collect::<Vec<_>>().join(", ")
+}
+
+fn command(options: &SidecarOptions, folder: &Path, log: File) -> Command {
+    let is_kept = options.warm.as_ref().is_some_and(|warm| warm.keep.is_some());
     let mut command = Command::new(&options.python);
-    command.args(["-m", "bench_sidecar", "--socket"]).arg(socket);
+    command.args(["-m", "bench_sidecar", "--socket"]).arg(folder.join(warm::SOCKET));
     command.arg("--ring-library").arg(&options.ring_library);
-    command.args((!options.with_vllm).then_some("--scripted"));
+    command.args((!options.with_vllm).then_some("--scripted")).args(is_kept.then_some("--keep"));
     command.envs(options.variables());
     let errors = log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(errors);
-    command.kill_on_drop(true);
+    command.kill_on_drop(!is_kept);
     command
 }
 
+/// Becomes the holder of a sidecar that is being started, and waits until vLLM is imported.
+async fn greet(
+    options: &SidecarOptions,
+    folder: &Path,
+    child: &mut Child,
+    log: &Path,
+) -> Result<(Channel, Hello), SessionError> {
+    let stream = connect(folder, child, log).await?;
+    let mut channel = Channel::from_std(stream).map_err(SessionError::io("using the sidecar's socket"))?;
+    if channel.send(&hold_message(options, log), &[]).await.is_err() {
+        return Err(died(Some(child), log).await);
+    }
+    let hello = match timeout(HELLO_LIMIT, channel.receive()).await {
+        Ok(Ok(Some(FromSidecar::Hello(hello)))) => hello,
+        Ok(Ok(None)) => return Err(died(Some(child), log).await),
+        Ok(Ok(Some(other))) => return Err(SessionError::Protocol(format!("{other:?} instead of a hello"))),
+        Ok(Err(err)) => return Err(err),
+        Err(_) => return Err(no_answer("starting the sidecar", HELLO_LIMIT, log)),
+    };
+    if hello.abi_version != ring::abi_version() {
+        return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
+    }
+    Ok((channel, hello))
+}
+
 /// Connects as soon as the sidecar listens, or says why it never will.
-async fn connect(socket: &Path, child: &mut Child, log: &Path) -> Result<UnixStream, SessionError> {
+async fn connect(folder: &Path, child: &mut Child, log: &Path) -> Result<StdUnixStream, SessionError> {
     let deadline = Instant::now() + CONNECT_LIMIT;
     loop {
-        match UnixStream::connect(socket).await {
-            Ok(stream) => return Ok(stream),
+        match warm::connect(folder) {
+            Ok(stream) => {
+                warm::peer(&stream).map_err(SessionError::io("connecting to the sidecar"))?;
+                return Ok(stream);
+            }
             Err(_) if Instant::now() > deadline => return Err(no_answer("starting the sidecar", CONNECT_LIMIT, log)),
             Err(_) => {}
         }
         match child.try_wait() {
-            Ok(Some(_)) => return Err(died(child, log).await),
+            Ok(Some(_)) => return Err(died(Some(child), log).await),
             _ => sleep(Duration::from_millis(5)).await,
         }
     }
 }
 
-/// Refuses a peer of another user.
-fn check_peer(stream: &UnixStream) -> Result<(), SessionError> {
-    let peer = stream.peer_cred().map_err(SessionError::io("asking for the peer's user id"))?;
-    let own = nix::unistd::getuid().as_raw();
-    if peer.uid() != own {
-        return Err(SessionError::Protocol(format!("the socket's peer has user id {}, not {own}", peer.uid())));
-    }
-    Ok(())
-}
-
-async fn died(child: &mut Child, log: &Path) -> SessionError {
+async fn died(child: Option<&mut Child>, log: &Path) -> SessionError {
     use std::os::unix::process::ExitStatusExt;
-    let how = match timeout(EXIT_LIMIT, child.wait()).await {
-        Ok(Ok(status)) => ending(status.code().unwrap_or(0), status.signal().unwrap_or(0)),
-        _ => "closed its channel without leaving".to_owned(),
+    let how = match child {
+        None => "is gone, which an earlier command had started".to_owned(),
+        Some(child) => match timeout(EXIT_LIMIT, child.wait()).await {
+            Ok(Ok(status)) => ending(status.code().unwrap_or(0), status.signal().unwrap_or(0)),
+            _ => "closed its channel without leaving".to_owned(),
+        },
     };
     SessionError::SidecarDied { how, log: log.to_owned(), tail: log_tail(log) }
 }

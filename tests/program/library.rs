@@ -25,6 +25,7 @@ fn options(folder: &std::path::Path) -> SidecarOptions {
         env: vec![("HF_HUB_OFFLINE".into(), "1".into())],
         with_vllm: true,
         stall_limit: SidecarOptions::STALL_LIMIT,
+        warm: None,
     }
 }
 

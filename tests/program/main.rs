@@ -8,6 +8,7 @@ mod quantization;
 mod resume;
 mod running;
 mod sweep;
+mod warm;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -25,8 +25,8 @@ use trouble::Trouble;
 pub trait SweepObserver: Progress + Interrupts {
     /// Something takes a while: the import of vLLM, the load of an engine.
     fn waiting_for(&mut self, what: &str);
-    /// Something broke, and the sweep goes on.
-    fn trouble(&mut self, what: &str);
+    /// Something that a person may want to know: what broke while the sweep goes on, which engine is used again.
+    fn remark(&mut self, what: &str);
     /// A run begins, as number `number` of `total`, from 0.
     fn run_begins(&mut self, point: &Point, repeat: u32, number: u32, total: u32);
     /// A run is over, or will never begin. An error ends the sweep: results that cannot be kept are not worth measuring.
@@ -175,20 +175,17 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 continue;
             }
             if self.observer.leave_after_run() {
-                return Err(SweepError::Interrupted);
+                break;
             }
             match self.given_up.get(&head.run.point.point).cloned() {
                 Some(reason) => self.skip(epoch, head, &reason)?,
                 None => self.measure(&mut seat, head).await?,
             }
         }
-        if self.observer.leave_after_run() {
-            return Err(SweepError::Interrupted);
-        }
         if let Some(engine) = seat.engine {
-            engine.shutdown().await;
+            self.sidecar.put_back(engine).await;
         }
-        Ok(())
+        if self.observer.leave_after_run() { Err(SweepError::Interrupted) } else { Ok(()) }
     }
 
     /// A planned run, and if it fails once more in a fresh engine.
@@ -204,7 +201,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 self.give_up(seat, attempt, trouble)?;
                 break;
             }
-            self.observer.trouble(&format!("{}once more in a fresh engine", trouble.unsaid()));
+            self.observer.remark(&format!("{}once more in a fresh engine", trouble.unsaid()));
         }
         self.settled.insert(head.key());
         Ok(())
@@ -253,8 +250,14 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             Err(err) => return Ok(Err(err)),
         };
         seat.load_s = engine.load_s();
+        for remark in self.sidecar.take_remarks() {
+            self.observer.remark(&remark);
+        }
+        if let Some(age_s) = engine.reused_after_s() {
+            self.observer.remark(&format!("the engine is reused: an earlier command had loaded it {age_s:.0} s ago"));
+        }
         self.admit(seat.epoch, &engine)?;
-        if matches!(seat.spec, EngineSpec::Vllm { .. }) {
+        if matches!(seat.spec, EngineSpec::Vllm { .. }) && engine.reused_after_s().is_none() {
             match self.warm_up(seat.epoch, &mut engine).await {
                 Ok(()) => {}
                 Err(SessionError::Interrupted) => return Err(SweepError::Interrupted),

@@ -70,7 +70,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
         if !self.sidecar.is_lost() {
             return Ok(());
         }
-        self.observer.trouble(&format!("{}starting another sidecar", trouble.unsaid()));
+        self.observer.remark(&format!("{}starting another sidecar", trouble.unsaid()));
         self.sidecar.kill().await;
         let started = tokio::select! {
             started = Sidecar::start(self.options) => started,

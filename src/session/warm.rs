@@ -1,0 +1,399 @@
+//! Warm sidecars: those that outlive the command that has started them. Each has a folder in a registry that belongs to this
+//! user alone, with its socket and a lock that it holds while it lives.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::fcntl::OFlag;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::sidecar::Hello;
+use super::{SessionError, SidecarOptions, variables};
+use crate::device::DeviceClass;
+use crate::environment::Host;
+
+/// How long a sidecar may take to say how it stands.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long a sidecar may take to leave when it is told to.
+const LEAVE_LIMIT: Duration = Duration::from_secs(20);
+/// Longest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 16 << 20;
+/// A folder without a lock is being made, or was left by a command that died over it: by its age.
+const MAKING_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const SOCKET: &str = "control";
+const LOCK: &str = "lock";
+
+/// Where the warm sidecars of this user are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    folder: PathBuf,
+    logs: PathBuf,
+}
+
+impl Registry {
+    /// Below `$XDG_RUNTIME_DIR`; without it in the cache folder, by the host's name: other hosts may share that. Logs are kept in
+    /// the cache folder, where they outlast the sidecar.
+    pub fn of(host: &Host, cache: &Path) -> Registry {
+        let runtime = host.variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_dir());
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let below_cache = || cache.join("sidecars").join(name.trim());
+        let folder = runtime.map_or_else(below_cache, |runtime| runtime.join("bench"));
+        Registry { folder, logs: cache.join("logs") }
+    }
+
+    /// All that live, by name. What dead ones have left is taken away.
+    ///
+    /// # Errors
+    /// The registry cannot be read, or is open to others.
+    pub fn list(&self) -> Result<Vec<WarmSidecar>, SessionError> {
+        let failed = || SessionError::io(format!("cannot read {}", self.folder.display()));
+        let entries = match fs::read_dir(&self.folder) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed())?,
+        };
+        self.check_private()?;
+        let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        let mut found: Vec<WarmSidecar> =
+            folders.filter(|folder| !clear_if_dead(folder)).map(WarmSidecar::look_at).collect();
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    /// A folder for a new sidecar, with a lock that shows that it is in use, and the path of its log.
+    pub(super) fn new_folder(&self, device: DeviceClass) -> Result<(tempfile::TempDir, File, PathBuf), SessionError> {
+        let failed = |path: &Path| SessionError::io(format!("cannot make a folder in {}", path.display()));
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.folder).map_err(failed(&self.folder))?;
+        self.check_private()?;
+        fs::create_dir_all(&self.logs).map_err(failed(&self.logs))?;
+        let prefix = format!("{device}-");
+        let mut builder = tempfile::Builder::new();
+        let builder = builder.prefix(&prefix).rand_bytes(6).permissions(fs::Permissions::from_mode(0o700));
+        let folder = builder.tempdir_in(&self.folder).map_err(failed(&self.folder))?;
+        let lock = new_lock(folder.path()).map_err(SessionError::io("locking the sidecar's folder"))?;
+        let log = self.logs.join(format!("sidecar-{}.log", id_of(folder.path())));
+        Ok((folder, lock, log))
+    }
+
+    /// Others could put a socket of their own into an open folder.
+    fn check_private(&self) -> Result<(), SessionError> {
+        let folder = &self.folder;
+        let status =
+            fs::symlink_metadata(folder).map_err(SessionError::io(format!("cannot read {}", folder.display())))?;
+        let own = nix::unistd::getuid().as_raw();
+        if status.is_dir() && status.uid() == own && status.mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        Err(SessionError::NotPrivate { folder: folder.clone(), owner: status.uid(), mode: status.mode() & 0o777 })
+    }
+}
+
+/// The lock appears under its name only when it is held, so that nobody takes the folder for a dead one's.
+fn new_lock(folder: &Path) -> io::Result<File> {
+    let new = folder.join("lock.new");
+    let lock = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+    lock.lock_shared()?;
+    fs::rename(&new, folder.join(LOCK))?;
+    Ok(lock)
+}
+
+/// Takes a folder away that no sidecar uses; whether it was one.
+fn clear_if_dead(folder: &Path) -> bool {
+    let lock = match File::open(folder.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(_) => {
+            let age = folder
+                .metadata()
+                .and_then(|status| status.modified())
+                .map(|made| SystemTime::now().duration_since(made));
+            return matches!(age, Ok(Ok(age)) if age > MAKING_LIMIT) && fs::remove_dir_all(folder).is_ok();
+        }
+    };
+    match lock.try_lock() {
+        Ok(()) => fs::remove_dir_all(folder).is_ok(),
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => false,
+    }
+}
+
+/// The name of the sidecar in a folder.
+pub(super) fn id_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A sidecar in the registry that lives.
+#[derive(Clone, Debug)]
+pub struct WarmSidecar {
+    /// Its name: that of its folder.
+    pub id: String,
+    folder: PathBuf,
+    /// How it stands; or why it did not say.
+    pub status: Result<Status, String>,
+}
+
+/// How a sidecar stands, in its own words. Times are seconds until now.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// Process id of the fork server.
+    pub pid: u32,
+    /// What the command that has started it said of it; `None` while that has not happened.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub about: Option<About>,
+    /// Who measures with it.
+    pub holder: Option<Holder>,
+    /// How long nobody has.
+    pub idle_s: Option<f64>,
+    /// How long it waits for somebody; `None`: it leaves with its holder.
+    pub idle_limit_s: Option<f64>,
+    /// What it says of itself; `None` while it imports vLLM.
+    pub hello: Option<Hello>,
+    /// Whether it has vLLM; without it only scripted engines can be loaded.
+    pub with_vllm: bool,
+    /// When packages were last installed into each folder of Python's, in nanoseconds since 1970.
+    packages: BTreeMap<PathBuf, u64>,
+    /// How long it has lived.
+    pub age_s: f64,
+    /// The engine that it has loaded.
+    pub engine: Option<LoadedEngine>,
+}
+
+/// What the command that started a sidecar knew of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct About {
+    /// The class of its engines.
+    pub device: DeviceClass,
+    /// Its interpreter.
+    pub python: PathBuf,
+    /// Version of vLLM's package as Python's metadata have it.
+    pub vllm_package: Option<String>,
+    /// The folder of the package `bench_sidecar`, which has the build in its name.
+    pub package: PathBuf,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// Its environment: see [`variables::digests`].
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+/// The command that has a sidecar.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// For how long it has the sidecar, in seconds.
+    pub held_s: f64,
+}
+
+/// An engine in a sidecar.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LoadedEngine {
+    /// Its process.
+    pub pid: u32,
+    /// What it was loaded with.
+    pub key: serde_json::Value,
+    /// How long ago, in seconds.
+    pub loaded_s: f64,
+    /// Whether its holder has given it back.
+    pub is_free: bool,
+}
+
+impl Status {
+    /// The first folder of Python's packages that is not as it was.
+    fn changed_packages(&self) -> Option<&Path> {
+        let modified_ns = |folder: &Path| {
+            let modified = fs::metadata(folder).ok()?.modified().ok()?;
+            u64::try_from(modified.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
+        };
+        let changed = self.packages.iter().find(|(folder, seen)| modified_ns(folder) != Some(**seen));
+        changed.map(|(folder, _)| folder.as_path())
+    }
+}
+
+impl Holder {
+    /// Its command line, as a shell would take it.
+    pub fn command_line(&self) -> String {
+        shlex::try_join(self.command.iter().map(String::as_str)).unwrap_or_else(|_| self.command.join(" "))
+    }
+}
+
+fn empty_as_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<About>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    let is_empty = value.as_object().is_some_and(serde_json::Map::is_empty);
+    if is_empty { Ok(None) } else { serde_json::from_value(value).map(Some).map_err(serde::de::Error::custom) }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Answer {
+    Hello(Hello),
+    Busy(Holder),
+    Status(Box<Status>),
+    Leaving {},
+}
+
+/// What came of an attempt to have a sidecar.
+pub(super) enum Held {
+    /// This process holds it.
+    Ours(UnixStream, Hello),
+    /// Another one does.
+    Busy(Holder),
+    /// It has gone.
+    Gone(String),
+}
+
+/// What came of telling a sidecar to leave.
+#[derive(Debug)]
+pub enum Stopped {
+    /// It has left.
+    Left,
+    /// It was killed, because it did not answer or leave.
+    Killed,
+    /// A command measures with it.
+    Busy(Holder),
+    /// It does not answer.
+    Silent(String),
+}
+
+impl WarmSidecar {
+    fn look_at(folder: PathBuf) -> WarmSidecar {
+        let asked = ask(&folder, &serde_json::json!({"op": "status"}));
+        let status = match asked {
+            Ok((_, Answer::Status(status))) => Ok(*status),
+            Ok((_, other)) => Err(format!("it answered {other:?}")),
+            Err(err) => Err(format!("it does not answer: {err}")),
+        };
+        WarmSidecar { id: id_of(&folder), folder, status }
+    }
+
+    /// Whether a command with these options could be meant.
+    pub(super) fn is_of(&self, options: &SidecarOptions) -> bool {
+        let about = |status: &Status| status.about.as_ref().map(|about| (about.device, status.with_vllm));
+        match &self.status {
+            Ok(status) => about(status).is_none_or(|of| of == (options.device, options.with_vllm)),
+            Err(_) => self.id.starts_with(&format!("{}-", options.device)),
+        }
+    }
+
+    /// Why a command with these options cannot use it; `None` if it can.
+    pub(super) fn misfit(&self, options: &SidecarOptions) -> Option<String> {
+        let status = match &self.status {
+            Ok(status) => status,
+            Err(why) => return Some(why.clone()),
+        };
+        let Some(about) = &status.about else { return Some("it is being started".to_owned()) };
+        if about.package != options.package {
+            return Some("it is of another build of bench".to_owned());
+        }
+        if about.python != options.python {
+            let (its, ours) = (about.python.display(), options.python.display());
+            return Some(format!("its Python is {its}, and this command's {ours}"));
+        }
+        if let Some(folder) = status.changed_packages() {
+            return Some(format!("packages in {} have changed since it was started", folder.display()));
+        }
+        variables::difference(&about.variables, &variables::digests(options))
+    }
+
+    /// Whether nothing was installed into or removed from its Python's folders since it began.
+    pub fn has_same_packages(&self) -> bool {
+        self.status.as_ref().is_ok_and(|status| status.changed_packages().is_none())
+    }
+
+    /// Becomes its holder.
+    pub(super) fn hold(&self, message: &serde_json::Value) -> Held {
+        match ask(&self.folder, message) {
+            Ok((stream, Answer::Hello(hello))) => Held::Ours(stream, hello),
+            Ok((_, Answer::Busy(holder))) => Held::Busy(holder),
+            Ok((_, other)) => Held::Gone(format!("it answered {other:?}")),
+            Err(err) => Held::Gone(format!("it does not answer: {err}")),
+        }
+    }
+
+    /// Has it leave, and waits until it has. `force`: also one that a command measures with, or that does not answer, which is
+    /// killed.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn stop(&self, force: bool) -> Result<Stopped, SessionError> {
+        let silent = match ask(&self.folder, &serde_json::json!({"op": "leave", "force": force})) {
+            Ok((_, Answer::Busy(holder))) => return Ok(Stopped::Busy(holder)),
+            Ok((_, Answer::Leaving {})) if self.is_gone_within(LEAVE_LIMIT) => return Ok(Stopped::Left),
+            Ok(_) => format!("it was told to leave and is still there after {} s", LEAVE_LIMIT.as_secs()),
+            Err(_) if clear_if_dead(&self.folder) => return Ok(Stopped::Left),
+            Err(err) => err.to_string(),
+        };
+        if !force {
+            return Ok(Stopped::Silent(silent));
+        }
+        self.kill().map_err(SessionError::io(format!("cannot kill the sidecar {}", self.id)))?;
+        self.is_gone_within(LEAVE_LIMIT);
+        Ok(Stopped::Killed)
+    }
+
+    /// Kills the process that listens here, and no other. Its number is the kernel's word; it still is that process after its
+    /// descriptor was opened if its lock is held then.
+    fn kill(&self) -> io::Result<()> {
+        let pid = peer(&connect(&self.folder)?)?;
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("it runs in another process namespace"))?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        if clear_if_dead(&self.folder) {
+            return Ok(());
+        }
+        Ok(pidfd_send_signal(process, Signal::KILL)?)
+    }
+
+    fn is_gone_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.folder.exists() && !clear_if_dead(&self.folder) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+}
+
+/// Through a descriptor of the folder: the name of a socket is short, and the path of a folder may not be.
+pub(super) fn connect(folder: &Path) -> io::Result<UnixStream> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let folder = OpenOptions::new().read(true).custom_flags(flags.bits()).open(folder)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
+}
+
+/// The process at the other end, which must be of this user.
+pub(super) fn peer(stream: &UnixStream) -> io::Result<i32> {
+    let peer = getsockopt(stream, PeerCredentials)?;
+    let own = nix::unistd::getuid().as_raw();
+    if peer.uid() != own {
+        return Err(io::Error::other(format!("the socket's peer has user id {}, not {own}", peer.uid())));
+    }
+    Ok(peer.pid())
+}
+
+fn ask(folder: &Path, message: &serde_json::Value) -> io::Result<(UnixStream, Answer)> {
+    let mut stream = connect(folder)?;
+    peer(&stream)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    stream.write_all(format!("{message}\n").as_bytes())?;
+    let mut line = Vec::new();
+    let mut byte = [0];
+    // By the byte: what follows the line is for whoever holds the sidecar.
+    while (line.len() as u64) < MAX_ANSWER_BYTES && stream.read(&mut byte)? == 1 && byte != *b"\n" {
+        line.push(byte[0]);
+    }
+    let answer = serde_json::from_slice(&line)?;
+    stream.set_read_timeout(None)?;
+    stream.set_write_timeout(None)?;
+    Ok((stream, answer))
+}
