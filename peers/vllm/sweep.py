@@ -4,8 +4,8 @@
 usage: "$(target/release/bench env --device cpu)" peers/vllm/sweep.py [--rounds 3] [--json FILE] [--keep DIR]
 
 The points: 1 and 8 requests of 32, 64 and 128 prompt tokens and 16 and 32 output tokens, on the engine of
-same_workload.py. Each point is run once by either tool, and what is compared is the wall time of its commands from start
-to end, a table of results included.
+same_workload.py. Each point is run once by either tool, and what is compared is the wall time of its commands from
+start to end, a table of results included.
 
 Also what another engine costs inside one command: the same points on each of two engine keys.
 """
@@ -45,9 +45,7 @@ class Sweep:
             {
                 "name": f"sweep-{longest}",
                 "mode": "vllm_throughput",
-                "args": " ".join(
-                    ["--model", str(self.model), "--skip-tokenizer-init", *with_max_model_len(longest)]
-                ),
+                "args": " ".join(["--model", str(self.model), "--skip-tokenizer-init", *with_max_model_len(longest)]),
                 "matrix": {"input_len": [32, 64, 128], "output_len": [16, 32], "num_prompts": [1, 8]},
             }
             for longest in max_model_lens

@@ -203,7 +203,7 @@ class ForkServer:
         self._tell(reply)
 
     def _kill(self, pid: int) -> None:
-        """Ends an engine process, whatever it does, and waits for that; one that has been waited for is none any more."""
+        """Ends an engine process, whatever it does, and waits for that; one that has ended before is none any more."""
         if pid in self.engines:
             self.engines[pid].kill()
             self._forget(self.engines[pid])

@@ -72,7 +72,7 @@ pub async fn execute(
     };
     let (phases, placement) = (phases(&requests, point.load), &options.placement);
     let thread = RecorderThread::start(window, tape, recorder_options, phases, placement);
-    let watchdog = Watchdog::new(engine.pace(), step_tokens(point, engine), options.stall_limit);
+    let watchdog = Watchdog::new(engine.pid(), engine.pace(), step_tokens(point, engine), options.stall_limit);
     let watched = watch(thread, sidecar, engine, watchdog, observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;

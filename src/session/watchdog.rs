@@ -1,5 +1,6 @@
 //! Notices an engine that gives no sign, by how long its own steps take.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use super::SessionError;
@@ -47,18 +48,31 @@ impl Pace {
 
 /// Watches one run.
 pub(super) struct Watchdog {
+    pid: u32,
     pace: Pace,
     step_tokens: u64,
     most: Duration,
     batches: u64,
     silent_for: Duration,
     looked_at: Instant,
+    /// How long the engine had waited for a processor by then.
+    kept_waiting: Duration,
 }
 
 impl Watchdog {
-    /// Of a run with steps of up to `step_tokens` tokens, on an engine that may never be silent for longer than `most`.
-    pub(super) fn new(pace: Pace, step_tokens: u64, most: Duration) -> Watchdog {
-        Watchdog { pace, step_tokens, most, batches: 0, silent_for: Duration::ZERO, looked_at: Instant::now() }
+    /// Of a run with steps of up to `step_tokens` tokens, on the engine of process `pid`, which may never be silent for longer
+    /// than `most`.
+    pub(super) fn new(pid: u32, pace: Pace, step_tokens: u64, most: Duration) -> Watchdog {
+        Watchdog {
+            pid,
+            pace,
+            step_tokens,
+            most,
+            batches: 0,
+            silent_for: Duration::ZERO,
+            looked_at: Instant::now(),
+            kept_waiting: kept_waiting(pid),
+        }
     }
 
     /// What is now known of the engine.
@@ -72,6 +86,10 @@ impl Watchdog {
         // A harness that did not run for a while, stopped by somebody perhaps, has not heard the engine meanwhile.
         let since = self.looked_at.elapsed().min(2 * TICK);
         self.looked_at = Instant::now();
+        // Nor can an engine give a sign that the system does not let run.
+        let kept_waiting = kept_waiting(self.pid);
+        let since = since.saturating_sub(kept_waiting.saturating_sub(self.kept_waiting));
+        self.kept_waiting = kept_waiting;
         if totals.batches != self.batches {
             self.batches = totals.batches;
             self.silent_for = Duration::ZERO;
@@ -82,6 +100,14 @@ impl Watchdog {
         let (silent_for, longest_step_ns) = (self.silent_for, self.pace.longest_step_ns);
         (silent_for > patience).then_some(SessionError::Silent { silent_for, longest_step_ns })
     }
+}
+
+/// How long the main thread of a process has been ready to run and waited for a processor: the second number of
+/// `/proc/PID/schedstat`, in nanoseconds. Nothing where the system does not keep it.
+fn kept_waiting(pid: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let waited_ns = text.split_ascii_whitespace().nth(1).and_then(|field| field.parse().ok());
+    Duration::from_nanos(waited_ns.unwrap_or(0))
 }
 
 #[cfg(test)]
