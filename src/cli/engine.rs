@@ -169,6 +169,7 @@ impl Job {
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
     fn measure(&self, screen: &mut Screen) -> Result<(Report, Result<(), CliError>), CliError> {
+        Sidecar::refuse_if_busy(&self.options)?;
         // A core that cannot be pinned shows in the recorder's own warning; the rest of the harness works anywhere.
         let _ = pin_current_thread(&self.options.placement.harness_cores);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -132,6 +132,21 @@ impl Sidecar {
         Ok(Sidecar { remarks, ..Sidecar::start_anew(options).await? })
     }
 
+    /// Whether another command measures with the warm sidecar that fits: [`SessionError::Busy`]. Asked before this process goes
+    /// to its cores, where the other command's recorder may leave it little time.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn refuse_if_busy(options: &SidecarOptions) -> Result<(), SessionError> {
+        let found = options.warm.as_ref().and_then(|warm| warm.registry.list().ok()).unwrap_or_default();
+        for found in found.iter().filter(|found| found.is_of(options) && found.misfit(options).is_none()) {
+            if let Some(holder) = found.status.as_ref().ok().and_then(|status| status.holder.as_ref()) {
+                return Err(busy(&found.id, holder));
+            }
+        }
+        Ok(())
+    }
+
     /// Becomes the holder of a warm sidecar; or says why not.
     fn attach(
         found: &WarmSidecar,
