@@ -51,7 +51,7 @@ impl Registry {
         Registry { folder, logs: cache.join("logs") }
     }
 
-    /// All that live, by name. What dead ones have left is taken away.
+    /// All that live, those that nobody holds first, by name. What dead ones have left is taken away.
     ///
     /// # Errors
     /// The registry cannot be read, or is open to others.
@@ -65,7 +65,7 @@ impl Registry {
         let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
         let mut found: Vec<WarmSidecar> =
             folders.filter(|folder| !clear_if_dead(folder)).map(WarmSidecar::look_at).collect();
-        found.sort_by(|one, other| one.id.cmp(&other.id));
+        found.sort_by(|one, other| (one.holder().is_some(), &one.id).cmp(&(other.holder().is_some(), &other.id)));
         Ok(found)
     }
 
@@ -287,6 +287,11 @@ impl WarmSidecar {
             Err(err) => Err(format!("it does not answer: {err}")),
         };
         WarmSidecar { id: id_of(&folder), folder, status }
+    }
+
+    /// The command that has it, if it says so.
+    pub(super) fn holder(&self) -> Option<&Holder> {
+        self.status.as_ref().ok()?.holder.as_ref()
     }
 
     /// Whether a command with these options could be meant.
