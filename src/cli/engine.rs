@@ -65,7 +65,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         (None, None) => runtime::interpreter(args.python.as_deref(), device, &mut say)?,
     };
     let warm = registry.map(|registry| Warm { registry, keep: args.keep_warm, vllm_package: python.vllm.clone() });
-    let job = Job::prepare(args, plan, script, device, python, warm, out, Kept { cache, history })?;
+    let job = Job::prepare(args, plan, script, device, python, out, Kept { cache, history, warm })?;
     let (report, ended) = job.measure(&mut screen)?;
     if !report.runs.is_empty() {
         screen::print_report(&report, args.output.format)?;
@@ -123,6 +123,8 @@ struct Kept {
     cache: PathBuf,
     /// How long engines and runs took.
     history: History,
+    /// Warm sidecars; none if this command is to have its own.
+    warm: Option<Warm>,
 }
 
 /// A sweep with everything that it needs, ready to start.
@@ -147,7 +149,6 @@ impl Job {
         script: Option<Arc<Script>>,
         device: DeviceClass,
         python: Interpreter,
-        warm: Option<Warm>,
         out: PathBuf,
         kept: Kept,
     ) -> Result<Job, CliError> {
@@ -175,7 +176,7 @@ impl Job {
             log: out.join("sidecar.log"),
             with_vllm: script.is_none(),
             stall_limit: Duration::from_secs(args.stall_limit.into()),
-            warm,
+            warm: kept.warm.clone(),
         };
         let (is_scripted, resumes) = (script.is_some(), args.resume.is_some());
         Ok(Job { plan, is_scripted, resumes, fingerprint, facts, python, options, specs, out, kept })
@@ -183,14 +184,15 @@ impl Job {
 
     /// Measures all of the plan, or as much as goes; the report is of what was measured.
     fn measure(&self, screen: &mut Screen) -> Result<(Report, Result<(), CliError>), CliError> {
+        let is_warm = Sidecar::is_warm(&self.options)?;
         // A core that cannot be pinned shows in the recorder's own warning; the rest of the harness works anywhere.
         let _ = pin_current_thread(&self.options.placement.harness_cores);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|err| SessionError::io("starting the control plane")(err))?;
-        runtime.block_on(self.measure_on(screen))
+        runtime.block_on(self.measure_on(screen, is_warm))
     }
 
-    async fn measure_on(&self, screen: &mut Screen) -> Result<(Report, Result<(), CliError>), CliError> {
+    async fn measure_on(&self, screen: &mut Screen, is_warm: bool) -> Result<(Report, Result<(), CliError>), CliError> {
         let mut resumed = None;
         if self.resumes {
             let (results, earlier) = resume::open(&self.out, &self.fingerprint, screen)?;
@@ -207,7 +209,7 @@ impl Job {
         };
         // A command that can measure goes on; its numbers then have no error beside them.
         let error_budget = error_budget.map_err(|err| screen.say(&format!("warning: not calibrated: {err}"))).ok();
-        if !self.is_scripted {
+        if !self.is_scripted && !is_warm {
             screen.wait_for("starting the sidecar: importing vLLM");
         }
         let mut sidecar = tokio::select! {

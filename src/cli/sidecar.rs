@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::{CliError, Exit};
 use super::{SidecarCommand, screen};
-use crate::environment::{Host, gib};
+use crate::environment::Host;
 use crate::session::{LoadedEngine, Registry, Status, Stopped, WarmSidecar};
 
 /// Shows or stops.
@@ -78,7 +78,7 @@ fn as_text(found: &WarmSidecar) -> String {
         Err(why) => return format!("{id}: {why}\n"),
     };
     let device = status.about.as_ref().map_or_else(|| "unknown".to_owned(), |about| about.device.to_string());
-    let memory = memory_bytes(status.pid).map_or_else(|| "unknown".to_owned(), gib);
+    let memory = memory_bytes(status.pid).map_or_else(|| "unknown".to_owned(), mib);
     let (pid, age) = (status.pid, in_words(status.age_s));
     let mut text = format!("{id}: device {device}, process {pid}, started {age} ago, memory {memory}\n");
     text += &format!(
@@ -127,6 +127,10 @@ pub(super) fn in_words(seconds: f64) -> String {
         (hours, 0, _) => format!("{hours} h"),
         (hours, minutes, _) => format!("{hours} h {minutes} min"),
     }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// Memory of a process and all that it has started, what they share counted once; `None` where the kernel does not say.

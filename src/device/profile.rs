@@ -31,6 +31,8 @@ pub struct Profile {
     pub block_size: &'static str,
     /// How requests are sampled, in words.
     pub sampling: &'static str,
+    /// How the process of an engine comes to be, in words. The sidecar looks before each; what it did is in the report.
+    pub engine_process: &'static str,
     /// How many devices `tensor_parallel_size` counts, in words; empty where it means nothing.
     pub tensor_parallel: &'static str,
 }

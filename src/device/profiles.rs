@@ -21,6 +21,7 @@ pub(super) static CPU: Profile = Profile {
     async_scheduling: Reasoned { value: false, why: "vLLM turns it off on a CPU" },
     block_size: "128 tokens",
     sampling: GREEDY,
+    engine_process: "forked from the sidecar, which has imported vLLM; fresh if the import has left threads that do not heed a fork",
     tensor_parallel: "",
 };
 
@@ -48,6 +49,8 @@ pub(super) static CUDA: Profile = Profile {
     async_scheduling: Reasoned { value: true, why: "vLLM's default" },
     block_size: "16 tokens, unless the attention backend asks for another",
     sampling: GREEDY,
+    engine_process: "forked from the sidecar, which has imported vLLM; fresh if the import has initialised CUDA, which a forked \
+                     process could not use",
     tensor_parallel: "GPUs",
 };
 
@@ -103,5 +106,7 @@ pub(super) static TPU: Profile = Profile {
     block_size: "in tokens: the power of two from max_model_len on, divided by 16, within 16 and 256; 16 for a max_model_len above \
                  8192; and more where max_num_seqs * max_model_len / block size would be more than 131072",
     sampling: "greedy, ignore_eos; never a seed for each request, which the TPU backend refuses",
+    engine_process: "forked from the sidecar, which has imported vLLM; fresh if the import has initialised JAX, whose threads a \
+                     forked process would not have, or opened the TPU, which belongs to one process",
     tensor_parallel: "JAX devices: a TensorCore each, of which a v7x chip has two",
 };

@@ -105,7 +105,7 @@ fn profile(profile: &Profile) -> Vec<String> {
 }
 
 /// What is decided for every engine of the class, without a flag or a variable.
-pub(crate) fn decided(profile: &Profile) -> [String; 4] {
+pub(crate) fn decided(profile: &Profile) -> [String; 5] {
     let scheduling = &profile.async_scheduling;
     let warmup = &profile.warmup;
     [
@@ -118,5 +118,6 @@ pub(crate) fn decided(profile: &Profile) -> [String; 4] {
             warmup.why
         ),
         format!("  sampling          {}", profile.sampling),
+        format!("  engine process    {}", profile.engine_process),
     ]
 }

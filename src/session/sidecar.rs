@@ -147,19 +147,18 @@ impl Sidecar {
         Ok(Sidecar { remarks, ..Sidecar::start_anew(options).await? })
     }
 
-    /// Whether another command measures with the warm sidecar that fits: [`SessionError::Busy`]. Asked before this process goes
-    /// to its cores, where the other command's recorder may leave it little time.
+    /// Whether a warm sidecar fits, which [`Sidecar::start`] would attach to. Asked before this process goes to its cores, where
+    /// the recorder of a command that holds it may leave it little time.
     ///
     /// # Errors
-    /// As said.
-    pub fn refuse_if_busy(options: &SidecarOptions) -> Result<(), SessionError> {
+    /// [`SessionError::Busy`] if another command holds it.
+    pub fn is_warm(options: &SidecarOptions) -> Result<bool, SessionError> {
         let found = options.warm.as_ref().and_then(|warm| warm.registry.list().ok()).unwrap_or_default();
-        for found in found.iter().filter(|found| found.is_of(options) && found.misfit(options).is_none()) {
-            if let Some(holder) = found.status.as_ref().ok().and_then(|status| status.holder.as_ref()) {
-                return Err(busy(&found.id, holder));
-            }
+        let fits = |found: &&WarmSidecar| found.is_of(options) && found.misfit(options).is_none();
+        match found.iter().find(fits) {
+            None => Ok(false),
+            Some(found) => found.holder().map_or(Ok(true), |holder| Err(busy(&found.id, holder))),
         }
-        Ok(())
     }
 
     /// Becomes the holder of a warm sidecar; or says why not.

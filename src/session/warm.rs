@@ -28,6 +28,8 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(20);
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// A folder without a lock is being made, or was left by a command that died over it: by its age.
 const MAKING_LIMIT: Duration = Duration::from_secs(60);
+/// Logs of sidecars that are kept, whatever became of those.
+const KEPT_LOGS: usize = 20;
 pub(super) const SOCKET: &str = "control";
 const LOCK: &str = "lock";
 
@@ -49,7 +51,7 @@ impl Registry {
         Registry { folder, logs: cache.join("logs") }
     }
 
-    /// All that live, by name. What dead ones have left is taken away.
+    /// All that live, those that nobody holds first, by name. What dead ones have left is taken away.
     ///
     /// # Errors
     /// The registry cannot be read, or is open to others.
@@ -63,7 +65,7 @@ impl Registry {
         let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
         let mut found: Vec<WarmSidecar> =
             folders.filter(|folder| !clear_if_dead(folder)).map(WarmSidecar::look_at).collect();
-        found.sort_by(|one, other| one.id.cmp(&other.id));
+        found.sort_by(|one, other| (one.holder().is_some(), &one.id).cmp(&(other.holder().is_some(), &other.id)));
         Ok(found)
     }
 
@@ -74,6 +76,7 @@ impl Registry {
         builder.recursive(true).mode(0o700).create(&self.folder).map_err(failed(&self.folder))?;
         self.check_private()?;
         fs::create_dir_all(&self.logs).map_err(failed(&self.logs))?;
+        self.drop_old_logs();
         let prefix = format!("{device}-");
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix(&prefix).rand_bytes(6).permissions(fs::Permissions::from_mode(0o700));
@@ -81,6 +84,18 @@ impl Registry {
         let lock = new_lock(folder.path()).map_err(SessionError::io("locking the sidecar's folder"))?;
         let log = self.logs.join(format!("sidecar-{}.log", id_of(folder.path())));
         Ok((folder, lock, log))
+    }
+
+    /// Removes all but the newest logs. One that cannot be removed costs room, no more.
+    fn drop_old_logs(&self) {
+        let Ok(entries) = fs::read_dir(&self.logs) else { return };
+        let is_ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("sidecar-");
+        let modified = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
+        let mut logs: Vec<(SystemTime, PathBuf)> = entries.flatten().filter(is_ours).filter_map(modified).collect();
+        logs.sort_unstable();
+        for (_, path) in logs.iter().take(logs.len().saturating_sub(KEPT_LOGS)) {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Others could put a socket of their own into an open folder.
@@ -272,6 +287,11 @@ impl WarmSidecar {
             Err(err) => Err(format!("it does not answer: {err}")),
         };
         WarmSidecar { id: id_of(&folder), folder, status }
+    }
+
+    /// The command that has it, if it says so.
+    pub(super) fn holder(&self) -> Option<&Holder> {
+        self.status.as_ref().ok()?.holder.as_ref()
     }
 
     /// Whether a command with these options could be meant.

@@ -46,7 +46,9 @@ impl User {
     /// Measures a script.
     fn scripted(&self, script: &str, out: &str, more: &[&str]) -> Command {
         fs::write(self.folder.path().join("script.yaml"), script).unwrap();
-        self.command(&[&["engine", "--engine", "scripted:script.yaml", "--out", out], more].concat())
+        // A recorder that spins would leave a second command next to no time on two cores.
+        let args = ["engine", "--engine", "scripted:script.yaml", "--wait", "sleep", "--out", out];
+        self.command(&[&args, more].concat())
     }
 
     /// Measures a script that goes on for minutes, and waits until it has the engine.
@@ -140,13 +142,14 @@ fn the_next_command_measures_on_the_loaded_vllm_and_one_with_another_key_loads_a
 
 #[test]
 fn a_second_command_is_told_who_holds_the_sidecar() {
+    let _one = one_engine();
     let user = User::new();
     let mut holder = user.holding(&["--keep-warm"]);
     let pid = holder.id().to_string();
     let held = [
         "is held by process",
         &pid,
-        "--engine scripted:script.yaml --out held --keep-warm",
+        "--engine scripted:script.yaml --wait sleep --out held --keep-warm",
         "kill -INT",
         "--own-sidecar",
     ];
@@ -170,6 +173,7 @@ fn a_second_command_is_told_who_holds_the_sidecar() {
 
 #[test]
 fn a_killed_holder_leaves_a_sidecar_that_serves_the_next_and_ends_by_itself() {
+    let _one = one_engine();
     let user = User::new();
     let mut holder = user.holding(&["--keep-warm=2s"]);
     let began = user.only_sidecar();
@@ -186,6 +190,7 @@ fn a_killed_holder_leaves_a_sidecar_that_serves_the_next_and_ends_by_itself() {
 
 #[test]
 fn what_a_dead_sidecar_leaves_is_cleared_away_and_the_next_command_starts_its_own() {
+    let _one = one_engine();
     let user = User::new();
     says(&user.scripted(SHORT, "first", &["--keep-warm"]).output().unwrap(), &[]);
     send("-9", &pid_of(&user.only_sidecar()));
@@ -200,6 +205,7 @@ fn what_a_dead_sidecar_leaves_is_cleared_away_and_the_next_command_starts_its_ow
 
 #[test]
 fn one_that_was_started_in_another_environment_is_not_used_and_the_variable_is_named() {
+    let _one = one_engine();
     let user = User::new();
     says(&user.scripted(SHORT, "first", &["--keep-warm"]).output().unwrap(), &[]);
     let other = user.scripted(SHORT, "second", &[]).env("VLLM_SOMETHING", "1").env("TERM", "other").output().unwrap();
@@ -209,6 +215,7 @@ fn one_that_was_started_in_another_environment_is_not_used_and_the_variable_is_n
 
 #[test]
 fn a_sidecar_that_does_not_answer_is_said_to_be_so_and_killed_by_force_alone() {
+    let _one = one_engine();
     let user = User::new();
     says(&user.scripted(SHORT, "first", &["--keep-warm"]).output().unwrap(), &[]);
     let sidecar = user.only_sidecar();
@@ -225,6 +232,7 @@ fn a_sidecar_that_does_not_answer_is_said_to_be_so_and_killed_by_force_alone() {
 
 #[test]
 fn a_registry_that_is_open_to_others_is_not_used() {
+    let _one = one_engine();
     let user = User::new();
     fs::create_dir(user.registry()).unwrap();
     fs::set_permissions(user.registry(), Permissions::from_mode(0o755)).unwrap();
