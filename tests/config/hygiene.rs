@@ -66,7 +66,7 @@ fn long_epochs_have_sentinels_without_being_asked() {
 
 #[test]
 fn no_sentinel_comes_between_the_members_of_a_pair() {
-    let text = "defaults: {model: m, input_len: 8, output_len: 4, sentinel: {every: 1}}\nstandalone_runs:\n  - {name: a, \
+    let text = "defaults: {model: m, input_len: 8, output_len: 4, sentinel: {every: 2}}\nstandalone_runs:\n  - {name: a, \
                 mode: vllm_throughput, repeats: 3, matrix: {num_prompts: [1, 2], warmup: [0, 1], compare: warmup}}\n";
     assert_eq!(letters(&plan_of(text)), ["smmsmmsmmsmmsmmsmms"]);
 }
