@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::charts::{bins_per_run, sections};
 use super::html::html;
+use super::picture::Picture;
 use super::requests_table::RequestsTable;
 use super::{PointEntry, Report, ReportError, Ruler, RunEntry};
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Samples;
-use crate::plot::{Curve, itl_cdf_svg};
+use crate::plot::{Chart, Rasterizer, png, svg};
 use crate::timeline::store::{self, StoreError};
 use crate::timeline::{SessionRecord, Timeline, csv};
 use crate::verdict::Status;
@@ -16,7 +18,6 @@ use crate::verdict::Status;
 const SUMMARY_FILE: &str = "summary_report.json";
 const REQUESTS_FILE: &str = "requests.parquet";
 const HTML_FILE: &str = "report.html";
-const CHART_FILE: &str = "itl_cdf.svg";
 const EVENTS_FILE: &str = "events.csv";
 
 /// The results of a command while it measures.
@@ -148,25 +149,43 @@ pub fn export_csv(folder: &Path) -> Result<PathBuf, ReportError> {
 /// # Errors
 /// [`ReportError`]; each file is as it was before or whole.
 pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
+    let mut pictures = Vec::new();
+    let bins = bins_per_run(report.runs.len());
     replace(&folder.join(REQUESTS_FILE), |out| {
         let mut table = RequestsTable::begin(out)?;
         for run in &report.runs {
             let stored = store::run_folder(folder, &run.identity.point, run.repeat);
-            table.add(&store::read_run(&stored)?, run.status)?;
+            let timeline = store::read_run(&stored)?;
+            table.add(&timeline, run.status)?;
+            pictures.extend(Picture::of(&timeline, bins).filter(|_| run.status == Status::Valid));
         }
         Ok(table.finish()?)
     })?;
-    let curves: Vec<Curve<'_>> = report.points.iter().map(PointEntry::curve).collect();
-    write_text(&folder.join(CHART_FILE), &itl_cdf_svg(&curves)?)?;
-    write_text(&folder.join(HTML_FILE), &html(report)?)?;
+    let (sections, empty) = sections(report, &pictures);
+    write_text(&folder.join(HTML_FILE), &html(report, &sections))?;
+    let charts: Vec<&Chart> = sections.iter().flat_map(|section| &section.charts).collect();
+    write_charts(folder, &charts, &empty)?;
     write_summary(folder, report)
 }
 
-impl PointEntry {
-    /// Its ITL distribution, under its label.
-    pub(super) fn curve(&self) -> Curve<'_> {
-        Curve { label: &self.identity.point, points: &self.itl_cdf }
+/// The charts as files. Those of an earlier report that has nothing to show any more are removed.
+fn write_charts(folder: &Path, charts: &[&Chart], empty: &[&str]) -> Result<(), ReportError> {
+    let rasterizer = Rasterizer::new();
+    for chart in charts {
+        let text = svg(chart)?;
+        write_text(&folder.join(format!("{}.svg", chart.id)), &text)?;
+        let image = png(&rasterizer, chart, &text)?;
+        replace(&folder.join(format!("{}.png", chart.id)), |out| Ok(out.write_all(&image)?))?;
     }
+    for path in empty.iter().flat_map(|id| ["svg", "png"].map(|kind| folder.join(format!("{id}.{kind}")))) {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ReportError::Write { path, source });
+            }
+            _ => (),
+        }
+    }
+    Ok(())
 }
 
 /// The runs of each point, points and runs in the order of execution. Imported runs of one label under two names are two
