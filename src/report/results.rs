@@ -1,5 +1,6 @@
 //! A results folder: written as runs end, and rebuilt from its stored runs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -94,17 +95,36 @@ pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
 fn read(folder: &Path) -> Result<Report, ReportError> {
     let session = store::read_session(folder)?;
     let mut report = Report::empty(Some(&session));
-    for run in store::stored_runs(folder)? {
-        let entry = RunEntry::of(&store::read_run(&run)?, report.ruler());
-        report.runs.push(entry);
+    for folders in by_label(store::stored_runs(folder)?) {
+        let mut read = Vec::new();
+        for stored in &folders {
+            let timeline = store::read_run(stored)?;
+            let samples = Samples::of(&timeline);
+            read.push((RunEntry::of_samples(&timeline, &samples, report.ruler()), samples));
+        }
+        read.sort_by_key(|(run, _)| run.order);
+        let (runs, samples): (Vec<RunEntry>, Vec<Samples>) = read.into_iter().unzip();
+        let valid = runs.iter().zip(samples).filter(|(run, _)| run.status == Status::Valid);
+        let samples: Vec<Samples> = valid.map(|(_, samples)| samples).collect();
+        let point = PointEntry::of(&runs.iter().collect::<Vec<_>>(), &samples, report.ruler());
+        report.points.push(point);
+        report.runs.extend(runs);
     }
     report.runs.sort_by_key(|run| run.order);
-    let mut points = Vec::new();
-    for runs in by_point(&report.runs) {
-        points.push(stored_point(folder, &runs, report.ruler())?);
-    }
-    report.points = points;
+    let first = |point: &PointEntry| report.runs.iter().position(|run| run.identity.point == point.identity.point);
+    report.points.sort_by_cached_key(first);
     Ok(report)
+}
+
+/// The folders of stored runs by their point, whose label is all of a name up to the repeat.
+fn by_label(folders: Vec<PathBuf>) -> Vec<Vec<PathBuf>> {
+    let mut labels: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let label = name.rsplit_once('-').map_or(name.as_str(), |(label, _)| label);
+        labels.entry(label.to_owned()).or_default().push(folder);
+    }
+    labels.into_values().collect()
 }
 
 /// The metrics and verdicts of the timelines in a CSV file that anyone gives.

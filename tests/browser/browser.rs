@@ -163,7 +163,8 @@ fn base64(text: &str) -> Vec<u8> {
     };
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'=').map(value).collect();
     let bytes = digits.chunks(4).flat_map(|four| {
-        let all = four.iter().enumerate().fold(0_u32, |all, (place, digit)| all | u32::from(*digit) << (18 - 6 * place));
+        let all =
+            four.iter().enumerate().fold(0_u32, |all, (place, digit)| all | u32::from(*digit) << (18 - 6 * place));
         all.to_be_bytes()[1..four.len()].to_vec()
     });
     bytes.collect()

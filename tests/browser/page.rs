@@ -45,17 +45,33 @@ async fn every_chart_is_drawn_in_both_themes_without_an_error_or_a_request() {
         let charts = browser.value(CHARTS).await;
         let charts = charts.as_array().unwrap();
         let ids: Vec<&str> = charts.iter().map(|chart| chart["id"].as_str().unwrap()).collect();
-        for wanted in ["ttft_cdf", "itl_tail", "itl_life", "step_time", "throughput", "pareto_itl", "by_point_ttft", "prefix_hits", "split"] {
+        for wanted in [
+            "ttft_cdf",
+            "itl_tail",
+            "itl_life",
+            "step_time",
+            "throughput",
+            "pareto_itl",
+            "by_point_ttft",
+            "prefix_hits",
+            "split",
+        ] {
             assert!(ids.contains(&wanted), "{wanted} is not among {ids:?}");
         }
         for chart in charts {
             assert!(chart["colors"].as_u64().unwrap() > 10, "not drawn: {chart}");
             assert_eq!(chart["role"], "img");
-            assert!(chart["label"].as_str().unwrap().len() > 30 && chart["caption"].as_str().unwrap().len() > 30, "{chart}");
+            assert!(
+                chart["label"].as_str().unwrap().len() > 30 && chart["caption"].as_str().unwrap().len() > 30,
+                "{chart}"
+            );
             assert!(chart["rows"].as_u64().unwrap() > 0, "no table: {chart}");
         }
         for id in &ids {
-            assert!(results().join(format!("{id}.svg")).exists() && results().join(format!("{id}.png")).exists(), "{id}");
+            assert!(
+                results().join(format!("{id}.svg")).exists() && results().join(format!("{id}.png")).exists(),
+                "{id}"
+            );
         }
         assert_eq!(browser.console().await, Vec::<String>::new());
         assert_eq!(browser.value("performance.getEntriesByType('resource').length").await, 0);
@@ -85,10 +101,27 @@ async fn the_numbers_are_those_of_the_summary() {
         assert!([1.0, 1e-3, 1e-6, 1e-2].into_iter().any(is_it), "{cell}");
         seen += 1;
     }
-    let known = |point: &Value| ["p50_ttft_s", "p99_ttft_s", "avg_itl_s", "p99_itl_s", "p50_tpot_tokens_per_s", "output_tokens_per_s", "prefix_hit_rate_expected", "prefix_hit_rate_measured"].iter().filter(|metric| !point[**metric].is_null()).count();
+    let known = |point: &Value| {
+        [
+            "p50_ttft_s",
+            "p99_ttft_s",
+            "avg_itl_s",
+            "p99_itl_s",
+            "p50_tpot_tokens_per_s",
+            "output_tokens_per_s",
+            "prefix_hit_rate_expected",
+            "prefix_hit_rate_measured",
+        ]
+        .iter()
+        .filter(|metric| !point[**metric].is_null())
+        .count()
+    };
     assert_eq!(seen, points.iter().map(known).sum::<usize>());
     let verdict = browser.value("document.getElementById('verdict').textContent").await;
-    assert_eq!(verdict, format!("VALID: all {} runs delivered what was asked of them.", summary["runs"].as_array().unwrap().len()));
+    assert_eq!(
+        verdict,
+        format!("VALID: all {} runs delivered what was asked of them.", summary["runs"].as_array().unwrap().len())
+    );
     browser.close().await;
 }
 
@@ -143,7 +176,8 @@ async fn it_can_be_used_with_the_keyboard_alone() {
 #[tokio::test]
 async fn points_are_picked_for_all_charts() {
     let browser = open(LAPTOP, "light").await;
-    let selected = "Object.values(echarts.getInstanceByDom(document.getElementById('itl_tail')).getOption().legend[0].selected)";
+    let selected =
+        "Object.values(echarts.getInstanceByDom(document.getElementById('itl_tail')).getOption().legend[0].selected)";
     assert_eq!(browser.value(selected).await, json!([true, true]));
     browser.client.find(fantoccini::Locator::Css("#points input")).await.unwrap().click().await.unwrap();
     assert_eq!(browser.value(selected).await, json!([false, true]));
@@ -159,7 +193,8 @@ async fn headings_and_tables_are_in_order() {
     assert!(levels.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{levels:?}");
     let without = "document.querySelectorAll('table:not(:has(caption)), th:not([scope]), section:not([aria-labelledby]), button:empty').length";
     assert_eq!(browser.value(without).await, 0);
-    let twice = "[...document.querySelectorAll('[id]')].map((it) => it.id).filter((id, at, all) => all.indexOf(id) !== at)";
+    let twice =
+        "[...document.querySelectorAll('[id]')].map((it) => it.id).filter((id, at, all) => all.indexOf(id) !== at)";
     assert_eq!(browser.value(twice).await, json!([]));
     assert_eq!(browser.value("document.documentElement.lang").await, "en");
     browser.close().await;
