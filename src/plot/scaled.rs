@@ -10,23 +10,23 @@ pub(super) struct Scaled {
     scale: Scale,
     low: f64,
     high: f64,
-    names: Vec<String>,
+    names: usize,
 }
 
 impl Scaled {
     /// Around these values; any range will do for none.
-    pub(super) fn around(axis: &Axis, names: &[String], values: &[f64]) -> Scaled {
+    pub(super) fn around(axis: &Axis, names: usize, values: &[f64]) -> Scaled {
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (low, high) = match axis.scale {
-            Scale::Names => (-0.5, names.len().max(1) as f64 - 0.5),
+            Scale::Names => (-0.5, names.max(1) as f64 - 0.5),
             _ if low > high => (1.0, 10.0),
             Scale::Log => (low / 1.2, high * 1.2),
             // What is drawn begins at 0, so that lengths can be compared.
             Scale::Linear if low == 0.0 && high == 0.0 => (0.0, 1.0),
             Scale::Linear => (low.min(0.0), high.max(0.0) + (high - low).abs() * 0.05),
         };
-        Scaled { scale: axis.scale, low, high, names: names.to_vec() }
+        Scaled { scale: axis.scale, low, high, names }
     }
 
     /// Where bars begin.
@@ -69,7 +69,7 @@ impl Ranged for Scaled {
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         let most = hint.max_num_points().clamp(2, 8);
         match self.scale {
-            Scale::Names => (0..self.names.len()).map(|index| index as f64).collect(),
+            Scale::Names => (0..self.names).map(|index| index as f64).collect(),
             Scale::Linear => self.even(most),
             Scale::Log => {
                 let finest = [&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0][..], &[1.0, 2.0, 5.0], &[1.0]];
@@ -87,7 +87,8 @@ impl Ranged for Scaled {
 impl ValueFormatter<f64> for Scaled {
     fn format_ext(&self, value: &f64) -> String {
         match self.scale {
-            Scale::Names => self.names.get(*value as usize).cloned().unwrap_or_default(),
+            // The key below the chart says what the numbers stand for.
+            Scale::Names => format!("{}", value + 1.0),
             // The sum of a step and its multiples has a last digit too many.
             _ => format!("{}", format!("{value:.9}").parse::<f64>().unwrap_or(*value)),
         }

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::scaled::Scaled;
-use super::{Chart, Marks, Series};
+use super::{Chart, Marks};
 
 /// Width of a chart, and height of what is drawn above its legend.
 const WIDTH: u32 = 720;
@@ -40,8 +40,8 @@ pub fn svg(chart: &Chart) -> Result<String, PlotError> {
 }
 
 fn draw(text: &mut String, chart: &Chart) -> Drawn {
-    let entries = if chart.series.len() > 1 { chart.series.len().min(LEGEND_ENTRIES) } else { 0 };
-    let legend_height = entries.div_ceil(LEGEND_COLUMNS) as u32 * LEGEND_ROW;
+    let keys = keys(chart);
+    let legend_height = keys.len().div_ceil(LEGEND_COLUMNS) as u32 * LEGEND_ROW;
     let whole = SVGBackend::with_string(text, (WIDTH, HEIGHT + legend_height)).into_drawing_area();
     whole.fill(&WHITE)?;
     let (upper, legend) = whole.split_vertically(HEIGHT);
@@ -50,8 +50,8 @@ fn draw(text: &mut String, chart: &Chart) -> Drawn {
     if chart.marks == Marks::Stacked {
         up = tops(chart);
     }
-    let x = Scaled::around(&chart.x, &chart.categories, &across);
-    let y = Scaled::around(&chart.y, &[], &up);
+    let x = Scaled::around(&chart.x, chart.categories.len(), &across);
+    let y = Scaled::around(&chart.y, 0, &up);
     let mut context = ChartBuilder::on(&upper)
         .margin(12)
         .caption(&chart.title, ("sans-serif", 16))
@@ -63,7 +63,7 @@ fn draw(text: &mut String, chart: &Chart) -> Drawn {
         Marks::Bars | Marks::Stacked => bars(&mut context, chart, y.floor())?,
         _ => curves(&mut context, chart)?,
     }
-    names(&legend, &chart.series[..entries])?;
+    draw_keys(&legend, &keys)?;
     whole.present()?;
     Ok(())
 }
@@ -81,7 +81,7 @@ fn mesh(context: &mut Context<'_, '_>, chart: &Chart) -> Drawn {
 
 fn curves(context: &mut Context<'_, '_>, chart: &Chart) -> Drawn {
     for (index, series) in chart.series.iter().enumerate() {
-        let color = color(index);
+        let color = color(chart, index);
         if chart.marks == Marks::Dots {
             let dots = series.shown(chart).map(|point| Circle::new(point, 2, color.mix(0.6).filled()));
             context.draw_series(dots)?;
@@ -118,7 +118,7 @@ fn bars(context: &mut Context<'_, '_>, chart: &Chart, floor: f64) -> Drawn {
             let from = if stacked { *top } else { floor };
             let to = if stacked { from + value } else { value };
             let corners = [(x + offset, from), (x + offset + width, to)];
-            context.draw_series([Rectangle::new(corners, color(index).filled())])?;
+            context.draw_series([Rectangle::new(corners, color(chart, index).filled())])?;
             *top = if stacked { to } else { *top };
         }
     }
@@ -136,12 +136,23 @@ fn tops(chart: &Chart) -> Vec<f64> {
     tops
 }
 
-fn names(area: &Area<'_>, series: &[Series]) -> Drawn {
-    for (index, series) in series.iter().enumerate() {
+/// What a color or a number of the chart stands for: the series, if there are several, and the names along the bottom.
+fn keys(chart: &Chart) -> Vec<(Option<RGBColor>, String)> {
+    let several = if chart.series.len() > 1 { chart.series.as_slice() } else { &[] };
+    let series = several.iter().take(LEGEND_ENTRIES).enumerate();
+    let series = series.map(|(index, series)| (Some(color(chart, index)), series.name.clone()));
+    let names = chart.categories.iter().enumerate().map(|(index, name)| (None, format!("{}: {name}", index + 1)));
+    series.chain(names).collect()
+}
+
+fn draw_keys(area: &Area<'_>, keys: &[(Option<RGBColor>, String)]) -> Drawn {
+    for (index, (color, name)) in keys.iter().enumerate() {
         let x = 64 + (index % LEGEND_COLUMNS) as i32 * (WIDTH as i32 - 64) / LEGEND_COLUMNS as i32;
         let y = (index / LEGEND_COLUMNS) as i32 * LEGEND_ROW as i32;
-        area.draw(&Rectangle::new([(x, y + 4), (x + 14, y + 10)], color(index).filled()))?;
-        area.draw(&Text::new(series.name.clone(), (x + 20, y), ("sans-serif", 12)))?;
+        if let Some(color) = color {
+            area.draw(&Rectangle::new([(x, y + 4), (x + 14, y + 10)], color.filled()))?;
+        }
+        area.draw(&Text::new(name.clone(), (x + 20, y), ("sans-serif", 12)))?;
     }
     Ok(())
 }
@@ -160,13 +171,27 @@ const COLORS: [RGBColor; 10] = [
     RGBColor(0x6b, 0x6b, 0x6b),
 ];
 
-fn color(index: usize) -> RGBColor {
-    COLORS[index % COLORS.len()]
+/// The color of a series, which it shares with its group; each kind of bar has its own.
+fn color(chart: &Chart, index: usize) -> RGBColor {
+    let place = match chart.marks {
+        Marks::Bars | Marks::Stacked => index,
+        _ => {
+            let mut groups: Vec<&str> =
+                chart.series.iter().take(index + 1).map(|series| series.group.as_str()).collect();
+            let own = groups.last().copied();
+            let first = groups.iter().position(|group| Some(*group) == own).unwrap_or(index);
+            groups.truncate(first);
+            groups.sort_unstable();
+            groups.dedup();
+            groups.len()
+        }
+    };
+    COLORS[place % COLORS.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Axis, Grid, Rasterizer, png};
+    use super::super::{Axis, Grid, Rasterizer, Series, png};
     use super::*;
 
     fn chart(marks: Marks, series: Vec<Series>) -> Chart {

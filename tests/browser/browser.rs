@@ -93,7 +93,6 @@ impl Browser {
     }
 
     /// Waits until an expression is true; a minute at most.
-    #[track_caller]
     pub async fn wait_until(&self, expression: &str) {
         let script = format!(
             "const done = arguments[0], end = performance.now() + 60000;\

@@ -75,6 +75,11 @@ async fn every_chart_is_drawn_in_both_themes_without_an_error_or_a_request() {
         }
         assert_eq!(browser.console().await, Vec::<String>::new());
         assert_eq!(browser.value("performance.getEntriesByType('resource').length").await, 0);
+        // For people: how quick it is depends on the machine.
+        println!(
+            "{theme}: all charts drawn after {} ms",
+            browser.value("document.documentElement.dataset.drawnAfterMs").await
+        );
         texts.push(browser.value("getComputedStyle(document.body).backgroundColor").await);
         browser.picture(&pictures().join(format!("laptop-{theme}.png"))).await;
         browser.close().await;

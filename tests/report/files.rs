@@ -189,7 +189,11 @@ fn the_page_has_every_chart_that_has_data_and_its_names_end_nothing() {
     // 32 requests of 4 tokens: the slowest is in the data as it was recorded.
     let slowest = charts[0]["series"][0]["points"].as_array().unwrap().last().unwrap();
     let summary = summary(folder.path());
-    assert_eq!(slowest[0].as_f64().unwrap() / 1e3, summary["runs"][0]["p99_ttft_s"].as_f64().unwrap(), "of 8 samples the largest");
+    assert_eq!(
+        slowest[0].as_f64().unwrap() / 1e3,
+        summary["runs"][0]["p99_ttft_s"].as_f64().unwrap(),
+        "of 8 samples the largest"
+    );
 }
 
 #[test]

@@ -112,13 +112,14 @@ fn cell(page: &mut String, column: &Column, place: usize, point: &PointEntry) {
     let shown = |value: f64| number_within(Some(value / unit_size), error);
     let _ = write!(
         page,
-        "<td><data data-point=\"{place}\" data-metric=\"{name}\" value=\"{value}\">{}</data>",
+        "<td class=\"number\"><data data-point=\"{place}\" data-metric=\"{name}\" value=\"{value}\">{}</data>",
         shown(value)
     );
     if let Some(error) = error {
         let _ = write!(page, " ±{}", bound(error));
     }
-    if let Some(interval) = point.intervals.get(*name).copied().flatten() {
+    let interval = point.intervals.get(*name).copied().flatten();
+    if let Some(interval) = interval.filter(|interval| interval.low.is_some() || interval.high.is_some()) {
         let end = |value: Option<f64>| value.map_or("open".to_owned(), shown);
         let _ = write!(page, "<small>{} to {}</small>", end(interval.low), end(interval.high));
     }

@@ -15,25 +15,31 @@
   const picked = () => new Set([...document.querySelectorAll("#points input:checked")].map((box) => box.value));
   const isPoint = new Set([...document.querySelectorAll("#points input")].map((box) => box.value));
 
+  // The entry's name above the point's label.
+  const inLines = (name) => name.replace(" ", "\n");
+  const times = charts.filter((chart) => chart.over_time).flatMap((chart) => chart.series.flatMap((one) => one.points.map((point) => point[0])));
+  const ends = times.reduce(([first, last], time) => [Math.min(first, time), Math.max(last, time)], [Infinity, -Infinity]);
+
   function axis(data, names, ink, isX) {
     const type = { linear: "value", log: "log", names: "category" }[data.scale];
     return {
-      type, name: data.label, nameLocation: "middle", nameGap: isX ? (names.length ? 62 : 28) : 52, scale: isX,
+      type, name: names.length ? "" : data.label, nameLocation: "middle", nameGap: isX ? 28 : 52, scale: isX,
       data: type === "category" ? names : undefined,
       nameTextStyle: { color: ink.text }, axisLine: { show: true, lineStyle: { color: ink.line } },
       splitLine: { show: type !== "category", lineStyle: { color: ink.line, opacity: 0.6 } },
       axisLabel: names.length
-        ? { color: ink.text, interval: 0, rotate: names.length > 3 ? 25 : 0, width: 110, overflow: "truncate" }
+        ? { color: ink.text, interval: 0, rotate: names.length > 3 ? 35 : 0, width: 150, overflow: "truncate", fontSize: 10, formatter: inLines }
         : { color: ink.text, hideOverlap: true, formatter: short },
     };
   }
 
-  function series(chart, data, color) {
+  function series(chart, data, color, ink) {
     const common = { name: data.name, color, data: data.points, animation: false };
     if (isBars(chart)) return { ...common, type: "bar", stack: chart.marks === "stacked" ? "all" : undefined };
     if (chart.marks === "dots") {
-      const size = chart.series.every((one) => one.points.length < 2) ? 12 : 5;
-      return { ...common, type: "scatter", symbolSize: size, symbol: data.secondary ? "diamond" : "circle", itemStyle: { opacity: 0.75 } };
+      const isLone = chart.series.every((one) => one.points.length < 2);
+      const label = { show: isLone, formatter: "{a}", position: "top", fontSize: 10, color: ink.text };
+      return { ...common, type: "scatter", symbolSize: isLone ? 12 : 5, label, labelLayout: { hideOverlap: true }, symbol: data.secondary ? "diamond" : "circle", itemStyle: { opacity: 0.75 } };
     }
     return {
       ...common, type: "line", step: chart.marks === "steps" ? "end" : false, showSymbol: data.points.length < 3,
@@ -62,15 +68,15 @@
     const both = chart.x.scale !== "names" && !chart.over_time;
     return {
       animation: false, textStyle: { fontFamily: "system-ui, sans-serif" },
-      grid: { left: 70, right: 18, top: 16, bottom: chart.series.length > 1 ? (chart.categories.length ? 104 : 76) : (chart.categories.length ? 78 : 48) },
+      grid: { left: 70, right: 18, top: 16, bottom: (chart.series.length > 1 ? 28 : 0) + (chart.categories.length ? (chart.categories.length > 3 ? 100 : 40) : 48) },
       legend: {
         show: chart.series.length > 1, type: "scroll", bottom: 0, textStyle: { color: ink.text }, pageTextStyle: { color: ink.text },
         pageIconColor: ink.text, selected: selection(chart),
       },
       tooltip: tooltip(chart, ink),
-      xAxis: axis(chart.x, chart.categories, ink, true), yAxis: axis(chart.y, [], ink, false),
+      xAxis: { ...axis(chart.x, chart.categories, ink, true), ...(chart.over_time ? { min: Math.floor(ends[0]), max: Math.ceil(ends[1]) } : {}) }, yAxis: axis(chart.y, [], ink, false),
       dataZoom: [{ ...zoom, xAxisIndex: 0 }, ...(both ? [{ ...zoom, yAxisIndex: 0 }] : [])].map((one) => ({ ...one, filterMode: "none" })),
-      series: chart.series.map((one, index) => series(chart, one, color(one, index))),
+      series: chart.series.map((one, index) => series(chart, one, color(one, index), ink)),
     };
   }
 
@@ -106,6 +112,7 @@
       return;
     }
     echarts.connect("over-time");
+    document.documentElement.dataset.drawnAfterMs = Math.round(performance.now());
     document.documentElement.dataset.drawn = "all";
   }
 

@@ -38,9 +38,9 @@ fn table(page: &mut String, name: &str, tails: &[(String, &Tail)]) {
     let _ = writeln!(
         page,
         "<h3>{name}</h3>\n<div class=\"wide\" role=\"region\" aria-label=\"The slowest {name}s\" tabindex=\"0\">\n<table>\n\
-         <caption>The slowest {name}s, those first that are the most times the median of their run. All of `causes` is in \
-         summary_report.json.</caption>\n<thead>\n<tr><th scope=\"col\">point</th><th scope=\"col\">{name}, ms</th>\
-         <th scope=\"col\">times the median</th><th scope=\"col\">cause</th><th scope=\"col\">step, and what shared it</th>\
+         <caption>The slowest {name}s, those first that are the most times the median of their run. More of them are in \
+         summary_report.json, under causes.</caption>\n<thead>\n<tr><th scope=\"col\">point</th><th scope=\"col\">{name}, ms</th>\
+         <th scope=\"col\">times the median</th><th scope=\"col\" class=\"words\">cause</th><th scope=\"col\" class=\"words\">step, and what shared it</th>\
          <th scope=\"col\">run, request</th><th scope=\"col\">at, s</th></tr>\n</thead>\n<tbody>"
     );
     for (label, slow) in all.iter().take(LISTED) {
@@ -70,7 +70,7 @@ fn circumstances(slow: &Slow) -> String {
     add(slow.steps.filter(|steps| *steps > 1).map(u64::from), "steps waited");
     add(slow.prefill_tokens, "prompt tokens");
     add(slow.own_prefill_tokens.map(u64::from), "of its own");
-    add(slow.decode_requests.map(u64::from), "requests in decode");
+    add(slow.decode_requests.map(u64::from), "in decode");
     add(slow.preemptions.map(u64::from), "preemptions");
     add(slow.involuntary_switches.map(u64::from), "times off its core");
     let mut time = |seconds: Option<f64>, words: &str| {
