@@ -212,6 +212,12 @@ async fn it_prints_on_white_with_its_charts() {
     assert_eq!(&pdf[..5], b"%PDF-");
     assert!(pdf.len() > 100_000, "the charts are on it: {} bytes", pdf.len());
     fs::write(pictures().join("printed.pdf"), pdf).unwrap();
+    let ink = "echarts.getInstanceByDom(document.querySelector('.chart')).getOption().xAxis[0].nameTextStyle.color";
+    let on_screen = browser.value(ink).await;
+    let _ = browser.value("dispatchEvent(new Event('beforeprint'))").await;
+    assert_ne!(browser.value(ink).await, on_screen, "dark letters on white paper");
+    let _ = browser.value("dispatchEvent(new Event('afterprint'))").await;
+    assert_eq!(browser.value(ink).await, on_screen);
     browser.emulate(&json!({"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]})).await;
     assert_eq!(browser.value("getComputedStyle(document.body).backgroundColor").await, "rgb(255, 255, 255)");
     assert_eq!(browser.value("getComputedStyle(document.querySelector('fieldset')).display").await, "none");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bench::plan::Quantization;
 use bench::report::{REPORT_SCHEMA, Report, Results, export_csv, from_csv, rebuild};
 use bench::timeline::{Outcome, Timeline};
 use bench::verdict::Status;
@@ -194,6 +195,31 @@ fn the_page_has_every_chart_that_has_data_and_its_names_end_nothing() {
         summary["runs"][0]["p99_ttft_s"].as_f64().unwrap(),
         "of 8 samples the largest"
     );
+}
+
+#[test]
+fn points_that_differ_in_their_quantization_alone_are_side_by_side() {
+    let charts = |change: fn(&mut Timeline)| -> Vec<Value> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::create(folder.path(), &session(&["a", "a-fp8"])).unwrap();
+        let (plain, mut quantized) = (typical_run("a", 0, 8), typical_run("a-fp8", 0, 8));
+        quantized.run.engine_key.quantization = Quantization::Fp8;
+        quantized.run.engine_facts.as_mut().unwrap().weights = None;
+        quantized.run.order = 1;
+        change(&mut quantized);
+        results.add(&plain).unwrap();
+        results.add(&quantized).unwrap();
+        results.finish().unwrap();
+        let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+        let (_, data) = page.split_once("id=\"chart-data\">").unwrap();
+        let all: Vec<Value> = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+        all.into_iter().filter(|chart| chart["id"] == "quantization_rate").collect()
+    };
+    let found = charts(|_| ());
+    let names: Vec<&Value> = found[0]["series"].as_array().unwrap().iter().map(|series| &series["name"]).collect();
+    assert_eq!(names, ["none", "fp8"]);
+    assert_eq!(found[0]["categories"], serde_json::json!(["sketch 32/4/0 x 8"]));
+    assert_eq!(charts(|other| other.run.point.prefix_len = 16), Vec::<Value>::new());
 }
 
 #[test]

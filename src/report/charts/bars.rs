@@ -2,7 +2,7 @@
 
 use super::super::units::number;
 use super::super::{PointEntry, Report};
-use super::{label, measured, value};
+use super::{measured, value};
 use crate::causes::{Cause, Tail};
 use crate::metrics::Metric;
 use crate::plot::{Axis, Chart, Grid, Marks, Series};
@@ -112,12 +112,4 @@ pub(super) fn error_budget(report: &Report) -> Chart {
         ("mean ITL, half of its 95 % interval", &interval),
     ];
     by_point(report, words, &bars)
-}
-
-/// The label of a point without what two points that are compared differ in.
-pub(super) fn label_without_quantization(point: &PointEntry) -> String {
-    let quantization = point.identity.quantization.map_or("", |quantization| quantization.as_str());
-    let parts = label(point);
-    let kept = parts.split(['-', ' ']).filter(|part| *part != quantization && !part.is_empty());
-    kept.collect::<Vec<_>>().join(" ")
 }

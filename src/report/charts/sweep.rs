@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use super::super::units::number;
 use super::super::{PointEntry, Report};
-use super::bars::{Words, by_point, label_without_quantization};
+use super::bars::{Words, by_point};
 use super::{measured, value};
 use crate::plan::Quantization;
 use crate::plot::{Axis, Chart, Grid, Marks, Series};
@@ -83,7 +85,7 @@ fn quantizations(report: &Report) -> Vec<Chart> {
     let mut shapes: BTreeMap<String, Vec<(Quantization, &PointEntry)>> = BTreeMap::new();
     for (_, point) in measured(report) {
         let Some(quantization) = point.identity.quantization else { continue };
-        shapes.entry(label_without_quantization(point)).or_default().push((quantization, point));
+        shapes.entry(shape(point)).or_default().push((quantization, point));
     }
     shapes.retain(|_, points| points.iter().any(|(quantization, _)| *quantization != points[0].0));
     let chart = |(id, title, axis, metric, scale): (&'static str, &str, &str, &str, f64)| {
@@ -99,7 +101,7 @@ fn quantizations(report: &Report) -> Vec<Chart> {
             })
             .filter(|series| !series.points.is_empty())
             .collect();
-        let categories: Vec<String> = shapes.keys().cloned().collect();
+        let categories: Vec<String> = shapes.values().map(|points| lengths(points[0].1)).collect();
         let row = |(place, name): (usize, &String)| {
             let cell = |series: &Series| {
                 number(series.points.iter().find(|point| point.0 == place as f64).map(|point| point.1))
@@ -110,7 +112,8 @@ fn quantizations(report: &Report) -> Vec<Chart> {
         Chart {
             id,
             title: title.to_owned(),
-            caption: "Points that differ in nothing but the quantization.".to_owned(),
+            caption: "Points that differ in nothing but the quantization: input/output/shared prefix x prompts."
+                .to_owned(),
             x: Axis::names("point"),
             y: Axis::linear(axis),
             marks: Marks::Bars,
@@ -128,6 +131,27 @@ fn quantizations(report: &Report) -> Vec<Chart> {
         ("quantization_ttft", "Quantizations side by side: median TTFT", "ms", "p50_ttft_s", 1e3),
     ];
     kinds.into_iter().map(chart).collect()
+}
+
+/// All that two points have to have in common, so that a difference is that of their quantizations.
+fn shape(point: &PointEntry) -> String {
+    let mut shape = json!(point.identity);
+    for differs in ["name", "point", "epoch", "quantization"] {
+        shape[differs] = Value::Null;
+    }
+    format!("{} prompts of {shape}", prompts(point))
+}
+
+fn lengths(point: &PointEntry) -> String {
+    let tokens = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    let identity = &point.identity;
+    let [input, output, prefix] = [identity.input_len, identity.output_len, identity.prefix_len].map(tokens);
+    format!("{} {input}/{output}/{prefix} x {}", identity.workload.as_ref().unwrap_or(&identity.name), prompts(point))
+}
+
+/// Prompts of a run.
+fn prompts(point: &PointEntry) -> u64 {
+    point.num_prompts / point.num_valid.max(1)
 }
 
 /// What the design takes from the cache, and what the engine took.

@@ -132,7 +132,13 @@
   document.getElementById("points")?.addEventListener("change", pick);
   dark.addEventListener("change", redraw);
   addEventListener("resize", () => drawn.forEach((instance) => instance.resize()));
-  addEventListener("beforeprint", () => { printing = true; redraw(); });
-  addEventListener("afterprint", () => { printing = false; redraw(); });
+  // Paper is light, and the colors are taken before the medium changes.
+  function print(begins) {
+    printing = begins;
+    document.documentElement.style.colorScheme = begins ? "light" : "";
+    redraw();
+  }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
   drawNext(0);
 })();
