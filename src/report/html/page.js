@@ -102,7 +102,9 @@
     drawn.set(chart, instance);
   }
 
-  function redraw() { drawn.forEach((instance, chart) => { instance.setOption(option(chart), true); instance.resize(); }); }
+  // On paper the size of page.css, since the layout is still that of the screen when a chart is drawn for it.
+  const size = () => (printing ? { width: 640, height: 340 } : { width: "auto", height: "auto" });
+  function redraw() { drawn.forEach((instance, chart) => { instance.setOption(option(chart), true); instance.resize(size()); }); }
 
   function drawNext(index) {
     if (index < charts.length) {

@@ -47,7 +47,7 @@ fn table(page: &mut String, name: &str, tails: &[(String, &Tail)]) {
         let cause = slow.cause.map_or("not known: no steps were recorded", |cause| cause.in_words());
         let _ = writeln!(
             page,
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"words\">{cause}</td><td class=\"words\">{}</td>\
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"words\">{cause}</td><td class=\"words long\">{}</td>\
              <td>{}, {}</td><td>{}</td></tr>",
             escaped(label),
             number(Some(slow.latency_s * 1e3)),
