@@ -27,7 +27,7 @@ build: ## Build bench with optimisations
 test: test-rust test-python test-tpu ## Run all tests, Rust and Python, and make what they need
 
 .PHONY: test-rust
-test-rust: cpu-environment ## Run the Rust tests and the library's example, on a real engine
+test-rust: cpu-environment browser ## Run the Rust tests and the library's example, on a real engine
 	cargo test --release --locked
 	cargo run --release --locked --example drive_engine
 
@@ -55,8 +55,20 @@ test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU 
 cpu-environment: build ## Make the managed Python environment of the class cpu (5.9 GB, once)
 	$(TARGET)/release/bench env --device cpu
 
+# The tests open report.html in it.
+.PHONY: browser
+browser: ## Find Chromium and ChromeDriver, or install Debian's (root, once)
+	@if command -v chromium chromedriver > /dev/null; then exit 0; fi
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+		apt-get update
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium chromium-driver
+	else
+		echo 'The browser tests need `chromium` and `chromedriver` on PATH. On Debian, as root: apt-get install chromium chromium-driver' >&2
+		exit 1
+	fi
+
 .PHONY: lint
-lint: lint-rust lint-python check-generated ## Run all linters
+lint: lint-rust lint-python check-generated check-vendored ## Run all linters
 
 .PHONY: lint-rust
 lint-rust: ## rustfmt, clippy and rustdoc, warnings denied
@@ -73,6 +85,14 @@ lint-python: $(DEV)/.made ## ruff and mypy --strict
 .PHONY: check-generated
 check-generated: ## Compare the generated files with their source
 	$(PYTHON) ffi/generate.py --check
+
+.PHONY: check-vendored
+check-vendored: ## Compare what is vendored with its checksums
+	cd third_party && sha256sum --check --quiet SHA256SUMS
+
+.PHONY: update-vendored
+update-vendored: ## Take the charts' library and font anew from the npm registry, in the versions of third_party/update.sh
+	third_party/update.sh
 
 .PHONY: peers
 peers: cpu-environment ## Compare the ring and bench with others, on an idle machine (needs libclang; half an hour)

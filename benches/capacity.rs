@@ -1,18 +1,29 @@
-//! What ten million token events cost: memory per event at its peak, and seconds to fill, analyse, store and load.
+//! What ten million token events cost: memory per event at its peak, seconds to fill, analyse, store and load, and what
+//! `bench report` takes to make every file of the report from them, the page among them.
 //!
 //! `cargo bench --bench capacity [-- EVENTS]`. Exits with 1 where a limit is not kept.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use bench::metrics::RunMetrics;
-use bench::timeline::store::{read_run, run_folder, write_run};
-use bench::timeline::{FinishReason, Hiccup, Phase, RequestEvent, StepEvent, Timeline, TokenEvent, csv};
+use bench::timeline::store::{read_run, run_folder, write_run, write_session};
+use bench::timeline::{
+    FinishReason, Hiccup, Phase, RequestEvent, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent,
+    csv,
+};
 use bench::verdict::{Status, Verdict};
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::json;
 
 /// Limits of the whole, for the default number of events.
 const EVENTS: u64 = 10_000_000;
 const LIMIT_BYTES_PER_EVENT: f64 = 64.0;
 const LIMIT_S: f64 = 5.0;
+const LIMIT_REPORT_S: f64 = 10.0;
+const LIMIT_REPORT_GIB: f64 = 1.5;
+const LIMIT_PAGE_MB: f64 = 10.0;
 
 /// Requests in flight, each with this many tokens: the batch of every step.
 const BATCH: u64 = 64;
@@ -44,9 +55,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     timeline.run.point.point = "capacity".to_owned();
     let (stored, store_s) = timed(|| write_run(folder.path(), &timeline));
     stored?;
+    write_session(folder.path(), &session()?)?;
     drop(timeline);
     let (loaded, load_s) = timed(|| read_run(&run_folder(folder.path(), "capacity", 0)));
     assert_eq!(loaded?.tokens.len() as u64, events);
+    let report = report(folder.path())?;
 
     println!("{events} token events, {gaps} gaps, {marked} of them with a hiccup");
     println!(
@@ -55,10 +68,52 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "fill {fill_s:.2} s, analyse {analyse_s:.2} s (limit of both {LIMIT_S} s), store {store_s:.2} s, load {load_s:.2} s"
     );
-    if bytes_per_event > LIMIT_BYTES_PER_EVENT || fill_s + analyse_s > LIMIT_S {
+    println!(
+        "bench report: {:.2} s (limit {LIMIT_REPORT_S} s), {:.2} GiB at its peak (limit {LIMIT_REPORT_GIB} GiB), report.html of \
+         {:.2} MB (limit {LIMIT_PAGE_MB} MB)",
+        report.took_s, report.peak_gib, report.page_mb
+    );
+    let is_over = bytes_per_event > LIMIT_BYTES_PER_EVENT || fill_s + analyse_s > LIMIT_S;
+    if is_over || report.took_s > LIMIT_REPORT_S || report.peak_gib > LIMIT_REPORT_GIB || report.page_mb > LIMIT_PAGE_MB
+    {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// What `bench report` took.
+struct ReportCost {
+    took_s: f64,
+    peak_gib: f64,
+    page_mb: f64,
+}
+
+/// Makes the report as its users do, in a process of its own.
+fn report(folder: &Path) -> Result<ReportCost, Box<dyn std::error::Error>> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.arg("report").arg(folder).stdin(Stdio::null()).stdout(Stdio::null());
+    let (status, took_s) = timed(|| command.status());
+    assert!(status?.success(), "bench report failed");
+    // No other process was waited for.
+    let peak_kib = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    let page_bytes = std::fs::metadata(folder.join("report.html"))?.len();
+    Ok(ReportCost { took_s, peak_gib: peak_kib as f64 / f64::from(1 << 20), page_mb: page_bytes as f64 / 1e6 })
+}
+
+/// What a results folder has to say of its command.
+fn session() -> serde_json::Result<SessionRecord> {
+    serde_json::from_value(json!({
+        "schema_version": SESSION_SCHEMA_VERSION,
+        "bench_version": env!("CARGO_PKG_VERSION"),
+        "plan": {"name": "capacity", "seed": 0, "epochs": []},
+        "environment": null,
+        "instrument": {
+            "clock": {"name": "CLOCK_MONOTONIC", "resolution_ns": 1.0, "read_ns": 1.0},
+            "wait_strategy": "none: these events were made up", "recorder_core": null, "recorder_priority": null,
+            "engine_cores": [], "not_permitted": [], "error_budget": null,
+        },
+        "started_at": "",
+    }))
 }
 
 /// A sound run of which every step gives one token to each request of a batch, with uneven steps.

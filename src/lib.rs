@@ -6,6 +6,7 @@
 
 pub mod atomic_file;
 pub mod calibration;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,7 +1,12 @@
-//! Charts, as SVG text without scripts or outside references.
+//! Charts: their data, and the same drawn as SVG text without scripts or outside references, and as PNG.
 
-mod itl_cdf;
-mod sentinels;
+mod chart;
+mod png;
+mod scaled;
+mod svg;
+mod thin;
 
-pub use itl_cdf::{CdfPoint, Curve, PlotError, cdf, itl_cdf_svg};
-pub use sentinels::{SentinelSeries, sentinels_svg};
+pub use chart::{Axis, Chart, Grid, Marks, Scale, Series};
+pub use png::{Rasterizer, png};
+pub use svg::{PlotError, svg};
+pub use thin::{CdfPoint, cdf, extremes, scatter};

@@ -3,6 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, Ruler};
+use crate::causes::Causes;
 use crate::metrics::{Distribution, Metric, RunMetrics, Samples};
 use crate::plan::Point;
 use crate::roofline::Roofline;
@@ -60,6 +61,8 @@ pub struct RunEntry {
     pub poll_gap_ns: Option<NsSpread>,
     /// Times in which the instrument was held up, and the ITLs that they lie in; null without metrics.
     pub hiccups: Option<HiccupsEntry>,
+    /// What the slowest ITLs and TTFTs come from.
+    pub causes: Causes,
     /// The engine's own stamps against ours.
     pub cross_check: CrossCheckEntry,
     /// Tap and push inside the engine, by step.
@@ -169,10 +172,14 @@ impl BatchSpread {
 impl RunEntry {
     /// The metrics and the verdict of a timeline. A run that ended early has no metrics: part of a run is not the run.
     pub fn of(timeline: &Timeline, ruler: Ruler<'_>) -> RunEntry {
+        RunEntry::of_samples(timeline, &Samples::of(timeline), ruler)
+    }
+
+    /// The same of a timeline whose samples were taken already.
+    pub fn of_samples(timeline: &Timeline, samples: &Samples, ruler: Ruler<'_>) -> RunEntry {
         let run = &timeline.run;
-        let samples = Samples::of(timeline);
         let (totals, window) = (samples.totals, samples.window);
-        let whole = RunMetrics::of(&[samples]);
+        let whole = RunMetrics::of(std::slice::from_ref(samples));
         let verdict = Verdict::of(timeline, &whole);
         let counts = matches!(verdict.status, Status::Valid | Status::Invalid);
         let metrics = if counts { whole } else { RunMetrics::of(&[]) };
@@ -205,6 +212,7 @@ impl RunEntry {
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
             poll_gap_ns: NsSpread::of(&metrics.poll_gap_ns),
             hiccups: HiccupsEntry::of(&metrics, metrics.itl_ns.is_some()),
+            causes: if counts { Causes::of(timeline, samples) } else { Causes::default() },
             cross_check: CrossCheckEntry::of(&metrics.cross_check),
             tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
             tap_push_by_batch: BatchSpread::of(&metrics),

@@ -1,11 +1,13 @@
 //! Reports: what a person or a program reads of a command's runs. Everything here can be rebuilt from the stored runs.
 
+mod charts;
 mod cross_check;
 mod entry;
 mod error;
 mod hiccups;
 mod html;
 mod identity;
+mod picture;
 mod point;
 mod requests_table;
 mod reset_check;

@@ -6,11 +6,15 @@ use serde::Serialize;
 
 use super::entry::MetricValues;
 use super::{BatchSpread, CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
+use crate::causes::Causes;
 use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
 use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, warm_cut, woodruff};
 use crate::timeline::Weights;
 use crate::verdict::{Objective, Status, objectives};
+
+/// Evenly spaced points of a curve; the tail has more.
+const CURVE_POINTS: usize = 128;
 
 /// One point over its valid runs: percentiles over all their samples, means over all samples, rates over the sum of
 /// their windows.
@@ -52,6 +56,8 @@ pub struct PointEntry {
     pub poll_gap_ns: Option<NsSpread>,
     /// Times in which the instrument was held up, and the ITLs that they lie in; null without a valid run.
     pub hiccups: Option<HiccupsEntry>,
+    /// What the slowest ITLs and TTFTs of the valid runs come from.
+    pub causes: Causes,
     /// The engine's own stamps against ours.
     pub cross_check: CrossCheckEntry,
     /// Tap and push inside the engine, by step.
@@ -67,9 +73,18 @@ pub struct PointEntry {
     pub warm_cut: Option<WarmCutEntry>,
     /// What the loaded engine was found to hold, by the first run that knows; null if none does.
     pub weights: Option<Weights>,
-    /// Cumulative distribution of the ITL, for the charts.
+    /// Cumulative distributions, for the charts.
     #[serde(skip)]
-    pub itl_cdf: Vec<CdfPoint>,
+    pub curves: Curves,
+}
+
+/// Cumulative distributions over the valid runs of a point, thinned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curves {
+    /// Of the TTFT.
+    pub ttft: Vec<CdfPoint>,
+    /// Of the ITL.
+    pub itl: Vec<CdfPoint>,
 }
 
 /// The begin of the runs against the rest, by their E2E in the order of submission: gated MSER-5. Nothing is cut.
@@ -179,6 +194,7 @@ impl PointEntry {
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
             poll_gap_ns: NsSpread::of(&metrics.poll_gap_ns),
             hiccups,
+            causes: Causes::of_runs(valid.iter().map(|run| &run.causes)),
             cross_check: CrossCheckEntry::of(&metrics.cross_check),
             tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
             tap_push_by_batch: BatchSpread::of(&metrics),
@@ -186,7 +202,10 @@ impl PointEntry {
             preemptions: metrics.totals.preemptions,
             warm_cut,
             weights: runs.iter().find_map(|run| run.engine_facts.as_ref()?.weights.clone()),
-            itl_cdf: cdf(&pooled(samples, |run| run.itl_ns.as_slice())),
+            curves: Curves {
+                ttft: cdf(&pooled(samples, |run| run.ttft_ns.as_slice()), CURVE_POINTS),
+                itl: cdf(&pooled(samples, |run| run.itl_ns.as_slice()), CURVE_POINTS),
+            },
         }
     }
 }

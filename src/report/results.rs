@@ -1,19 +1,22 @@
 //! A results folder: written as runs end, and rebuilt from its stored runs.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::charts::{bins_per_run, sections};
 use super::html::html;
+use super::picture::Picture;
 use super::requests_table::RequestsTable;
 use super::reset_check::reset_checks;
 use super::resumption::lock;
 use super::sentinel::sentinels;
-use super::{PointEntry, Report, ReportError, Ruler, RunEntry, SentinelEntry};
+use super::{PointEntry, Report, ReportError, Ruler, RunEntry};
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Samples;
 use crate::plan::Role;
-use crate::plot::{Curve, SentinelSeries, itl_cdf_svg, sentinels_svg};
+use crate::plot::{Chart, Rasterizer, png, svg};
 use crate::timeline::store::{self, StoreError};
 use crate::timeline::{SessionRecord, Timeline, csv};
 use crate::verdict::Status;
@@ -21,8 +24,6 @@ use crate::verdict::Status;
 const SUMMARY_FILE: &str = "summary_report.json";
 const REQUESTS_FILE: &str = "requests.parquet";
 const HTML_FILE: &str = "report.html";
-const CHART_FILE: &str = "itl_cdf.svg";
-const SENTINELS_FILE: &str = "sentinels.svg";
 const EVENTS_FILE: &str = "events.csv";
 
 /// The results of a command while it measures.
@@ -107,19 +108,40 @@ pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
 pub(super) fn read(folder: &Path) -> Result<Report, ReportError> {
     let session = store::read_session(folder)?;
     let mut report = Report::empty(Some(&session));
-    for run in store::stored_runs(folder)? {
-        let entry = RunEntry::of(&store::read_run(&run)?, report.ruler());
-        report.runs.push(entry);
+    for folders in by_label(store::stored_runs(folder)?) {
+        let mut read = Vec::new();
+        for stored in &folders {
+            let timeline = store::read_run(stored)?;
+            let samples = Samples::of(&timeline);
+            read.push((RunEntry::of_samples(&timeline, &samples, report.ruler()), samples));
+        }
+        read.sort_by_key(|(run, _)| run.order);
+        let (runs, samples): (Vec<RunEntry>, Vec<Samples>) = read.into_iter().unzip();
+        let valid = runs.iter().zip(samples).filter(|(run, _)| run.status == Status::Valid);
+        let samples: Vec<Samples> = valid.map(|(_, samples)| samples).collect();
+        if runs.iter().all(|run| run.asked.role == Role::Measured) {
+            let point = PointEntry::of(&runs.iter().collect::<Vec<_>>(), &samples, report.ruler());
+            report.points.push(point);
+        }
+        report.runs.extend(runs);
     }
     report.runs.sort_by_key(|run| run.order);
-    let mut points = Vec::new();
-    for runs in by_point(&report.runs) {
-        points.push(stored_point(folder, &runs, report.ruler())?);
-    }
-    report.points = points;
+    let first = |point: &PointEntry| report.runs.iter().position(|run| run.identity.point == point.identity.point);
+    report.points.sort_by_cached_key(first);
     report.sentinels = sentinels(&report.runs);
     report.reset_checks = reset_checks(folder, &report.runs)?;
     Ok(report)
+}
+
+/// The folders of stored runs by their point, whose label is all of a name up to the repeat.
+fn by_label(folders: Vec<PathBuf>) -> Vec<Vec<PathBuf>> {
+    let mut labels: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let label = name.rsplit_once('-').map_or(name.as_str(), |(label, _)| label);
+        labels.entry(label.to_owned()).or_default().push(folder);
+    }
+    labels.into_values().collect()
 }
 
 /// The metrics and verdicts of the timelines in a CSV file that anyone gives.
@@ -164,32 +186,46 @@ pub fn export_csv(folder: &Path) -> Result<PathBuf, ReportError> {
 /// # Errors
 /// [`ReportError`]; each file is as it was before or whole.
 pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
+    let mut pictures = Vec::new();
+    let bins = bins_per_run(report.runs.len());
     replace(&folder.join(REQUESTS_FILE), |out| {
         let mut table = RequestsTable::begin(out)?;
         for run in &report.runs {
             let stored = store::run_folder(folder, &run.identity.point, run.repeat);
-            table.add(&store::read_run(&stored)?, run.status)?;
+            let timeline = store::read_run(&stored)?;
+            table.add(&timeline, run.status)?;
+            pictures.extend(Picture::of(&timeline, bins).filter(|_| run.status == Status::Valid));
         }
         Ok(table.finish()?)
     })?;
-    let curves: Vec<Curve<'_>> = report.points.iter().map(PointEntry::curve).collect();
-    write_text(&folder.join(CHART_FILE), &itl_cdf_svg(&curves)?)?;
-    let series: Vec<SentinelSeries<'_>> = report.sentinels.iter().filter_map(SentinelEntry::series).collect();
-    if !series.is_empty() {
-        write_text(&folder.join(SENTINELS_FILE), &sentinels_svg(&series)?)?;
-    }
-    write_text(&folder.join(HTML_FILE), &html(report)?)?;
+    let (sections, empty) = sections(report, &pictures);
+    write_text(&folder.join(HTML_FILE), &html(report, &sections))?;
+    let charts: Vec<&Chart> = sections.iter().flat_map(|section| &section.charts).collect();
+    write_charts(folder, &charts, &empty)?;
     write_summary(folder, report)
 }
 
-impl PointEntry {
-    /// Its ITL distribution, under its label.
-    pub(super) fn curve(&self) -> Curve<'_> {
-        Curve { label: &self.identity.point, points: &self.itl_cdf }
+/// The charts as files. Those of an earlier report that has nothing to show any more are removed.
+fn write_charts(folder: &Path, charts: &[&Chart], empty: &[&str]) -> Result<(), ReportError> {
+    let rasterizer = Rasterizer::new();
+    for chart in charts {
+        let text = svg(chart)?;
+        write_text(&folder.join(format!("{}.svg", chart.id)), &text)?;
+        let image = png(&rasterizer, chart, &text)?;
+        replace(&folder.join(format!("{}.png", chart.id)), |out| Ok(out.write_all(&image)?))?;
     }
+    for path in empty.iter().flat_map(|id| ["svg", "png"].map(|kind| folder.join(format!("{id}.{kind}")))) {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ReportError::Write { path, source });
+            }
+            _ => (),
+        }
+    }
+    Ok(())
 }
 
-/// The runs of each point that is measured for its own sake, points and runs in the order of execution. Imported runs of one label under two names are two
+/// The runs of each point, points and runs in the order of execution. Imported runs of one label under two names are two
 /// points.
 fn by_point(runs: &[RunEntry]) -> Vec<Vec<&RunEntry>> {
     let mut points: Vec<Vec<&RunEntry>> = Vec::new();

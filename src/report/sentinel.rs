@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::RunEntry;
 use crate::metrics::{Metric, Series, Statistic};
 use crate::plan::Role;
-use crate::plot::SentinelSeries;
 use crate::statistics::{Drift, FEW_RUNS, drift};
 use crate::verdict::Status;
 
@@ -135,12 +134,12 @@ impl SentinelEntry {
         ))
     }
 
-    /// The series as a chart shows it; `None` without two values.
-    pub(super) fn series(&self) -> Option<SentinelSeries<'_>> {
-        let first = self.runs.iter().find_map(|run| run.value)?;
-        let shown = |run: &SentinelRun| Some((run.after_s? / 60.0, (run.value? / first - 1.0) * 100.0));
+    /// Minutes since the first run, and change of the metric against it in per cent; nothing where there is only one value.
+    pub(super) fn changes(&self) -> Vec<(f64, f64)> {
+        let first = self.runs.iter().find_map(|run| run.value);
+        let shown = |run: &SentinelRun| Some((run.after_s? / 60.0, (run.value? / first? - 1.0) * 100.0));
         let points: Vec<(f64, f64)> = self.runs.iter().filter_map(shown).collect();
-        (points.len() > 1).then_some(SentinelSeries { label: &self.point, points })
+        if points.len() > 1 { points } else { Vec::new() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
+use super::charts::label;
 use super::units::{bound, number, number_within, time_unit};
 use super::{HiccupsEntry, PointEntry, Report, ResetCheckEntry, SentinelEntry};
 use crate::metrics::{Metric, Series, Statistic, Total};
@@ -166,15 +167,6 @@ impl Rows {
     }
 }
 
-fn label(point: &PointEntry) -> String {
-    let identity = &point.identity;
-    if identity.name == identity.point {
-        identity.name.clone()
-    } else {
-        format!("{} {}", identity.name, identity.point)
-    }
-}
-
 fn shown(point: &PointEntry, series: Series) -> [Option<f64>; 3] {
     [Statistic::ALL[0], Statistic::ALL[1], Statistic::ALL[3]]
         .map(|statistic| point.values.get(Metric::Of(series, statistic)))
@@ -202,7 +194,7 @@ fn joined<const N: usize>(values: [Option<f64>; N]) -> String {
 }
 
 /// `valid 5/5`; what is not valid is written large.
-fn verdict(point: &PointEntry) -> String {
+pub(super) fn verdict(point: &PointEntry) -> String {
     let runs = point.num_runs;
     let others = [(point.num_invalid, "INVALID"), (point.num_failed_runs, "FAILED"), (point.num_skipped, "SKIPPED")];
     let bad: Vec<String> =

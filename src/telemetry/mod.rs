@@ -9,12 +9,14 @@ mod nvml;
 mod sample;
 mod sampling;
 mod store;
+mod throttling;
 mod window;
 
 pub use host::HostRoot;
 pub use sample::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
 pub use sampling::{Places, Sampling, Telemetry};
 pub use store::{read_samples, write_samples};
+pub use throttling::throttled_times;
 pub use window::{Counted, DeviceTelemetry, Gauge, ThrottleReason, WindowTelemetry};
 
 /// Samples a second where the configuration asks for none in particular.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bench::plan::Quantization;
 use bench::report::{REPORT_SCHEMA, Report, Results, export_csv, from_csv, rebuild};
 use bench::timeline::{Outcome, Timeline};
 use bench::verdict::Status;
@@ -147,18 +148,78 @@ fn what_the_system_refused_the_instrument_is_in_summary_and_page() {
 fn everything_is_rebuilt_from_the_stored_runs() {
     let folder = tempfile::tempdir().unwrap();
     measured(folder.path());
-    let files = ["summary_report.json", "requests.parquet", "report.html", "itl_cdf.svg"];
+    let files = ["summary_report.json", "requests.parquet", "report.html", "itl_cdf.svg", "itl_cdf.png", "split.svg"];
     let before = files.map(|name| fs::read(folder.path().join(name)).unwrap());
     for name in files {
         fs::remove_file(folder.path().join(name)).unwrap();
     }
+    let without_data = folder.path().join("telemetry_power.svg");
+    fs::write(&without_data, "of an earlier report").unwrap();
     rebuild(folder.path()).unwrap();
+    assert!(!without_data.exists(), "a chart that has nothing to show is removed");
     for (name, before) in files.iter().zip(before) {
         assert!(fs::read(folder.path().join(name)).unwrap() == before, "{name} differs");
     }
-    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["itl_cdf.svg", "report.html", "requests.parquet", "runs", "summary_report.json"]);
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let (charts, mut others): (Vec<String>, Vec<String>) =
+        names.partition(|name| name.ends_with(".svg") || name.ends_with(".png"));
+    others.sort();
+    assert_eq!(others, ["report.html", "requests.parquet", "runs", "summary_report.json"]);
+    assert!(charts.len() > 10 && charts.len() % 2 == 0, "{charts:?}");
+}
+
+#[test]
+fn the_page_has_every_chart_that_has_data_and_its_names_end_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    let mut run = typical_run("a", 0, 8);
+    run.run.point.name = "</script><b>&\"".to_owned();
+    results.add(&run).unwrap();
+    results.finish().unwrap();
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    let (_, data) = page.split_once("id=\"chart-data\">").unwrap();
+    let (data, _) = data.split_once("</script>").unwrap();
+    let charts: Value = serde_json::from_str(data).unwrap();
+    let ids: Vec<&str> = charts.as_array().unwrap().iter().map(|chart| chart["id"].as_str().unwrap()).collect();
+    for id in ["ttft_cdf", "itl_tail", "split", "step_time", "itl_life", "pareto_itl", "by_point_rate", "throughput"] {
+        assert!(ids.contains(&id), "{id} is not among {ids:?}");
+        assert!(page.contains(&format!("id=\"{id}\" role=\"img\"")), "{id}");
+    }
+    assert_eq!(charts[0]["series"][0]["name"], "</script><b>&\" a");
+    assert!(!page.contains("<b>&"), "a name is text");
+    // 32 requests of 4 tokens: the slowest is in the data as it was recorded.
+    let slowest = charts[0]["series"][0]["points"].as_array().unwrap().last().unwrap();
+    let summary = summary(folder.path());
+    assert_eq!(
+        slowest[0].as_f64().unwrap() / 1e3,
+        summary["runs"][0]["p99_ttft_s"].as_f64().unwrap(),
+        "of 8 samples the largest"
+    );
+}
+
+#[test]
+fn points_that_differ_in_their_quantization_alone_are_side_by_side() {
+    let charts = |change: fn(&mut Timeline)| -> Vec<Value> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::create(folder.path(), &session(&["a", "a-fp8"])).unwrap();
+        let (plain, mut quantized) = (typical_run("a", 0, 8), typical_run("a-fp8", 0, 8));
+        quantized.run.engine_key.quantization = Quantization::Fp8;
+        quantized.run.engine_facts.as_mut().unwrap().weights = None;
+        quantized.run.order = 1;
+        change(&mut quantized);
+        results.add(&plain).unwrap();
+        results.add(&quantized).unwrap();
+        results.finish().unwrap();
+        let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+        let (_, data) = page.split_once("id=\"chart-data\">").unwrap();
+        let all: Vec<Value> = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+        all.into_iter().filter(|chart| chart["id"] == "quantization_rate").collect()
+    };
+    let found = charts(|_| ());
+    let names: Vec<&Value> = found[0]["series"].as_array().unwrap().iter().map(|series| &series["name"]).collect();
+    assert_eq!(names, ["none", "fp8"]);
+    assert_eq!(found[0]["categories"], serde_json::json!(["sketch 32/4/0 x 8"]));
+    assert_eq!(charts(|other| other.run.point.prefix_len = 16), Vec::<Value>::new());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Everything downstream of a recorded timeline: metrics, verdict, stored runs and reports.
 
+mod causes;
 mod csv_file;
 mod files;
 mod hiccups;

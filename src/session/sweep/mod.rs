@@ -182,8 +182,12 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 None => self.measure(&mut seat, head).await?,
             }
         }
-        if let Some(engine) = seat.engine {
-            self.sidecar.put_back(engine).await;
+        // Two epochs of one key follow each other only where the second is to have an engine of its own.
+        let is_fresh_next = self.plan.epochs.get(index as usize + 1).is_some_and(|next| next.key == epoch.key);
+        match seat.engine {
+            Some(engine) if is_fresh_next => engine.shutdown().await,
+            Some(engine) => self.sidecar.put_back(engine).await,
+            None => {}
         }
         if self.observer.leave_after_run() { Err(SweepError::Interrupted) } else { Ok(()) }
     }
