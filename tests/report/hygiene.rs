@@ -95,9 +95,12 @@ fn an_engine_that_is_as_a_fresh_one_after_its_reset_says_so() {
     );
 }
 
+/// What is left behind, and what is said of it.
+type Left<'a> = (&'a dyn Fn(&mut Timeline), &'a str);
+
 #[test]
 fn what_a_reset_leaves_behind_is_told() {
-    let changes: [(&dyn Fn(&mut Timeline), &str); 5] = [
+    let changes: [Left<'_>; 5] = [
         (
             &|run| run.requests[2].cached_tokens = 16,
             "1 of 8 requests differ; in the first of them (request 2) `cached tokens` is 16",
