@@ -25,7 +25,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a sidecar may take to leave when it is told to.
 const LEAVE_LIMIT: Duration = Duration::from_secs(20);
 /// Longest answer that is read.
-const MAX_ANSWER_BYTES: u64 = 16 << 20;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// A folder without a lock is being made, or was left by a command that died over it: by its age.
 const MAKING_LIMIT: Duration = Duration::from_secs(60);
 /// Logs of sidecars that are kept, whatever became of those.
@@ -407,10 +407,13 @@ fn ask(folder: &Path, message: &serde_json::Value) -> io::Result<(UnixStream, An
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     stream.write_all(format!("{message}\n").as_bytes())?;
     let mut line = Vec::new();
-    let mut byte = [0];
-    // By the byte: what follows the line is for whoever holds the sidecar.
-    while (line.len() as u64) < MAX_ANSWER_BYTES && stream.read(&mut byte)? == 1 && byte != *b"\n" {
-        line.push(byte[0]);
+    let mut part = [0; 1 << 14];
+    // Nothing follows the line before it is answered.
+    while line.last() != Some(&b'\n') && line.len() < MAX_ANSWER_BYTES {
+        match stream.read(&mut part)? {
+            0 => break,
+            read => line.extend_from_slice(&part[..read]),
+        }
     }
     let answer = serde_json::from_slice(&line)?;
     stream.set_read_timeout(None)?;
