@@ -133,7 +133,7 @@
   }
   document.getElementById("points")?.addEventListener("change", pick);
   dark.addEventListener("change", redraw);
-  addEventListener("resize", () => drawn.forEach((instance) => instance.resize()));
+  addEventListener("resize", () => drawn.forEach((instance) => instance.resize(size())));
   // Paper is light, and the colors are taken before the medium changes.
   function print(begins) {
     printing = begins;
