@@ -102,9 +102,7 @@
     drawn.set(chart, instance);
   }
 
-  // On paper the size of page.css, since the layout is still that of the screen when a chart is drawn for it.
-  const size = () => (printing ? { width: 640, height: 340 } : { width: "auto", height: "auto" });
-  function redraw() { drawn.forEach((instance, chart) => { instance.setOption(option(chart), true); instance.resize(size()); }); }
+  function redraw() { drawn.forEach((instance, chart) => instance.setOption(option(chart), true)); }
 
   function drawNext(index) {
     if (index < charts.length) {
@@ -133,7 +131,8 @@
   }
   document.getElementById("points")?.addEventListener("change", pick);
   dark.addEventListener("change", redraw);
-  addEventListener("resize", () => drawn.forEach((instance) => instance.resize(size())));
+  // On paper a chart keeps the size that it was drawn in, and page.css scales it.
+  addEventListener("resize", () => { if (!printing) drawn.forEach((instance) => instance.resize()); });
   // Paper is light, and the colors are taken before the medium changes.
   function print(begins) {
     printing = begins;
