@@ -8,7 +8,7 @@ use crate::metrics::Metric;
 use crate::plot::{Axis, Chart, Grid, Marks, Series};
 
 /// What a bar is called, and how long it is.
-type Bar<'a> = (&'a str, &'a dyn Fn(&PointEntry) -> Option<f64>);
+pub(super) type Bar<'a> = (&'a str, &'a dyn Fn(&PointEntry) -> Option<f64>);
 
 /// What a chart of bars says of itself.
 pub(super) struct Words<'a> {

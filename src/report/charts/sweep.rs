@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::units::number;
 use super::super::{PointEntry, Report};
-use super::bars::{Words, by_point};
+use super::bars::{Bar, Words, by_point};
 use super::{measured, value};
 use crate::plan::Quantization;
 use crate::plot::{Axis, Chart, Grid, Marks, Series};
@@ -168,10 +168,6 @@ fn prefix_hits(report: &Report) -> Chart {
     let asked = measured(report).any(|(_, point)| {
         expected(point).is_some_and(|share| share > 0.0) || got(point).is_some_and(|share| share > 0.0)
     });
-    let nothing: [(&str, &dyn Fn(&PointEntry) -> Option<f64>); 0] = [];
-    if asked {
-        by_point(report, words, &[("expected", &expected), ("measured", &got)])
-    } else {
-        by_point(report, words, &nothing)
-    }
+    let bars: [Bar<'_>; 2] = [("expected", &expected), ("measured", &got)];
+    by_point(report, words, if asked { &bars } else { &[] })
 }

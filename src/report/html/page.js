@@ -28,7 +28,7 @@
       nameTextStyle: { color: ink.text }, axisLine: { show: true, lineStyle: { color: ink.line } },
       splitLine: { show: type !== "category", lineStyle: { color: ink.line, opacity: 0.6 } },
       axisLabel: names.length
-        ? { color: ink.text, interval: 0, rotate: names.length > 3 ? 35 : 0, width: 150, overflow: "truncate", fontSize: 10, formatter: inLines }
+        ? { color: ink.text, interval: 0, rotate: names.length > 3 ? 35 : 0, width: 150, overflow: "truncate", fontSize: 10, lineHeight: 13, formatter: inLines }
         : { color: ink.text, hideOverlap: true, formatter: short },
     };
   }
@@ -102,9 +102,7 @@
     drawn.set(chart, instance);
   }
 
-  // On paper the size of page.css, since the layout is still that of the screen when a chart is drawn for it.
-  const size = () => (printing ? { width: 640, height: 340 } : { width: "auto", height: "auto" });
-  function redraw() { drawn.forEach((instance, chart) => { instance.setOption(option(chart), true); instance.resize(size()); }); }
+  function redraw() { drawn.forEach((instance, chart) => instance.setOption(option(chart), true)); }
 
   function drawNext(index) {
     if (index < charts.length) {
@@ -133,7 +131,8 @@
   }
   document.getElementById("points")?.addEventListener("change", pick);
   dark.addEventListener("change", redraw);
-  addEventListener("resize", () => drawn.forEach((instance) => instance.resize()));
+  // On paper a chart keeps the size that it was drawn in, and page.css scales it.
+  addEventListener("resize", () => { if (!printing) drawn.forEach((instance) => instance.resize()); });
   // Paper is light, and the colors are taken before the medium changes.
   function print(begins) {
     printing = begins;
