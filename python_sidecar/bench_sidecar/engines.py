@@ -114,8 +114,8 @@ def why_not_fork() -> str | None:
 
 
 def _threads_after_a_fork() -> int:
-    """Threads that this process still has when it has forked: pools of numerical libraries, which heed forks, have ended
-    theirs then, and begin them anew when they are used.
+    """Threads that this process still has when it has forked: pools of numerical libraries, which heed forks, have
+    ended theirs then, and begin them anew when they are used.
     """
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:

@@ -54,6 +54,9 @@ impl Results {
     /// # Errors
     /// [`ReportError`]; the report and the files are as they were, or the run is stored and not yet in them.
     pub fn add(&mut self, timeline: &Timeline) -> Result<&RunEntry, ReportError> {
+        // What was stored before is gone with its folder: one that has disappeared is not made again for the rest.
+        let runs = store::runs_folder(&self.folder);
+        std::fs::metadata(&runs).map_err(|source| ReportError::Write { path: runs, source })?;
         store::write_run(&self.folder, timeline)?;
         let entry = RunEntry::of(timeline, self.report.ruler());
         let (label, role) = (entry.identity.point.clone(), entry.asked.role);

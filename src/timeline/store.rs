@@ -111,13 +111,7 @@ pub fn read_session(results: &Path) -> Result<SessionRecord, StoreError> {
 /// [`StoreError::Io`]; what stood there before is then still whole.
 pub fn write_run(results: &Path, timeline: &Timeline) -> Result<(), StoreError> {
     let folder = run_folder(results, &timeline.run.point.point, timeline.run.repeat);
-    // The folder above was made with the session: one that has disappeared meanwhile is not to be made again.
-    match std::fs::create_dir(&folder) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(StoreError::Io { path: folder, source });
-        }
-        _ => {}
-    }
+    std::fs::create_dir_all(&folder).map_err(|source| StoreError::Io { path: folder.clone(), source })?;
     let path = folder.join(EVENTS_FILE);
     atomic_file::replace(&path, Durability::PowerLoss, |out| write_events(out, timeline))
         .map_err(|source| StoreError::Io { path, source })?;
