@@ -197,7 +197,8 @@ pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
             let stored = store::run_folder(folder, &run.identity.point, run.repeat);
             let timeline = store::read_run(&stored)?;
             table.add(&timeline, run.status)?;
-            pictures.extend(Picture::of(&timeline, bins).filter(|_| run.status == Status::Valid));
+            let is_shown = run.status == Status::Valid && run.asked.role == Role::Measured;
+            pictures.extend(Picture::of(&timeline, bins).filter(|_| is_shown));
         }
         Ok(table.finish()?)
     })?;

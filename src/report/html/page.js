@@ -28,7 +28,7 @@
       nameTextStyle: { color: ink.text }, axisLine: { show: true, lineStyle: { color: ink.line } },
       splitLine: { show: type !== "category", lineStyle: { color: ink.line, opacity: 0.6 } },
       axisLabel: names.length
-        ? { color: ink.text, interval: 0, rotate: names.length > 3 ? 35 : 0, width: 150, overflow: "truncate", fontSize: 10, lineHeight: 13, formatter: inLines }
+        ? { color: ink.text, interval: 0, rotate: names.length > 3 ? 35 : 0, width: 150, overflow: "truncate", fontSize: 10, lineHeight: 13, formatter: names.length > 3 ? undefined : inLines }
         : { color: ink.text, hideOverlap: true, formatter: short },
     };
   }
