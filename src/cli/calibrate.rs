@@ -91,7 +91,7 @@ async fn measure(
         // The engine of the smoke sweep: a tiny model, whose short steps show the most.
         let key = &smoke()?.epochs[0].key;
         launch::lay_out_models([key], cache)?;
-        let spec = launch::engine_spec(key, cache);
+        let spec = launch::engine_spec(key, cache, &options.placement);
         let mut say = |what: &str| screen.wait_for(what);
         let (observer, telemetry) = calibration::observer_effect(options, &spec, args.rounds, &mut say).await?;
         (calibration.observer, calibration.observer_telemetry) = (Some(observer), Some(telemetry));

@@ -153,16 +153,16 @@ impl Job {
         kept: Kept,
     ) -> Result<Job, CliError> {
         let assets = assets::lay_out(&kept.cache)?;
+        let placement = launch::placement(args.wait)?;
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
             None => {
                 let keys = || plan.epochs.iter().map(|epoch| &epoch.key);
                 launch::lay_out_models(keys(), &kept.cache)?;
-                keys().map(|key| launch::engine_spec(key, &kept.cache)).collect()
+                keys().map(|key| launch::engine_spec(key, &kept.cache, &placement)).collect()
             }
         };
         let facts = HostFacts::read();
-        let placement = launch::placement(args.wait)?;
         let vllm = script.is_none().then(|| python.vllm.as_deref().unwrap_or("of unknown version"));
         let (build, host) = (build_in_words(&assets, &python, vllm), host_in_words(&placement, &facts));
         let fingerprint = Fingerprint::of(&plan, script.as_deref(), build, host);

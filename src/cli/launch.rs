@@ -17,8 +17,8 @@ use crate::environment::{Host, Interpreter, Lock, assets};
 use crate::plan::{EngineKey, Plan};
 use crate::session::{EngineSpec, SessionError, SidecarOptions};
 
-/// What vLLM's parser gets for an engine key.
-pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> EngineSpec {
+/// What vLLM's parser gets for an engine key, and what is added to the environment of the engine's process.
+pub(super) fn engine_spec(key: &EngineKey, cache: &Path, placement: &Placement) -> EngineSpec {
     let model = match builtin_model_config(&key.model) {
         Some(_) => builtin_model_folder(&key.model, cache).display().to_string(),
         None => key.model.clone(),
@@ -30,7 +30,9 @@ pub(super) fn engine_spec(key: &EngineKey, cache: &Path) -> EngineSpec {
     argv.extend(key.device.profile().added_arguments(&key.engine_args).map(str::to_owned));
     argv.extend_from_slice(&key.engine_args);
     argv.extend_from_slice(&key.quantization_switches.args);
-    EngineSpec::Vllm { argv, step_api: key.step_api, env: key.quantization_switches.env.clone() }
+    let mut env = key.quantization_switches.env.clone();
+    env.extend(placement.openmp_of_ranks(key.device, key.tensor_parallel_size));
+    EngineSpec::Vllm { argv, step_api: key.step_api, env }
 }
 
 /// Lays out the built-in models among `keys` as the folders that vLLM wants.
@@ -122,16 +124,18 @@ fn refuse_variables(device: DeviceClass) -> Result<(), CliError> {
 /// What the engines of a plan would be given, class by class, as text.
 pub(super) fn render(plan: &Plan, args: &EngineArgs, host: &Host, cache: &Path) -> Result<String, CliError> {
     let mut lines = Vec::new();
+    let placement = placement(args.wait)?;
     for device in plan.device_classes() {
         refuse_variables(device)?;
         let keys = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
         let mut told = BTreeSet::new();
         for key in keys.filter(|key| told.insert(*key)) {
-            let EngineSpec::Vllm { argv, .. } = engine_spec(key, cache) else { continue };
+            let EngineSpec::Vllm { argv, env, .. } = engine_spec(key, cache, &placement) else { continue };
             let loads = plan.epochs.iter().zip(1..).filter(|(epoch, _)| epoch.key == *key);
             let loads: Vec<String> = loads.map(|(_, nth): (_, usize)| nth.to_string()).collect();
             lines.push(format!("Arguments of engine {} for vLLM's parser", loads.join(", ")));
             lines.push(format!("  {}", shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_default()));
+            lines.extend(env.iter().map(|(name, value)| format!("  variable {name}={value}")));
         }
         lines.push(format!("Environment of {device}"));
         lines.extend(environment_lines(device, plan, args, host, cache)?);

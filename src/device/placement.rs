@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::DeviceClass;
 
+/// The variable by which vLLM's CPU backend binds the threads of each rank.
+const CORES_OF_RANKS: &str = "VLLM_CPU_OMP_THREADS_BIND";
+
 /// How the recorder waits for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -226,8 +229,24 @@ impl Placement {
         vec![
             ("OMP_NUM_THREADS", cores.len().to_string()),
             ("OMP_WAIT_POLICY", "passive".to_owned()),
-            ("VLLM_CPU_OMP_THREADS_BIND", cores.join(",")),
+            (CORES_OF_RANKS, cores.join(",")),
         ]
+    }
+
+    /// The same for an engine of several ranks, which vLLM wants to be told the cores of each: the engine's cores are dealt out
+    /// in order, and ranks share them where they are too few.
+    pub fn openmp_of_ranks(&self, device: DeviceClass, ranks: u32) -> Option<(String, String)> {
+        let (cores, ranks) = (&self.engine_cores, ranks as usize);
+        if device != DeviceClass::Cpu || ranks < 2 || cores.is_empty() {
+            return None;
+        }
+        let of_rank = |rank: usize| match (cores.len() * rank / ranks, cores.len() * (rank + 1) / ranks) {
+            (from, to) if cores.len() >= ranks => &cores[from..to],
+            _ => &cores[rank % cores.len()..=rank % cores.len()],
+        };
+        let list = |cores: &[usize]| cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let lists: Vec<String> = (0..ranks).map(|rank| list(of_rank(rank))).collect();
+        Some((CORES_OF_RANKS.to_owned(), lists.join("|")))
     }
 }
 
@@ -274,6 +293,22 @@ mod tests {
 
     fn topology(physical: &[&[usize]]) -> Topology {
         Topology { physical: physical.iter().map(|threads| threads.iter().copied().collect()).collect() }
+    }
+
+    #[test]
+    fn ranks_get_cores_in_order_or_share_them() {
+        let of = |cores: &[&[usize]], ranks| {
+            let placement = Placement::choose(&topology(cores));
+            placement.openmp_of_ranks(DeviceClass::Cpu, ranks).map(|(_, lists)| lists)
+        };
+        // The last core is the recorder's.
+        let five: &[&[usize]] = &[&[0], &[1], &[2], &[3], &[4]];
+        assert_eq!(of(five, 1), None);
+        assert_eq!(of(five, 2).as_deref(), Some("0,1|2,3"));
+        assert_eq!(of(five, 3).as_deref(), Some("0|1|2,3"));
+        assert_eq!(of(&[&[0], &[1]], 2).as_deref(), Some("0|0"));
+        let placement = Placement::choose(&topology(five));
+        assert_eq!(placement.openmp_of_ranks(DeviceClass::Cuda, 2), None);
     }
 
     #[test]
