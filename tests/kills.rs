@@ -64,7 +64,7 @@ impl Sweep {
         let lengths: Vec<String> =
             (0..POINTS).map(|point| format!("{{input_len: 16, output_len: {}}}", 10 + 4 * point)).collect();
         let config = format!(
-            "standalone_runs:\n  - {{name: t, mode: vllm_throughput, args: --model some/model, repeats: {REPEATS}, \
+            "defaults: {{sentinel: none}}\nstandalone_runs:\n  - {{name: t, mode: vllm_throughput, args: --model some/model, repeats: {REPEATS}, \
              num_prompts: 3, length_configs: [{}]}}\n",
             lengths.join(", ")
         );
@@ -294,6 +294,7 @@ fn whatever_is_killed_or_stopped_what_was_finished_is_kept_and_the_sweep_is_comp
     while hits.values().sum::<u64>() < faults {
         let mut sweep = Sweep::new();
         let mut child = sweep.begin();
+        let mut commands = 1;
         loop {
             if let Some(status) = wait(&mut child, Duration::from_millis(below(MOST_BETWEEN_MS))) {
                 sweep.wait_until_all_have_ended();
@@ -305,6 +306,8 @@ fn whatever_is_killed_or_stopped_what_was_finished_is_kept_and_the_sweep_is_comp
                     sweep.check_temporary_files();
                     break;
                 }
+                commands += 1;
+                assert!(commands < 10 * faults, "it is resumed again and again: {}", sweep.said());
                 child = sweep.begin();
                 continue;
             }
