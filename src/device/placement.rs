@@ -301,13 +301,13 @@ mod tests {
             let placement = Placement::choose(&topology(cores));
             placement.openmp_of_ranks(DeviceClass::Cpu, ranks).map(|(_, lists)| lists)
         };
-        // The last core is the recorder's.
-        let five: &[&[usize]] = &[&[0], &[1], &[2], &[3], &[4]];
-        assert_eq!(of(five, 1), None);
-        assert_eq!(of(five, 2).as_deref(), Some("0,1|2,3"));
-        assert_eq!(of(five, 3).as_deref(), Some("0|1|2,3"));
+        // The first core is the system's, the last one the recorder's.
+        let six: &[&[usize]] = &[&[0], &[1], &[2], &[3], &[4], &[5]];
+        assert_eq!(of(six, 1), None);
+        assert_eq!(of(six, 2).as_deref(), Some("1,2|3,4"));
+        assert_eq!(of(six, 3).as_deref(), Some("1|2|3,4"));
         assert_eq!(of(&[&[0], &[1]], 2).as_deref(), Some("0|0"));
-        let placement = Placement::choose(&topology(five));
+        let placement = Placement::choose(&topology(six));
         assert_eq!(placement.openmp_of_ranks(DeviceClass::Cuda, 2), None);
     }
 
