@@ -103,16 +103,15 @@ fn a_stopped_engine_is_noticed_by_its_own_step_times() {
 fn after_a_killed_worker_of_a_rank_the_run_is_measured_anew() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
-    let rest = "    tensor_parallel_sizes: [2]\n    num_prompts: 4\n    repeats: 3\n    length_configs: [{input_len: 32, \
-                output_len: 100}]\n";
+    let rest = "    tensor_parallel_sizes: [2]\n    num_prompts: 4\n    repeats: 6\n    length_configs: [{input_len: 32, \
+                output_len: 200}]\n";
     let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
-    running.wait_until_stepping();
     let log = fs::read_to_string(running.out.join("sidecar.log")).unwrap();
     let (_, worker) = log.rsplit_once("(Worker_TP1 pid=").expect("a line of the second rank's worker");
     send("-9", worker.split(')').next().unwrap());
     let out = running.out.clone();
     said(&running.ended(), 1, &["failed: the engine failed during its run", "once more in a fresh engine"]);
-    one_failed_and_was_measured_anew(&runs(&out), 3, "the engine failed during its run");
+    one_failed_and_was_measured_anew(&runs(&out), 6, "the engine failed during its run");
 }
 
 #[test]
