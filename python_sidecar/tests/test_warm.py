@@ -31,6 +31,7 @@ SCRIPT: Message = {
         }
     ],
     "faults": [],
+    "growth_ppm": 0,
 }
 
 
