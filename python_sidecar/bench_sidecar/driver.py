@@ -173,6 +173,11 @@ def run_engine_process(line: Channel, library: ModuleType) -> int:
     engine: Engine | None = None
     while (received := line.receive()) is not None:
         message, fds = received
+        if engine is None and message.get("cores"):
+            # Before a thread begins: one on the recorder's core could not even end while the recorder looks, and a
+            # killed process is gone with its last thread. What is not permitted is reported as the engine is loaded.
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, message["cores"])
         lease = Lease(message, fds, library)
         progress = Progress()
         try:

@@ -69,7 +69,8 @@ fn after_a_killed_engine_the_run_is_measured_anew_and_the_sweep_goes_on() {
     let second = format!("  - name: second\n    mode: vllm_throughput\n    args: {args}\n");
     let file = config(folder.path(), ARGS, &format!("{lengths}{second}{lengths}"));
     let running = Running::begin(&file, &folder.path().join("out"));
-    // Between two runs, or at the begin of one: neither may hide the cause.
+    // In the middle of a run: the recorder, which has a core to itself, may not keep the news from anybody.
+    running.wait_until_stepping();
     send("-9", &running.engine.to_string());
     let out = running.out.clone();
     let output = running.ended();
