@@ -120,11 +120,24 @@ impl Sweep {
         all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
     }
 
+    /// A line for each process that is left: what it is, its state, parent and threads, and where it waits.
+    fn who_is_there(&self) -> String {
+        let read = |pid: i32, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let describe = |pid: i32| {
+            let status = read(pid, "status");
+            let facts = ["State", "PPid", "Threads", "SigBlk"].map(|key| {
+                status.lines().find(|line| line.starts_with(key)).unwrap_or_default().replace('\t', " ")
+            });
+            format!("{pid} {}: {}, {}\n", read(pid, "cmdline").replace('\0', " "), facts.join(", "), read(pid, "wchan"))
+        };
+        self.processes().into_iter().map(describe).collect()
+    }
+
     /// No process is left.
     fn wait_until_all_have_ended(&self) {
         let deadline = Instant::now() + LIMIT;
         while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "still there: {:?}; {}", self.processes(), self.said());
+            assert!(Instant::now() < deadline, "still there: {}{}", self.who_is_there(), self.said());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

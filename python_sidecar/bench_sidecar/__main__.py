@@ -19,7 +19,7 @@ def main() -> NoReturn:
     parser.add_argument("--scripted", action="store_true", help="vLLM is not needed: only scripted engines are loaded")
     parser.add_argument("--keep", action="store_true", help="it may outlive the harness that starts it")
     parser.add_argument("--engine", type=int, metavar="FD", help="be an engine process, with its line to the server")
-    parser.add_argument("--parent", type=int, metavar="PID", help="the server of this engine process")
+    parser.add_argument("--parent", type=int, metavar="PID", help="the process that has started this one: without it nothing is left to do")
     options = parser.parse_args()
     if options.engine is not None:
         line = socket.socket(fileno=options.engine)
@@ -27,7 +27,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group
     if options.keep and os.getpgid(0) != os.getpid():
         os.setsid()  # and its end, and what stops its jobs
-    status = server.main(options.socket, options.ring_library, with_vllm=not options.scripted)
+    parent = options.parent or os.getppid()
+    status = server.main(options.socket, options.ring_library, parent, with_vllm=not options.scripted)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # taking vLLM and torch apart module by module would take seconds

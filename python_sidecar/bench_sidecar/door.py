@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from . import control
 from .control import Channel, ControlError, Message, Peer
 
+# How often a sidecar that nobody has connected to yet looks whether the process that started it still lives.
+PARENT_LOOK_S = 0.1
+
 
 @dataclass
 class Holder:
@@ -30,10 +33,13 @@ class Holder:
 
 
 class Door:
-    """Answers whoever connects. `describe` gives what a sidecar says of itself besides."""
+    """Answers whoever connects. `describe` gives what a sidecar says of itself besides; `parent` is the process that has
+    started the sidecar.
+    """
 
-    def __init__(self, listener: socket.socket, describe: Callable[[], Message]) -> None:
+    def __init__(self, listener: socket.socket, describe: Callable[[], Message], parent: int) -> None:
         self.listener = listener
+        self.parent = parent
         self.describe = describe
         self.holder: Holder | None = None
         self.told_to_leave = False
@@ -44,14 +50,17 @@ class Door:
         self._idle_since = time.monotonic()
 
     def wait_for_holder(self) -> None:
-        """Waits for the harness that has started this sidecar. ControlError if it does not come."""
+        """Waits for the harness that has started this sidecar. ControlError if it does not come, or has ended before."""
         deadline = time.monotonic() + control.ACCEPT_LIMIT_S
+        self.listener.settimeout(PARENT_LOOK_S)
         while self.holder is None and not self.told_to_leave:
-            self.listener.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 self.answer()
             except TimeoutError:
-                raise ControlError(f"no harness has connected within {control.ACCEPT_LIMIT_S} s") from None
+                if os.getppid() != self.parent:
+                    raise ControlError("the harness that started this sidecar has ended before it connected") from None
+                if time.monotonic() > deadline:
+                    raise ControlError(f"no harness has connected within {control.ACCEPT_LIMIT_S} s") from None
         self.listener.settimeout(0)
 
     def answer(self) -> None:

@@ -28,12 +28,12 @@ LOCK_NAME = "lock"
 class ForkServer:
     """Serves one holder after the other. No engine process outlives it."""
 
-    def __init__(self, socket_path: str, library: ModuleType, with_vllm: bool) -> None:
+    def __init__(self, socket_path: str, library: ModuleType, parent: int, with_vllm: bool) -> None:
         self.socket_path = socket_path
         self.with_vllm = with_vllm
         self.library = library
         self.lock = _lock(os.path.dirname(socket_path))
-        self.door = Door(control.listen(socket_path), self.describe)
+        self.door = Door(control.listen(socket_path), self.describe, parent)
         self.engines: dict[int, EngineProcess] = {}
         self.began = time.monotonic()
         self.vllm_version: str | None = None
@@ -258,10 +258,10 @@ def _package_times() -> dict[str, int]:
     return {folder: os.stat(folder).st_mtime_ns for folder in folders if os.path.isdir(folder)}
 
 
-def main(socket_path: str, library_path: str, with_vllm: bool = True) -> int:
+def main(socket_path: str, library_path: str, parent: int, with_vllm: bool = True) -> int:
     """Listens, serves, and leaves nothing behind."""
     try:
-        server = ForkServer(socket_path, load_library(library_path), with_vllm)
+        server = ForkServer(socket_path, load_library(library_path), parent, with_vllm)
     except (ControlError, RingError, OSError) as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1

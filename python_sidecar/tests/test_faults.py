@@ -113,6 +113,15 @@ def test_killed_harness_leaves_no_process(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "sidecar.log").read_text(encoding="utf-8")
 
 
+def test_sidecar_whose_harness_ended_before_it_connected_ends(library: ModuleType, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    command = [sys.executable, "-m", "bench_sidecar", "--scripted", "--socket", str(tmp_path / "s")]
+    command += ["--ring-library", os.environ["BENCH_RING_LIBRARY"]]
+    orphan = subprocess.Popen([*command, "--parent", "1"], stderr=subprocess.PIPE, text=True)
+    _, said = orphan.communicate(timeout=10)
+    assert (orphan.returncode, said) == (1, "bench: the harness that started this sidecar has ended before it connected\n")
+
+
 def test_harness_that_goes_away_during_the_import_ends_the_sidecar(library: ModuleType, tmp_path: Path) -> None:
     sidecar = Sidecar(tmp_path, library)
     sidecar.server.connection.close()

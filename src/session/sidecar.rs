@@ -475,6 +475,7 @@ fn command(options: &SidecarOptions, folder: &Path, log: File) -> Command {
     let mut command = Command::new(&options.python);
     command.args(["-m", "bench_sidecar", "--socket"]).arg(folder.join(warm::SOCKET));
     command.arg("--ring-library").arg(&options.ring_library);
+    command.arg("--parent").arg(std::process::id().to_string());
     command.args((!options.with_vllm).then_some("--scripted")).args(is_kept.then_some("--keep"));
     command.envs(options.variables());
     let errors = log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
