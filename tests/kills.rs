@@ -125,9 +125,8 @@ impl Sweep {
         let read = |pid: i32, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let describe = |pid: i32| {
             let status = read(pid, "status");
-            let facts = ["State", "PPid", "Threads", "SigBlk"].map(|key| {
-                status.lines().find(|line| line.starts_with(key)).unwrap_or_default().replace('\t', " ")
-            });
+            let facts = ["State", "PPid", "Threads", "SigBlk"]
+                .map(|key| status.lines().find(|line| line.starts_with(key)).unwrap_or_default().replace('\t', " "));
             format!("{pid} {}: {}, {}\n", read(pid, "cmdline").replace('\0', " "), facts.join(", "), read(pid, "wchan"))
         };
         self.processes().into_iter().map(describe).collect()

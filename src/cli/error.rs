@@ -57,10 +57,10 @@ pub enum CliError {
         /// What is counted.
         of: &'static str,
     },
-    /// The plan has engines of several classes.
-    #[error("the plan has engines of {} device classes ({}), and a command measures one, on one Python; give --device, \
-             or a configuration for each", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    SeveralDevices(Vec<DeviceClass>),
+    /// The plan has engines of several classes, and one Python is given for all.
+    #[error("--python gives one interpreter, and the plan has engines of {} device classes ({}), each with a vLLM of its own; \
+             leave it out, or measure one class with --device", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    OnePython(Vec<DeviceClass>),
     /// A variable is set with which nothing is measured.
     #[error("{name} is set, which is refused on {device}: {why}; {instead}")]
     RefusedVariable {
@@ -126,7 +126,7 @@ impl CliError {
             CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
             CliError::NotResumable { .. } => Exit::Usage,
             CliError::NoSuchSidecar { .. } | CliError::WhichSidecar(_) => Exit::Usage,
-            CliError::SeveralDevices(_) | CliError::RefusedVariable { .. } => Exit::Usage,
+            CliError::OnePython(_) | CliError::RefusedVariable { .. } => Exit::Usage,
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,

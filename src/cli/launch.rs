@@ -87,13 +87,17 @@ pub(super) fn sidecar_environment(
     env
 }
 
-/// The device class of a plan that is to be measured, once this machine has it and nothing is set that is refused there.
+/// Whether this machine has all device classes of a plan, and nothing is set that is refused there. `python` is the one given.
 ///
 /// # Errors
-/// Another class than one, a class that is not here, or settings that a measurement is refused with.
-pub(super) fn device_to_measure(plan: &Plan) -> Result<DeviceClass, CliError> {
+/// A class that is not here, settings that a measurement is refused with, or one Python for several classes.
+pub(super) fn check_devices(plan: &Plan, python: Option<&Path>) -> Result<(), CliError> {
     let classes = plan.device_classes();
-    let [device] = classes[..] else { return Err(CliError::SeveralDevices(classes)) };
+    classes.iter().try_for_each(|device| check_device(plan, *device))?;
+    if python.is_some() && classes.len() > 1 { Err(CliError::OnePython(classes)) } else { Ok(()) }
+}
+
+fn check_device(plan: &Plan, device: DeviceClass) -> Result<(), CliError> {
     refuse_variables(device)?;
     let finding = Machine::this().look_for(device);
     if !finding.is_present {
@@ -101,13 +105,14 @@ pub(super) fn device_to_measure(plan: &Plan) -> Result<DeviceClass, CliError> {
     }
     // With another executor, or on several hosts, there may be more devices than this host has.
     let is_spread = |key: &EngineKey| flag_value(&key.engine_args, "--distributed-executor-backend").is_some();
-    let asked = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| !is_spread(key));
+    let keys = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
+    let asked = keys.filter(|key| !is_spread(key));
     let asked = asked.map(|key| key.tensor_parallel_size).max().unwrap_or(1);
     match finding.tensor_parallel {
         Some(found) if asked > found && std::env::var_os("TPU_MULTIHOST_BACKEND").is_none() => {
             Err(CliError::TooFewDevices { asked, found, of: device.profile().tensor_parallel })
         }
-        _ => Ok(device),
+        _ => Ok(()),
     }
 }
 
@@ -131,8 +136,9 @@ pub(super) fn render(plan: &Plan, args: &EngineArgs, host: &Host, cache: &Path) 
         let mut told = BTreeSet::new();
         for key in keys.filter(|key| told.insert(*key)) {
             let EngineSpec::Vllm { argv, env, .. } = engine_spec(key, cache, &placement) else { continue };
-            let loads = plan.epochs.iter().zip(1..).filter(|(epoch, _)| epoch.key == *key);
-            let loads: Vec<String> = loads.map(|(_, nth): (_, usize)| nth.to_string()).collect();
+            let loads = (0..plan.epochs.len()).filter(|epoch| plan.loads_engine(*epoch)).zip(1..);
+            let of_key = loads.filter(|(epoch, _): &(_, usize)| plan.epochs[*epoch].key == *key);
+            let loads: Vec<String> = of_key.map(|(_, nth)| nth.to_string()).collect();
             lines.push(format!("Arguments of engine {} for vLLM's parser", loads.join(", ")));
             lines.push(format!("  {}", shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_default()));
             lines.extend(env.iter().map(|(name, value)| format!("  variable {name}={value}")));

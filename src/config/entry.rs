@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::args::{self, SplitArgs};
-use super::hygiene::{HYGIENE_KEYS, Hygiene};
 use super::matrix::{self, Axis, Matrix};
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
 use super::settings::{LENGTH_KEYS, MAX_RANKS, SETTING_KEYS, Settings};
+use super::whole_sweep::{WHOLE_SWEEP_KEYS, WholeSweep};
 
 /// One entry: a name, and what is crossed under it.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,7 @@ pub(super) struct Defaults {
     /// For entries without a `matrix`.
     pub(super) matrix: Arc<Matrix>,
     /// Of the whole sweep.
-    pub(super) hygiene: Hygiene,
+    pub(super) whole_sweep: WholeSweep,
 }
 
 /// Reads an entry.
@@ -88,7 +88,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, defaults: &Defaults) -> Opt
                 let message = "merge keys (`<<`) are not supported; put what entries share into `defaults`";
                 reader.problem(key.place, message);
             }
-            of_sweep if HYGIENE_KEYS.contains(&of_sweep) => {
+            of_sweep if WHOLE_SWEEP_KEYS.contains(&of_sweep) => {
                 reader.problem(key.place, format!("`{of_sweep}` is of the whole sweep: it belongs into `defaults`"));
             }
             other => {

@@ -8,7 +8,6 @@ mod args;
 mod builtin;
 mod entry;
 mod error;
-mod hygiene;
 mod matrix;
 mod node;
 mod range;
@@ -17,6 +16,7 @@ mod script;
 mod settings;
 mod source;
 mod suggest;
+mod whole_sweep;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -27,12 +27,12 @@ pub use builtin::{
 };
 pub use entry::Entry;
 pub use error::{ConfigError, Problem};
-pub use hygiene::{Hygiene, Sentinel};
 pub use matrix::{Axis, Exclusion, Matrix};
 pub use node::Place;
 pub use reader::Given;
 pub use script::{Fault, FaultKind, Script, ScriptedFinish, ScriptedRequest, load_script};
 pub use settings::Settings;
+pub use whole_sweep::{Sentinel, WholeSweep};
 pub use workload::{Scale, WORKLOADS, Workload};
 
 pub(crate) use args::{flag_value, human_readable_int};
@@ -45,9 +45,9 @@ pub(crate) use suggest::quoted;
 use crate::plan::Location;
 use amount::Bounds;
 use entry::Defaults;
-use hygiene::HYGIENE_KEYS;
 use node::{Node, Value};
 use reader::Reader;
+use whole_sweep::WHOLE_SWEEP_KEYS;
 
 /// What a configuration file says, typed, before anything is resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +58,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// What every entry falls back on.
     pub defaults: Settings,
-    /// What is checked between runs.
-    pub hygiene: Hygiene,
+    /// What is of no single point.
+    pub whole_sweep: WholeSweep,
     /// The entries, in the order of the file.
     pub entries: Vec<Entry>,
 }
@@ -93,8 +93,8 @@ fn parse(text: &str, name: String, file: Option<PathBuf>) -> Result<Config, Conf
         },
     )?;
     let (defaults, entries) = read_root(&mut reader, &root);
-    let Defaults { settings: defaults, hygiene, .. } = defaults;
-    reader.problems.into_result(Config { name, file, defaults, hygiene, entries })
+    let Defaults { settings: defaults, whole_sweep, .. } = defaults;
+    reader.problems.into_result(Config { name, file, defaults, whole_sweep, entries })
 }
 
 fn read_root(reader: &mut Reader, root: &Node) -> (Defaults, Vec<Entry>) {
@@ -134,12 +134,12 @@ fn read_defaults(reader: &mut Reader, node: &Node) -> Defaults {
             "args" => split_args = entry::read_args(reader, value),
             "matrix" => defaults.matrix = Arc::new(matrix::read(reader, value)),
             setting if settings::SETTING_KEYS.contains(&setting) => defaults.settings.read(reader, setting, value),
-            of_sweep if HYGIENE_KEYS.contains(&of_sweep) => defaults.hygiene.read(reader, of_sweep, value),
+            of_sweep if WHOLE_SWEEP_KEYS.contains(&of_sweep) => defaults.whole_sweep.read(reader, of_sweep, value),
             entry_key if entry::ENTRY_KEYS.contains(&entry_key) => {
                 reader.problem(key.place, format!("`{entry_key}` belongs into an entry of `standalone_runs`"));
             }
             other => {
-                let known = [&entry::SHARED_KEYS[..], &settings::SETTING_KEYS[..], &HYGIENE_KEYS[..]].concat();
+                let known = [&entry::SHARED_KEYS[..], &settings::SETTING_KEYS[..], &WHOLE_SWEEP_KEYS[..]].concat();
                 reader.unknown(key.place, "key of `defaults`:", other, &known);
             }
         }

@@ -127,7 +127,8 @@ pub(crate) const SETTING_KEYS: [&str; 21] = [
 ];
 
 /// Keys that `matrix` crosses.
-pub(crate) const AXIS_KEYS: [&str; 19] = [
+pub(crate) const AXIS_KEYS: [&str; 20] = [
+    "device",
     "model",
     "quantization",
     "tensor_parallel_size",

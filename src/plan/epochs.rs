@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::class::difference;
 use super::order::{self, Slot};
 use super::{Arm, Drive, EngineKey, Epoch, Load, Point, Role};
-use crate::config::{Hygiene, Sentinel};
+use crate::config::{Sentinel, WholeSweep};
 
 /// Runs of an epoch from which on it has sentinels without being asked.
 pub(super) const LONG_EPOCH: usize = 40;
@@ -15,15 +15,17 @@ pub(super) const LONG_EPOCH: usize = 40;
 const AUTO_PARTS: usize = 10;
 
 /// One load for each of `keys`, and of the orders with so few, the one in which what costs most changes least: no order needs
-/// fewer, unless a pair has members on two engines. Those engines form a group, in which loads alternate. Each point comes with
-/// the index of its key.
+/// fewer, unless a pair has members on two engines of one device class. Engines that pairs link form a group, in which epochs
+/// alternate; with `interleave_devices` so do the first engines of all device classes, the second ones, and so on. Each point
+/// comes with the index of its key.
 pub(super) fn arrange(
     keys: Vec<EngineKey>,
     points: Vec<(usize, Point)>,
     plan_seed: u64,
-    hygiene: Hygiene,
+    whole_sweep: WholeSweep,
 ) -> Vec<Epoch> {
-    let groups = groups(keys.len(), &points);
+    let side_by_side = if whole_sweep.interleave_devices { nth_of_each_device(&keys) } else { Vec::new() };
+    let groups = groups(keys.len(), &points, &side_by_side);
     let mut of_group: BTreeMap<usize, Vec<(usize, Point)>> = BTreeMap::new();
     for (key, point) in points {
         of_group.entry(groups[key]).or_default().push((key, point));
@@ -33,10 +35,10 @@ pub(super) fn arrange(
     for key in cheapest_order(&keys) {
         // The rest of a group comes with its first engine.
         let Some(points) = of_group.remove(&groups[key]) else { continue };
-        let slots = order::rounds(&points, plan_seed, num_groups);
+        let slots = order::rounds(&points, plan_seed, num_groups, stay_loaded(&keys, &points));
         num_groups += 1;
         if points.iter().all(|(other, _)| *other == key) {
-            single(&keys[key], points, slots, hygiene, &mut epochs);
+            single(&keys[key], points, slots, whole_sweep, &mut epochs);
         } else {
             alternating(&keys, &points, &slots, &mut epochs);
         }
@@ -44,8 +46,28 @@ pub(super) fn arrange(
     epochs
 }
 
-/// For each key, the smallest one of its group: of those that pairs link with it, directly or through others.
-fn groups(num_keys: usize, points: &[(usize, Point)]) -> Vec<usize> {
+/// The keys that come first among those of their device class, those that come second, and so on.
+fn nth_of_each_device(keys: &[EngineKey]) -> Vec<Vec<usize>> {
+    let mut num_of_device = BTreeMap::new();
+    let mut nth: Vec<Vec<usize>> = Vec::new();
+    for key in cheapest_order(keys) {
+        let before = num_of_device.entry(keys[key].device).or_insert(0);
+        nth.resize(nth.len().max(*before + 1), Vec::new());
+        nth[*before].push(key);
+        *before += 1;
+    }
+    nth
+}
+
+/// Whether the engines of these points are of device classes of their own, so that all of them can stay loaded.
+fn stay_loaded(keys: &[EngineKey], points: &[(usize, Point)]) -> bool {
+    let mut key_of_device = BTreeMap::new();
+    points.iter().all(|(key, _)| *key_of_device.entry(keys[*key].device).or_insert(*key) == *key)
+}
+
+/// For each key, the smallest one of its group: of those that pairs or `side_by_side` link with it, directly or through
+/// others.
+fn groups(num_keys: usize, points: &[(usize, Point)], side_by_side: &[Vec<usize>]) -> Vec<usize> {
     let mut parent: Vec<usize> = (0..num_keys).collect();
     fn root(parent: &mut [usize], mut key: usize) -> usize {
         while parent[key] != key {
@@ -54,18 +76,23 @@ fn groups(num_keys: usize, points: &[(usize, Point)]) -> Vec<usize> {
         }
         key
     }
+    let mut link = |one: usize, other: usize| {
+        let (one, other) = (root(&mut parent, one), root(&mut parent, other));
+        parent[one.max(other)] = one.min(other);
+    };
     let mut key_of_a = BTreeMap::new();
     for (key, point) in points {
         let Some(member) = &point.pair else { continue };
         match member.arm {
             Arm::A => drop(key_of_a.insert(member.pair, *key)),
             Arm::B => {
-                let Some(other) = key_of_a.get(&member.pair) else { continue };
-                let (one, other) = (root(&mut parent, *key), root(&mut parent, *other));
-                parent[one.max(other)] = one.min(other);
+                if let Some(other) = key_of_a.get(&member.pair) {
+                    link(*key, *other);
+                }
             }
         }
     }
+    side_by_side.iter().flat_map(|keys| keys.windows(2)).for_each(|keys| link(keys[0], keys[1]));
     (0..num_keys).map(|key| root(&mut parent, key)).collect()
 }
 
@@ -74,7 +101,7 @@ fn single(
     key: &EngineKey,
     mut points: Vec<(usize, Point)>,
     mut slots: Vec<Slot>,
-    hygiene: Hygiene,
+    whole_sweep: WholeSweep,
     epochs: &mut Vec<Epoch>,
 ) {
     let Some(lightest) = points.iter().map(|(_, point)| point).min_by_key(|point| point.tokens()).cloned() else {
@@ -82,12 +109,12 @@ fn single(
     };
     let of_key = points[0].0;
     let runs = slots.iter().map(|slot| slot.members.len()).sum();
-    if let Some(every) = distance(hygiene.sentinel, points.len(), runs) {
+    if let Some(every) = distance(whole_sweep.sentinel, points.len(), runs) {
         let sentinel = points.len();
         let repeats = order::add_sentinels(&mut slots, sentinel, every);
         points.push((of_key, Point { repeats, ..in_role(&lightest, Role::Sentinel) }));
     }
-    if hygiene.check_reset {
+    if whole_sweep.check_reset {
         let round = slots.last().map_or(0, |slot| slot.round);
         slots.push(Slot { round, members: vec![points.len()] });
         points.push((of_key, in_role(&lightest, Role::AfterReset)));
@@ -95,7 +122,7 @@ fn single(
     let reason = epochs.last().map_or_else(|| "first load".to_owned(), |before| difference(&before.key, key));
     let runs: Vec<(u32, usize)> = flat(&slots).collect();
     epochs.push(epoch(key, reason, &points, &runs));
-    if hygiene.check_reset {
+    if whole_sweep.check_reset {
         let reason = "a fresh engine of the same settings, to compare the state after a reset with".to_owned();
         let fresh = in_role(&lightest, Role::FreshEngine);
         epochs.push(Epoch { key: key.clone(), reason, points: vec![fresh], first_round: 0, rounds: vec![vec![0]] });
@@ -107,7 +134,12 @@ fn alternating(keys: &[EngineKey], points: &[(usize, Point)], slots: &[Slot], ep
     let runs: Vec<(u32, usize)> = flat(slots).collect();
     for runs in runs.chunk_by(|one, next| points[one.1].0 == points[next.1].0) {
         let key = &keys[points[runs[0].1].0];
-        let reason = epochs.last().map_or_else(|| "first load".to_owned(), |before| difference(&before.key, key));
+        let before = epochs.iter().rev().find(|before| before.key.device == key.device);
+        let reason = match (before, epochs.last()) {
+            (Some(before), _) if before.key == *key => "still loaded".to_owned(),
+            (_, Some(last)) => difference(&last.key, key),
+            (_, None) => "first load".to_owned(),
+        };
         epochs.push(epoch(key, reason, points, runs));
     }
 }

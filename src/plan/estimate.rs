@@ -15,6 +15,8 @@ pub struct Estimate {
 /// How long an epoch will take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EpochEstimate {
+    /// Whether the engine has to be loaded for it.
+    pub is_loaded: bool,
     /// Seconds to load the engine: those of its latest load.
     pub load_s: f64,
     /// Seconds of warming up the new engine; `None` if that was never timed.
@@ -36,22 +38,30 @@ impl Estimate {
 }
 
 impl EpochEstimate {
-    /// Seconds of the epoch: load, warm-up and runs.
+    /// Seconds of the epoch: load and warm-up where it takes one, and runs.
     pub fn total_s(&self) -> f64 {
-        self.load_s + self.warm_up_s.unwrap_or(0.0) + self.runs_s
+        self.of_load_s(self.load_s + self.warm_up_s.unwrap_or(0.0)) + self.runs_s
+    }
+
+    /// Those seconds of a load, if it takes one.
+    pub(super) fn of_load_s(&self, seconds: f64) -> f64 {
+        if self.is_loaded { seconds } else { 0.0 }
     }
 }
 
 /// Estimates `plan` on a machine with `cores` cores from what `history` holds.
 pub fn estimate(plan: &Plan, history: &History, cores: usize) -> Estimate {
-    let of_epoch = |epoch: &Epoch| history.engine(&epoch.key, cores).and_then(|engine| estimate_epoch(epoch, engine));
+    let of_epoch = |(index, epoch): (usize, &Epoch)| {
+        let engine = history.engine(&epoch.key, cores)?;
+        estimate_epoch(epoch, engine, plan.loads_engine(index))
+    };
     let imports_s = plan.device_classes().into_iter().map(|device| history.import_s(device)).sum();
-    Estimate { epochs: plan.epochs.iter().map(of_epoch).collect(), imports_s }
+    Estimate { epochs: plan.epochs.iter().enumerate().map(of_epoch).collect(), imports_s }
 }
 
-fn estimate_epoch(epoch: &Epoch, engine: &EngineHistory) -> Option<EpochEstimate> {
+fn estimate_epoch(epoch: &Epoch, engine: &EngineHistory, is_loaded: bool) -> Option<EpochEstimate> {
     let (load_s, warm_up_s) = (engine.load_s, engine.warm_up_s);
-    let mut estimate = EpochEstimate { load_s, warm_up_s, runs_s: 0.0, measured_runs: 0, derived_runs: 0 };
+    let mut estimate = EpochEstimate { is_loaded, load_s, warm_up_s, runs_s: 0.0, measured_runs: 0, derived_runs: 0 };
     let rates = Rates::of(engine)?;
     let mut runs_of = vec![0; epoch.points.len()];
     for point in epoch.rounds.iter().flatten() {

@@ -9,8 +9,8 @@ const MAX_SLUG_BYTES: usize = 40;
 
 /// Labels every point, each of which comes with the index of its engine key: the lengths and the number of prompts, then what else differs between points of the plan.
 pub(super) fn assign(keys: &[EngineKey], points: &mut [(usize, Point)]) {
-    let parts: Vec<[String; 12]> = points.iter().map(|(key, point)| suffixes(&keys[*key], point)).collect();
-    let differs: [bool; 12] =
+    let parts: Vec<[String; 13]> = points.iter().map(|(key, point)| suffixes(&keys[*key], point)).collect();
+    let differs: [bool; 13] =
         std::array::from_fn(|index| parts.iter().map(|suffixes| &suffixes[index]).collect::<BTreeSet<_>>().len() > 1);
     let mut labels: Vec<String> = points
         .iter()
@@ -32,7 +32,7 @@ fn base(point: &Point) -> String {
 }
 
 /// What tells points of equal lengths apart; empty where a value is the usual one.
-fn suffixes(key: &EngineKey, point: &Point) -> [String; 12] {
+fn suffixes(key: &EngineKey, point: &Point) -> [String; 13] {
     let number = |prefix: &str, value: Option<u32>| value.map_or_else(String::new, |value| format!("-{prefix}{value}"));
     let flag = |is_set: bool, text: &str| if is_set { format!("-{text}") } else { String::new() };
     let Load::Closed { concurrency } = point.load;
@@ -40,6 +40,7 @@ fn suffixes(key: &EngineKey, point: &Point) -> [String; 12] {
         number("c", concurrency),
         number("seqs", point.limits.max_num_seqs),
         number("tok", point.limits.max_num_batched_tokens),
+        format!("-{}", key.device),
         number("tp", Some(key.tensor_parallel_size)),
         flag(key.quantization != Quantization::None, key.quantization.as_str()),
         format!("-{}", slug(key.model.rsplit(['/', ':']).next().unwrap_or_default())),

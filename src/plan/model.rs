@@ -19,16 +19,17 @@ pub struct Plan {
     /// The settings that are not the same in all points, with their classes; absent in plans of older versions.
     #[serde(default)]
     pub varying: Vec<VaryingSetting>,
-    /// One engine load each, in the order of execution.
+    /// In the order of execution; an engine load each, but for those of engines that [stay loaded](Plan::loads_engine).
     pub epochs: Vec<Epoch>,
 }
 
-/// The life of one loaded engine.
+/// Runs on one loaded engine, directly one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Every setting that needs a reload.
     pub key: EngineKey,
-    /// What this load is for, in words: `first load`, or the settings that differ from the epoch before.
+    /// What its load is for, in words: `first load`, or the settings that differ from the epoch before; `still loaded` where it
+    /// needs none.
     pub reason: String,
     /// The points measured on this engine.
     pub points: Vec<Point>,

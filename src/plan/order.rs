@@ -44,9 +44,9 @@ pub(super) fn items(points: &[(usize, Point)]) -> Vec<Item> {
 }
 
 /// All rounds of a group whose points come with the index of their engine. Each round has an order of its own, and each pair
-/// in it a coin of its own for which member comes first. Where there are several engines, what can run on the loaded one goes
-/// first: nothing else keeps the members of a pair together with fewer loads.
-pub(super) fn rounds(points: &[(usize, Point)], plan_seed: u64, group: usize) -> Vec<Slot> {
+/// in it a coin of its own for which member comes first. Where there are several engines that do not `stay_loaded`, what can
+/// run on the loaded one goes first: nothing else keeps the members of a pair together with fewer loads.
+pub(super) fn rounds(points: &[(usize, Point)], plan_seed: u64, group: usize, stay_loaded: bool) -> Vec<Slot> {
     let items = items(points);
     let rounds = items.iter().map(|item| item.repeats).max().unwrap_or(0);
     let mut slots = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn rounds(points: &[(usize, Point)], plan_seed: u64, group: usize) ->
             waiting.add(place, in_order(&items[item], plan_seed, round), points);
         }
         while let Some(members) = waiting.next(loaded) {
-            loaded = members.last().map(|member| points[*member].0);
+            loaded = members.last().map(|member| points[*member].0).filter(|_| !stay_loaded);
             slots.push(Slot { round, members });
         }
     }

@@ -35,8 +35,8 @@ pub fn render(plan: &Plan, estimate: &Estimate, detail: Detail) -> String {
         lines.push(String::new());
         let (of_group, known) = (&plan.epochs[group.clone()], estimate.epochs.get(group.clone()));
         match alternates(of_group) {
-            true => lines.extend(alternating_lines(group, plan.epochs.len(), of_group, detail)),
-            false => lines.extend(epoch_lines(group.start, plan.epochs.len(), &of_group[0], detail)),
+            true => lines.extend(alternating_lines(plan, group, detail)),
+            false => lines.extend(epoch_lines(plan, group.start, detail)),
         }
         lines.extend(known.and_then(time::of_epochs));
     }
@@ -44,7 +44,7 @@ pub fn render(plan: &Plan, estimate: &Estimate, detail: Detail) -> String {
     let (prompt_tokens, output_tokens) = tokens(plan);
     lines.push(format!(
         "Work: {}, {}, {} prompt tokens, {} output tokens (measured requests alone)",
-        counted(plan.epochs.len(), "engine load"),
+        counted(plan.num_loads(0..plan.epochs.len()), "engine load"),
         counted(plan.num_runs(), "run"),
         grouped(prompt_tokens),
         grouped(output_tokens)
@@ -67,7 +67,8 @@ fn headline(plan: &Plan) -> String {
     if checks > 0 {
         runs += &format!(" and {} to check the reset", grouped(checks as u64));
     }
-    format!("Plan {}: {points}, {runs}, {}, seed {}", plan.name, counted(plan.epochs.len(), "engine load"), plan.seed)
+    let loads = counted(plan.num_loads(0..plan.epochs.len()), "engine load");
+    format!("Plan {}: {points}, {runs}, {loads}, seed {}", plan.name, plan.seed)
 }
 
 /// Which settings differ between points, by what a change of them costs.
@@ -98,7 +99,7 @@ fn values_of(setting: &VaryingSetting) -> String {
     format!("{} {values}", setting.name)
 }
 
-/// Epochs between which pairs go to and fro, together; every other epoch alone.
+/// Epochs between which pairs or device classes go to and fro, together; every other epoch alone.
 fn groups(plan: &Plan) -> Vec<Range<usize>> {
     let in_pairs = |epoch: &Epoch| epoch.points.iter().all(|point| point.role.is_measured());
     let mut last: BTreeMap<&EngineKey, usize> = BTreeMap::new();
@@ -124,8 +125,10 @@ fn alternates(epochs: &[Epoch]) -> bool {
     epochs.len() > 1
 }
 
-fn epoch_lines(index: usize, epochs: usize, epoch: &Epoch, detail: Detail) -> Vec<String> {
-    let mut lines = vec![format!("Engine {} of {epochs} ({})", index + 1, epoch.reason)];
+fn epoch_lines(plan: &Plan, index: usize, detail: Detail) -> Vec<String> {
+    let epoch = &plan.epochs[index];
+    let (number, all) = (plan.num_loads(0..index + 1), plan.num_loads(0..plan.epochs.len()));
+    let mut lines = vec![format!("Engine {number} of {all} ({})", epoch.reason)];
     lines.extend(engine_lines(&epoch.key));
     let measured: Vec<&Point> = epoch.points.iter().filter(|point| point.role.is_measured()).collect();
     if !measured.is_empty() {
@@ -146,15 +149,21 @@ fn epoch_lines(index: usize, epochs: usize, epoch: &Epoch, detail: Detail) -> Ve
     lines
 }
 
-/// A group of epochs between which pairs go to and fro.
-fn alternating_lines(group: &Range<usize>, epochs: usize, of_group: &[Epoch], detail: Detail) -> Vec<String> {
-    let mut lines = vec![format!(
-        "Engines {} to {} of {epochs} (each load for the next member of a pair)",
-        group.start + 1,
-        group.end
-    )];
+/// A group of epochs between which pairs or device classes go to and fro. It has neither sentinels nor a check of the reset,
+/// which are of one engine that measures without a break.
+fn alternating_lines(plan: &Plan, group: &Range<usize>, detail: Detail) -> Vec<String> {
+    let of_group = &plan.epochs[group.clone()];
     let keys: BTreeSet<&EngineKey> = of_group.iter().map(|epoch| &epoch.key).collect();
-    for key in keys {
+    let loads = plan.num_loads(group.clone());
+    let (first, last) = (plan.num_loads(0..group.start) + 1, plan.num_loads(0..group.end));
+    let what_for = match loads > keys.len() {
+        true => "each load for the next member of a pair".to_owned(),
+        false => format!("all of them stay loaded; which one is measured changes {} times", of_group.len() - 1),
+    };
+    let all = plan.num_loads(0..plan.epochs.len());
+    let mut lines =
+        vec![format!("Engines {first} to {last} of {all} ({what_for}; neither sentinels nor a check of the reset)")];
+    for key in &keys {
         lines.extend(engine_lines(key));
     }
     let mut seen = HashSet::new();
@@ -163,7 +172,7 @@ fn alternating_lines(group: &Range<usize>, epochs: usize, of_group: &[Epoch], de
     points.sort_by_key(|point| point.pair.as_ref().map(|member| (member.pair, member.arm)));
     let rounds_of = |epoch: &Epoch| epoch.first_round as usize + epoch.rounds.len();
     lines.push(rounds(&points, of_group.iter().map(rounds_of).max().unwrap_or(0)));
-    lines.extend(pairs(&points, true));
+    lines.extend(pairs(&points, loads > keys.len()));
     lines.extend(point_lines(&points, detail));
     lines
 }

@@ -75,7 +75,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
     let keys = resolver.problems.into_result(resolver.keys)?;
     label::assign(&keys, &mut points);
     let varying = class::varying(&keys, &points);
-    let epochs = epochs::arrange(keys, points, plan_seed, config.hygiene);
+    let epochs = epochs::arrange(keys, points, plan_seed, config.whole_sweep);
     Ok(Plan { name: config.name.clone(), seed: plan_seed, varying, epochs })
 }
 
@@ -137,6 +137,17 @@ impl Resolver<'_> {
         if let Some(repeats) = self.overrides.repeats.filter(|repeats| !(1..=MAX_REPEATS).contains(repeats)) {
             let location = super::Location { file: self.config.file.clone(), line: 0, column: 0 };
             self.problems.add(location, format!("{repeats} repeats were asked for; it has to be 1 to {MAX_REPEATS}"));
+        }
+        let Some(device) = self.overrides.device else { return };
+        let has_axis =
+            |entry: &&Entry| entry.matrix.axes.iter().any(|axis| axis.keys.iter().any(|(key, _)| *key == "device"));
+        for entry in self.config.entries.iter().filter(has_axis) {
+            let name = quoted(&entry.name.value);
+            let message = format!(
+                "--device {device} was given, and the entry {name} has an axis `device`: its points would be measured twice; leave \
+                 out either"
+            );
+            self.problem(entry.name.place, message);
         }
     }
 

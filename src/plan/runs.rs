@@ -17,6 +17,27 @@ impl Plan {
         classes.into_iter().collect()
     }
 
+    /// Whether the engine of an epoch has to be loaded for it. It does not where it was loaded for an earlier epoch, and
+    /// only engines of other device classes, with sidecars of their own, have been measured since.
+    pub fn loads_engine(&self, epoch: usize) -> bool {
+        let key = &self.epochs[epoch].key;
+        let before = self.epochs[..epoch].iter().rposition(|other| other.key.device == key.device);
+        // Directly after each other they are to have an engine each.
+        before.is_none_or(|before| before + 1 == epoch || self.epochs[before].key != *key)
+    }
+
+    /// Whether the engine of an epoch stays loaded after it, for a later one.
+    pub fn keeps_engine(&self, epoch: usize) -> bool {
+        let device = self.epochs[epoch].key.device;
+        let next = (epoch + 1..self.epochs.len()).find(|next| self.epochs[*next].key.device == device);
+        next.is_some_and(|next| !self.loads_engine(next))
+    }
+
+    /// Number of engine loads among these epochs.
+    pub fn num_loads(&self, epochs: std::ops::Range<usize>) -> usize {
+        epochs.filter(|epoch| self.loads_engine(*epoch)).count()
+    }
+
     /// Number of points that are measured for their own sake; one that pairs take to several engine loads counts once.
     pub fn num_points(&self) -> usize {
         let points = self.epochs.iter().flat_map(|epoch| &epoch.points).filter(|point| point.role.is_measured());

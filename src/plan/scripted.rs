@@ -5,7 +5,7 @@ use super::{
     defaults,
 };
 use super::{epochs, label};
-use crate::config::{Hygiene, Script};
+use crate::config::{Script, WholeSweep};
 use crate::device::DeviceClass;
 use crate::telemetry::DEFAULT_HZ;
 
@@ -56,6 +56,6 @@ pub fn of_script(script: &Script, overrides: Overrides) -> Plan {
     let keys = vec![key];
     let mut points = vec![(0, point)];
     label::assign(&keys, &mut points);
-    let epochs = epochs::arrange(keys, points, seed, Hygiene::default());
+    let epochs = epochs::arrange(keys, points, seed, WholeSweep::default());
     Plan { name: script.name.clone(), seed, varying: Vec::new(), epochs }
 }

@@ -28,7 +28,7 @@ pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};
 pub use sidecar::{Hello, Sidecar, WarmUse};
 pub use spec::{EngineSpec, SidecarOptions, TRUTH_HEADER, Warm};
-pub use sweep::{Earlier, Sweep, SweepError, SweepObserver};
+pub use sweep::{Earlier, Station, Sweep, SweepError, SweepObserver};
 pub use warm::{About, Holder, LoadedEngine, Registry, Status, Stopped, WarmSidecar};
 pub use window::{Event, Window};
 

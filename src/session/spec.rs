@@ -99,7 +99,6 @@ impl EngineSpec {
         }
     }
 
-    /// All that the engine depends on: a loaded engine is used again for a message that is the same.
     /// What is known of its steps before the first: a script may let an engine be silent.
     pub(super) fn pace(&self) -> Pace {
         match self {
@@ -108,6 +107,7 @@ impl EngineSpec {
         }
     }
 
+    /// All that the engine depends on: a loaded engine is used again for a message that is the same.
     pub(super) fn load_message(&self, device: DeviceClass, placement: &Placement) -> serde_json::Value {
         let mut message = match self {
             EngineSpec::Vllm { argv, step_api, env } => {

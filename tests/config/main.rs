@@ -1,5 +1,6 @@
 //! Configuration files as users write them, from the file to the plan.
 
+mod devices;
 mod errors;
 mod format;
 mod hostile;

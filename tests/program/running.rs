@@ -137,13 +137,17 @@ fn cpu_ticks(pid: u32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// The child of all threads of `pid`.
+/// The only child of all threads of `pid`.
 #[track_caller]
 fn only_child(pid: u32) -> u32 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    let ids: Vec<u32> =
-        lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect();
+    let ids = children(pid);
     assert_eq!(ids.len(), 1, "children of {pid}: {ids:?}");
     ids[0]
+}
+
+/// The children of all threads of `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
 }

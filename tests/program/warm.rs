@@ -128,7 +128,7 @@ fn the_next_command_measures_on_the_loaded_vllm_and_one_with_another_key_loads_a
     assert_eq!((&first["status"], &second["status"]), (&Value::from("valid"), &Value::from("valid")));
     assert_eq!(second["engine_facts"]["other"]["process"], "forked");
     assert!(second["engine_facts"]["other"]["reused"]["age_s"].as_f64().unwrap() > 0.0);
-    assert_eq!(summary(&user.out("second"))["environment"]["warm_sidecar"]["is_attached"], true);
+    assert_eq!(summary(&user.out("second"))["environment"]["sidecars"]["cpu"]["warm"]["is_attached"], true);
 
     says(
         &measure(&ARGS.replace("--max-num-seqs 64", "--max-num-seqs 32"), "third"),
@@ -222,7 +222,7 @@ fn one_that_was_started_in_another_environment_is_not_used_and_the_variable_is_n
     says(&user.scripted(SHORT, "first", &["--keep-warm"]).output().unwrap(), &[]);
     let other = user.scripted(SHORT, "second", &[]).env("VLLM_SOMETHING", "1").env("TERM", "other").output().unwrap();
     says(&other, &["not attached to the warm sidecar cpu-", "its environment is another: VLLM_SOMETHING\n"]);
-    assert_eq!(summary(&user.out("second"))["environment"]["warm_sidecar"], Value::Null);
+    assert_eq!(summary(&user.out("second"))["environment"]["sidecars"]["cpu"]["warm"], Value::Null);
 }
 
 #[test]

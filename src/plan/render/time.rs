@@ -1,16 +1,21 @@
 //! How long a plan takes, in words.
 
+use std::collections::HashSet;
+
 use super::counted;
-use crate::plan::{EpochEstimate, Estimate, Plan};
+use crate::plan::{Epoch, EpochEstimate, Estimate, Plan, Point};
 
 /// The line of a part of the plan whose epochs are known; `None` unless all of them are.
 pub(super) fn of_epochs(epochs: &[Option<EpochEstimate>]) -> Option<String> {
     let known: Vec<&EpochEstimate> = epochs.iter().map(Option::as_ref).collect::<Option<_>>()?;
     let sum = |seconds: fn(&EpochEstimate) -> f64| duration(known.iter().map(|epoch| seconds(epoch)).sum());
-    let (load, runs) = (sum(|epoch| epoch.load_s), sum(|epoch| epoch.runs_s));
-    let loads = if known.len() == 1 { format!("load {load}") } else { format!("{} loads {load}", known.len()) };
+    let (load, runs) = (sum(|epoch| epoch.of_load_s(epoch.load_s)), sum(|epoch| epoch.runs_s));
+    let loads = match known.iter().filter(|epoch| epoch.is_loaded).count() {
+        1 => format!("load {load}"),
+        loads => format!("{loads} loads {load}"),
+    };
     let warm_up = match known.iter().any(|epoch| epoch.warm_up_s.is_some()) {
-        true => format!(", warm-up {}", sum(|epoch| epoch.warm_up_s.unwrap_or(0.0))),
+        true => format!(", warm-up {}", sum(|epoch| epoch.of_load_s(epoch.warm_up_s.unwrap_or(0.0)))),
         false => String::new(),
     };
     Some(format!("  estimated: {loads}{warm_up}, runs {runs}"))
@@ -44,33 +49,45 @@ pub(super) fn of_plan(estimate: &Estimate) -> String {
 }
 
 /// What the plan would take if every point had a process of its own, as tools without a persistent engine do it. Points
-/// that a pair takes from one engine to another would need a process for every run. `None` where that is the same.
+/// that a pair takes from one engine to another, in the epochs of `alternating`, would need a process for every run. `None`
+/// where that is the same.
 pub(super) fn process_per_point(
     plan: &Plan,
     estimate: &Estimate,
     alternating: &[std::ops::Range<usize>],
 ) -> Option<String> {
+    let in_pairs = |point: &&Point| point.pair.is_some();
+    let runs_in_pairs = |epoch: &Epoch| epoch.runs().filter(|run| in_pairs(&run.point)).count();
+    let mut seen = HashSet::new();
+    let mut new_points = |epoch: &Epoch, pairs_too: bool| {
+        let points = epoch.points.iter().filter(|point| point.role.is_measured());
+        points.filter(|point| (pairs_too || !in_pairs(point)) && seen.insert(point.point.clone())).count()
+    };
     let alternates = |epoch: usize| alternating.iter().any(|group| group.contains(&epoch));
     let processes: Vec<usize> = plan
         .epochs
         .iter()
         .enumerate()
         .map(|(index, epoch)| match alternates(index) {
-            true => epoch.rounds.iter().map(Vec::len).sum(),
-            false => epoch.points.iter().filter(|point| point.role.is_measured()).count(),
+            true => runs_in_pairs(epoch) + new_points(epoch, false),
+            false => new_points(epoch, true),
         })
         .collect();
     let count: usize = processes.iter().sum();
-    if count <= plan.epochs.len() {
+    let num_loads = plan.num_loads(0..plan.epochs.len());
+    if count <= num_loads {
         return None;
     }
-    let per = if alternating.is_empty() { "point" } else { "point (of pairs: per run)" };
+    let has_pairs = plan.epochs.iter().enumerate().any(|(index, epoch)| alternates(index) && runs_in_pairs(epoch) > 0);
+    let per = if has_pairs { "point (of pairs: per run)" } else { "point" };
     let start = format!("A process per {per} would take {} and as many imports of vLLM", counted(count, "engine load"));
     let loads_s = |times: &dyn Fn(usize) -> usize| -> Option<f64> {
         let of = |(index, epoch): (usize, &Option<EpochEstimate>)| Some(times(index) as f64 * epoch.as_ref()?.load_s);
         estimate.epochs.iter().enumerate().map(of).sum()
     };
-    let (Some(theirs_s), Some(ours_s)) = (loads_s(&|index| processes[index]), loads_s(&|_| 1)) else {
+    let (Some(theirs_s), Some(ours_s)) =
+        (loads_s(&|index| processes[index]), loads_s(&|index| usize::from(plan.loads_engine(index))))
+    else {
         return Some(start);
     };
     let classes = plan.device_classes().len();

@@ -70,7 +70,8 @@ impl Resolver<'_> {
             let pair = self.num_pairs;
             self.num_pairs += 1;
             points[b].1.seed = points[a].1.seed;
-            if points[a].0 != points[b].0 {
+            let [one, other] = [a, b].map(|index| &self.keys[points[index].0]);
+            if one.device == other.device && one != other {
                 loads += 2 * u64::from(points[a].1.repeats);
             }
             for (index, arm) in [(a, Arm::A), (b, Arm::B)] {

@@ -1,4 +1,7 @@
-//! A whole plan: sidecar, engine loads, rounds of runs; each run is handed on as soon as it has ended.
+//! A whole plan: sidecars, engine loads, rounds of runs; each run is handed on as soon as it has ended.
+//!
+//! Each device class has a sidecar of its own. They take turns, as the plan's epochs have it: nothing else is measured while
+//! a run goes on. An engine whose turn comes again stays loaded meanwhile.
 //!
 //! A run that fails is kept as such, and measured once more in a fresh engine. If that fails too, the rest of its point is
 //! given up, and the sweep goes on.
@@ -6,19 +9,21 @@
 mod admission;
 mod earlier;
 mod record;
+mod station;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::run::{Interrupts, Progress, RunRecording, execute};
 use super::warm_up::{self, Settling};
-use super::{Engine, EngineSpec, SessionError, Sidecar, SidecarOptions};
+use super::{Engine, EngineSpec, SessionError, Sidecar};
 use crate::plan::{EngineKey, Epoch, Location, Plan, PlannedRun, Point};
 use crate::telemetry::{Places, Sample, Sampling, Telemetry};
 use crate::timeline::{Outcome, RunRecord, Timeline, WarmUp};
 use admission::check_point;
 pub use earlier::Earlier;
 use record::{Attempt, without_events};
+pub use station::Station;
 use trouble::Trouble;
 
 /// Who is told what happens in a sweep, and keeps its results.
@@ -60,12 +65,14 @@ pub enum SweepError {
     Results(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Measures a plan on a sidecar that has been started. `specs` holds what each epoch's engine is loaded with.
+/// Measures a plan. `specs` holds what each epoch's engine is loaded with.
 pub struct Sweep<'a, O: SweepObserver> {
     plan: &'a Plan,
     specs: &'a [EngineSpec],
-    options: &'a SidecarOptions,
-    sidecar: &'a mut Sidecar,
+    /// One for each device class of the plan.
+    stations: Vec<Station>,
+    /// The one whose turn it is.
+    at: usize,
     observer: &'a mut O,
     order: u32,
     /// Planned runs that need no more attention, by point and repeat.
@@ -78,8 +85,6 @@ pub struct Sweep<'a, O: SweepObserver> {
     has_measured: bool,
     /// How the loaded engine was warmed up, until its first run has it in its record.
     warm_up: Option<WarmUp>,
-    /// The sources of the loaded engine's telemetry, while no run is sampled.
-    telemetry: Option<Telemetry>,
     /// When the last measured token of the run before came, for the turnaround.
     last_token_ns: Option<u64>,
 }
@@ -89,6 +94,8 @@ struct Seat<'a> {
     epoch: &'a Epoch,
     spec: &'a EngineSpec,
     engine: Option<Engine>,
+    /// What a load is for.
+    reason: &'a str,
     /// Seconds of a load that no run has been charged with yet.
     load_s: f64,
     /// Whether an engine of it has failed.
@@ -96,14 +103,8 @@ struct Seat<'a> {
 }
 
 impl<'a, O: SweepObserver> Sweep<'a, O> {
-    /// A sweep that has not begun.
-    pub fn new(
-        plan: &'a Plan,
-        specs: &'a [EngineSpec],
-        options: &'a SidecarOptions,
-        sidecar: &'a mut Sidecar,
-        observer: &'a mut O,
-    ) -> Self {
+    /// A sweep that has not begun. There has to be a station for each device class of the plan.
+    pub fn new(plan: &'a Plan, specs: &'a [EngineSpec], stations: Vec<Station>, observer: &'a mut O) -> Self {
         let mut free_repeats = BTreeMap::new();
         for run in plan.epochs.iter().flat_map(Epoch::runs) {
             take_repeat(&mut free_repeats, &run.point.point, run.repeat);
@@ -111,8 +112,8 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         Sweep {
             plan,
             specs,
-            options,
-            sidecar,
+            stations,
+            at: 0,
             observer,
             order: 0,
             settled: BTreeSet::new(),
@@ -120,7 +121,6 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             given_up: BTreeMap::new(),
             has_measured: false,
             warm_up: None,
-            telemetry: None,
             last_token_ns: None,
         }
     }
@@ -134,29 +134,49 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         self
     }
 
-    /// Asks vLLM's parser about every engine, then loads and measures one after the other.
+    /// Asks vLLM's parser about every engine, then measures epoch by epoch, and ends the sidecars that do not stay.
     pub async fn run(mut self) -> Result<(), SweepError> {
-        self.check_arguments().await?;
         let ended = self.run_epochs().await;
-        if let Err(SweepError::Start(err)) = &ended {
-            self.skip_rest(err)?;
+        let ended = match ended {
+            Err(SweepError::Start(err)) => self.skip_rest(&err).and(Err(SweepError::Start(err))),
+            ended => ended,
+        };
+        for station in self.stations {
+            station.close().await;
         }
         ended
     }
 
     async fn run_epochs(&mut self) -> Result<(), SweepError> {
+        self.check_arguments().await?;
         let (plan, specs) = (self.plan, self.specs);
         for (index, (epoch, spec)) in plan.epochs.iter().zip(specs).enumerate() {
-            self.run_epoch(index as u32, epoch, spec).await?;
+            self.take_turn(epoch);
+            self.run_epoch(index, epoch, spec).await?;
         }
         Ok(())
+    }
+
+    /// It is the turn of the epoch's device class.
+    fn take_turn(&mut self, epoch: &Epoch) {
+        let at = self.stations.iter().position(|station| station.device() == epoch.key.device).unwrap_or(self.at);
+        if at != self.at {
+            self.last_token_ns = None; // no turnaround: what went by was not this engine's
+        }
+        self.at = at;
+    }
+
+    /// The device class whose turn it is.
+    fn station(&mut self) -> &mut Station {
+        &mut self.stations[self.at]
     }
 
     async fn check_arguments(&mut self) -> Result<(), SweepError> {
         let mut asked: BTreeSet<&EngineKey> = BTreeSet::new();
         for (epoch, spec) in self.plan.epochs.iter().zip(self.specs).filter(|(epoch, _)| asked.insert(&epoch.key)) {
             let EngineSpec::Vllm { argv, .. } = spec else { continue };
-            match self.sidecar.check(argv).await {
+            self.take_turn(epoch);
+            match self.station().sidecar.check(argv).await {
                 Ok(()) => {}
                 Err(SessionError::Refused(message)) => {
                     let location = epoch.key.args_location.0.clone();
@@ -168,9 +188,13 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         Ok(())
     }
 
-    async fn run_epoch(&mut self, index: u32, epoch: &Epoch, spec: &EngineSpec) -> Result<(), SweepError> {
-        let mut seat = Seat { epoch, spec, engine: None, load_s: 0.0, has_failed: false };
-        for head in runs_of(index, epoch) {
+    async fn run_epoch(&mut self, index: usize, epoch: &Epoch, spec: &EngineSpec) -> Result<(), SweepError> {
+        let engine = self.station().kept.take();
+        // What was loaded for an epoch whose runs are all there already was not loaded at all.
+        let is_awaited = !self.plan.loads_engine(index) && engine.is_none();
+        let reason = if is_awaited { "it is not loaded any more" } else { &epoch.reason };
+        let mut seat = Seat { epoch, spec, engine, reason, load_s: 0.0, has_failed: false };
+        for head in runs_of(index as u32, epoch) {
             if self.settled.contains(&head.key()) {
                 continue;
             }
@@ -183,10 +207,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             }
         }
         // Two epochs of one key follow each other only where the second is to have an engine of its own.
-        let is_fresh_next = self.plan.epochs.get(index as usize + 1).is_some_and(|next| next.key == epoch.key);
+        let is_fresh_next = self.plan.epochs.get(index + 1).is_some_and(|next| next.key == epoch.key);
         match seat.engine {
             Some(engine) if is_fresh_next => engine.shutdown().await,
-            Some(engine) => self.sidecar.put_back(engine).await,
+            Some(engine) if self.plan.keeps_engine(index) => self.station().kept = Some(engine),
+            Some(engine) => self.station().sidecar.put_back(engine).await,
             None => {}
         }
         if self.observer.leave_after_run() { Err(SweepError::Interrupted) } else { Ok(()) }
@@ -243,10 +268,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     /// A loaded engine that has been warmed up; the inner error says why there is none.
     async fn load(&mut self, seat: &mut Seat<'_>) -> Result<Result<Engine, SessionError>, SweepError> {
         let key = &seat.epoch.key;
-        let reason = if seat.has_failed { "anew, after a failure" } else { &seat.epoch.reason };
+        let reason = if seat.has_failed { "anew, after a failure" } else { seat.reason };
+        let station = &mut self.stations[self.at];
         self.observer.waiting_for(&format!("loading {} ({reason})", key.model));
         let loaded = tokio::select! {
-            loaded = self.sidecar.load(seat.spec) => loaded,
+            loaded = station.sidecar.load(seat.spec) => loaded,
             () = self.observer.leave_now() => return Err(SweepError::Interrupted),
         };
         let mut engine = match loaded {
@@ -254,7 +280,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             Err(err) => return Ok(Err(err)),
         };
         seat.load_s = engine.load_s();
-        for remark in self.sidecar.take_remarks() {
+        for remark in station.sidecar.take_remarks() {
             self.observer.remark(&remark);
         }
         if let Some(age_s) = engine.reused_after_s() {
@@ -267,14 +293,15 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 Err(SessionError::Interrupted) => return Err(SweepError::Interrupted),
                 Err(err) => {
                     // It failed before, and nothing more can be learned from how it ends.
-                    let _ = engine.kill(self.sidecar).await;
+                    let _ = engine.kill(&mut self.station().sidecar).await;
                     return Ok(Err(err));
                 }
             }
         }
         let (device, ranks) = (key.device, key.tensor_parallel_size);
         let places = Places::of_this_machine();
-        self.telemetry = Some(Telemetry::open(&places, device, ranks, &self.options.placement));
+        let station = self.station();
+        station.telemetry = Some(Telemetry::open(&places, device, ranks, &station.options.placement));
         Ok(Ok(engine))
     }
 
@@ -322,9 +349,10 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         planned: u32,
         repeat: u32,
     ) -> Result<RunRecording, SessionError> {
-        match execute(self.sidecar, engine, self.options, point, (planned, repeat), self.observer).await {
+        let Station { options, sidecar, .. } = &mut self.stations[self.at];
+        match execute(sidecar, engine, options, point, (planned, repeat), self.observer).await {
             // An engine that ended between two runs shows as a closed channel; how it ended the fork server knows.
-            Err(SessionError::EngineDied { .. }) => Err(self.sidecar.why_gone(engine.pid()).await),
+            Err(SessionError::EngineDied { .. }) => Err(sidecar.why_gone(engine.pid()).await),
             executed => executed,
         }
     }
@@ -365,13 +393,14 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
     }
 
     fn start_sampling(&mut self, rate_hz: u32) -> Option<Sampling> {
-        let telemetry = if rate_hz > 0 { self.telemetry.take() } else { None };
-        telemetry.map(|telemetry| telemetry.start(rate_hz, &self.options.placement))
+        let station = self.station();
+        let telemetry = if rate_hz > 0 { station.telemetry.take() } else { None };
+        telemetry.map(|telemetry| telemetry.start(rate_hz, &station.options.placement))
     }
 
     fn stop_sampling(&mut self, sampling: Sampling, record: &mut RunRecord) -> Vec<Sample> {
         let (telemetry, sampled, samples) = sampling.stop();
-        self.telemetry = Some(telemetry);
+        self.station().telemetry = Some(telemetry);
         record.warnings.extend(sampled.not_pinned.clone());
         record.telemetry = Some(sampled);
         samples

@@ -1,6 +1,6 @@
 //! What makes a run fail, and what becomes of the engine, the sidecar and the point then.
 
-use super::{Attempt, Outcome, Seat, Sidecar, Sweep, SweepError, SweepObserver, without_events};
+use super::{Attempt, Outcome, Seat, Sidecar, Station, Sweep, SweepError, SweepObserver, without_events};
 use crate::session::SessionError;
 
 /// By what an engine that found too little memory is known, in the words of Python, torch and vLLM.
@@ -65,18 +65,19 @@ impl<O: SweepObserver> Sweep<'_, O> {
         seat.has_failed = true;
         if let Some(engine) = seat.engine.take() {
             // A fork server that cannot do it is replaced below.
-            let _ = engine.kill(self.sidecar).await;
+            let _ = engine.kill(&mut self.station().sidecar).await;
         }
-        if !self.sidecar.is_lost() {
+        let Station { options, sidecar, .. } = &mut self.stations[self.at];
+        if !sidecar.is_lost() {
             return Ok(());
         }
         self.observer.remark(&format!("{}starting another sidecar", trouble.unsaid()));
-        self.sidecar.kill().await;
+        sidecar.kill().await;
         let started = tokio::select! {
-            started = Sidecar::start(self.options) => started,
+            started = Sidecar::start(options) => started,
             () = self.observer.leave_now() => return Err(SweepError::Interrupted),
         };
-        *self.sidecar = started.map_err(SweepError::Start)?;
+        *sidecar = started.map_err(SweepError::Start)?;
         Ok(())
     }
 
@@ -96,7 +97,9 @@ impl<O: SweepObserver> Sweep<'_, O> {
                 self.announce(attempt);
                 let failed = without_events(self.record(seat.epoch, attempt, 0.0), Outcome::Failed(err.to_string()));
                 self.observer.run_ends(failed).map_err(SweepError::Results)?;
-                let points = seat.epoch.points.iter();
+                // The engine may have another turn.
+                let of_engine = self.plan.epochs.iter().filter(|epoch| epoch.key == seat.epoch.key);
+                let points = of_engine.flat_map(|epoch| &epoch.points);
                 self.given_up.extend(points.map(|point| (point.point.clone(), cause.clone())));
                 Ok(())
             }

@@ -1,21 +1,23 @@
-//! What is checked between the runs of a sweep; keys of `defaults`, as they are of the whole sweep.
+//! Keys of `defaults` that are of the whole sweep: in which order it goes, and what is checked between its runs.
 
 use super::node::{Node, Value};
 use super::reader::Reader;
 
 /// Keys of `defaults` that are no settings of a point.
-pub(super) const HYGIENE_KEYS: [&str; 2] = ["sentinel", "check_reset"];
+pub(super) const WHOLE_SWEEP_KEYS: [&str; 3] = ["sentinel", "check_reset", "interleave_devices"];
 
 /// Most runs between two sentinels.
 const MAX_EVERY: u32 = 100_000;
 
-/// What is checked between the runs of a sweep.
+/// What is of the whole sweep, and of no point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hygiene {
+pub struct WholeSweep {
     /// When the sentinel runs.
     pub sentinel: Sentinel,
     /// Whether the state after a reset is compared with a fresh engine, once for each engine.
     pub check_reset: bool,
+    /// Whether the runs of device classes alternate; else one class is measured after the other.
+    pub interleave_devices: bool,
 }
 
 /// When the same work runs again, to show drift.
@@ -30,13 +32,14 @@ pub enum Sentinel {
     Every(u32),
 }
 
-impl Hygiene {
-    /// Reads the value of `key`, which is one of [`HYGIENE_KEYS`].
+impl WholeSweep {
+    /// Reads the value of `key`, which is one of [`WHOLE_SWEEP_KEYS`].
     pub(super) fn read(&mut self, reader: &mut Reader, key: &str, node: &Node) {
         match key {
             "sentinel" => self.sentinel = read_sentinel(reader, node).unwrap_or_default(),
             "check_reset" => self.check_reset = reader.truth(key, node).unwrap_or_default(),
-            _ => reader.unknown(node.place, "key", key, &HYGIENE_KEYS),
+            "interleave_devices" => self.interleave_devices = reader.truth(key, node).unwrap_or_default(),
+            _ => reader.unknown(node.place, "key", key, &WHOLE_SWEEP_KEYS),
         }
     }
 }
