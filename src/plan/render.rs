@@ -49,7 +49,7 @@ pub fn render(plan: &Plan, estimate: &Estimate, detail: Detail) -> String {
         grouped(prompt_tokens),
         grouped(output_tokens)
     ));
-    lines.push(format!("Estimated time: {}", time::of_plan(estimate)));
+    lines.push(format!("Estimated time: {}", time::of_plan(plan, estimate)));
     let alternating: Vec<Range<usize>> =
         groups.into_iter().filter(|group| alternates(&plan.epochs[group.clone()])).collect();
     lines.extend(time::process_per_point(plan, estimate, &alternating));

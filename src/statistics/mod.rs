@@ -3,15 +3,21 @@
 
 mod drift;
 mod log_interval;
+mod multiple;
+mod paired;
 mod student_t;
 mod trimmed_mean;
+mod unpaired;
 mod warm_cut;
 mod woodruff;
 
 pub use drift::{Drift, drift};
 pub use log_interval::{LogInterval, log_interval};
+pub use multiple::{benjamini_hochberg, holm};
+pub use paired::{FEWEST_PAIRS, PairedEffect, PairedMethod, paired_effect};
 pub use student_t::student_t_quantile;
 pub use trimmed_mean::{TrimmedMean, trimmed_mean};
+pub use unpaired::{UnpairedEffect, unpaired_effect};
 pub use warm_cut::{WarmCut, warm_cut};
 pub use woodruff::{Woodruff, WoodruffProblem, fewest_samples, sorted_quantile, woodruff};
 

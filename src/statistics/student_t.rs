@@ -21,6 +21,11 @@ pub fn student_t_quantile(probability: f64, degrees: u32) -> f64 {
     f64::from(degrees).sqrt() * (0.5 * (low + high)).tan()
 }
 
+/// P(|T| >= |t|) for `degrees` >= 1 degrees of freedom.
+pub(super) fn two_sided_p(t: f64, degrees: u32) -> f64 {
+    (1.0 - central_probability((t.abs() / f64::from(degrees).sqrt()).atan(), degrees)).max(0.0)
+}
+
 /// P(|T| <= sqrt(degrees) tan(angle)). Abramowitz and Stegun, 26.7.3 and 26.7.4.
 fn central_probability(angle: f64, degrees: u32) -> f64 {
     let (sin, cos) = angle.sin_cos();

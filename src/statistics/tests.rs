@@ -157,3 +157,89 @@ fn a_difference_that_is_small_or_not_in_every_run_is_not_accepted() {
     let short: Vec<Vec<f64>> = series([0.3; 4]).iter().map(|run| run[..45].to_vec()).collect();
     assert_eq!(warm_cut(&short), None, "too few values");
 }
+
+fn log_ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect()
+}
+
+#[test]
+fn a_against_b_in_pairs() {
+    for vector in vectors_of("ab_paired") {
+        let (id, expected) = (vector["id"].as_str().unwrap(), &vector["expect"]);
+        let (a, b) = (numbers(&vector["input"]["a"]), numbers(&vector["input"]["b"]));
+        let got = paired_effect(&log_ratios(&a, &b)).unwrap();
+        assert_eq!(serde_json::to_value(got.method).unwrap(), expected["method"], "{id}");
+        assert_eq!(got.pairs as u64, expected["R"], "{id}");
+        assert_close(got.ratio, &expected["ratio"], id);
+        assert_close(got.low, &expected["lo"], id);
+        assert_close(got.high, &expected["hi"], id);
+        assert_close(got.p, &expected["p"], id);
+        assert_close(got.detectable, &expected["mde80"], id);
+    }
+    assert_eq!(paired_effect(&[0.1; 4]), None, "four pairs decide nothing");
+}
+
+/// The interval leaves out at most as many Walsh averages as the table of exact critical values has.
+#[test]
+fn signed_rank_critical_values() {
+    let table = &vectors()["signed_rank_crit_two_sided"]["0.05"];
+    for (pairs, critical) in table.as_object().unwrap() {
+        let pairs: usize = pairs.parse().unwrap();
+        if pairs < 7 {
+            continue;
+        }
+        // Powers of two: all Walsh averages differ, and their order is known.
+        let differences: Vec<f64> = (0..pairs).map(|index| f64::from(1u32 << index)).collect();
+        let mut averages: Vec<f64> =
+            (0..pairs).flat_map(|i| differences[i..].iter().map(move |d| 0.5 * (f64::from(1u32 << i) + d))).collect();
+        averages.sort_unstable_by(f64::total_cmp);
+        let scale = 1e-6;
+        let got = paired_effect(&differences.iter().map(|d| d * scale).collect::<Vec<_>>()).unwrap();
+        let expected = averages[critical.as_u64().unwrap() as usize] * scale;
+        assert!((got.low.ln() / expected - 1.0).abs() < 1e-6, "{pairs} pairs");
+    }
+}
+
+#[test]
+fn an_interval_leaves_1_out_exactly_where_p_is_at_most_5_percent() {
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    // Coarse values: zeros and ties, as of a clock or of counts.
+    let mut value = || f64::from(random.next_u32() % 11) - 4.0;
+    let mut found = 0;
+    for round in 0..3_000 {
+        let differences: Vec<f64> = (0..5 + round % 12).map(|_| value() * 0.01).collect();
+        let got = paired_effect(&differences).unwrap();
+        let leaves_1_out = got.low > 1.0 || got.high < 1.0;
+        assert_eq!(leaves_1_out, got.p <= 0.05, "{got:?} of {differences:?}");
+        found += u32::from(leaves_1_out);
+    }
+    assert!(found > 100 && found < 2_900, "{found}");
+}
+
+#[test]
+fn many_tests_at_once() {
+    let vector = &vectors_of("holm")[0];
+    let p = numbers(&vector["input"]["p"]);
+    for (got, expected) in holm(&p).into_iter().zip(vector["expect"].as_array().unwrap()) {
+        assert_close(got, expected, "holm");
+    }
+    // Worked out by hand: 4/4 of the largest, then 4/3, 4/2, 4/1, none above the one behind it.
+    let got = benjamini_hochberg(&[0.01, 0.04, 0.03, 0.2]);
+    let expected = [0.04, 0.04 * 4.0 / 3.0, 0.04 * 4.0 / 3.0, 0.2];
+    assert!(got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-12), "{got:?}");
+    assert!(holm(&[]).is_empty() && benjamini_hochberg(&[]).is_empty());
+}
+
+#[test]
+fn two_sets_of_runs_that_were_not_interleaved() {
+    let got = unpaired_effect(&[1.0, 1.0, 1.0], &[2.0, 2.0]).unwrap();
+    assert!((got.ratio - 2.0).abs() < 1e-12);
+    assert_eq!(unpaired_effect(&[1.0], &[2.0, 2.1]).unwrap().interval, None, "one run has no spread");
+    assert_eq!(unpaired_effect(&[1.0, 0.0], &[2.0]), None);
+    // Equal spreads and sizes: 2 (n - 1) degrees, and the standard error of a difference.
+    let (a, b) = ([1.0f64, 2.0, 4.0], [2.0f64, 4.0, 8.0]);
+    let half = student_t_quantile(TWO_SIDED_95, 4) * (2.0f64.ln().powi(2) * 2.0 / 3.0).sqrt();
+    let interval = unpaired_effect(&a, &b).unwrap().interval.unwrap();
+    assert!((interval.high.unwrap().ln() - (2.0f64.ln() + half)).abs() < 1e-12);
+}

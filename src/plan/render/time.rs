@@ -22,10 +22,11 @@ pub(super) fn of_epochs(epochs: &[Option<EpochEstimate>]) -> Option<String> {
 }
 
 /// The time of the whole plan, and what is known of it.
-pub(super) fn of_plan(estimate: &Estimate) -> String {
+pub(super) fn of_plan(plan: &Plan, estimate: &Estimate) -> String {
     let Some(total_s) = estimate.total_s() else {
-        let unknown = estimate.epochs.iter().filter(|epoch| epoch.is_none()).count();
-        return match (unknown, estimate.epochs.len()) {
+        let loads: Vec<usize> = (0..plan.epochs.len()).filter(|epoch| plan.loads_engine(*epoch)).collect();
+        let unknown = loads.iter().filter(|epoch| estimate.epochs[**epoch].is_none()).count();
+        return match (unknown, loads.len()) {
             (1, 1) => "not known yet: this engine has never been measured on this machine".to_owned(),
             (unknown, all) if unknown == all => {
                 format!("not known yet: none of these {all} engines has ever been measured on this machine")
