@@ -9,6 +9,7 @@ pub mod calibration;
 pub mod causes;
 pub mod cli;
 pub mod clock;
+pub mod comparison;
 pub mod config;
 pub mod device;
 pub mod doctor;

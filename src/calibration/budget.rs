@@ -71,10 +71,20 @@ impl ErrorBudget {
     /// The bounds for so many requests at once: 99 % of the known answers were within them. Those of the next larger
     /// concurrency that was calibrated, and of the largest beyond it.
     pub fn errors(&self, concurrency: u32) -> Option<MetricErrors> {
+        self.errors_at(concurrency, |times| times.p99)
+    }
+
+    /// The median errors for so many requests at once: what moves the middle of many stamps. What moves single ones shows in the
+    /// spread over runs.
+    pub fn typical_errors(&self, concurrency: u32) -> Option<MetricErrors> {
+        self.errors_at(concurrency, |times| times.p50)
+    }
+
+    fn errors_at(&self, concurrency: u32, of: impl Fn(&Times) -> i64) -> Option<MetricErrors> {
         let row = self.rows.iter().find(|row| row.concurrency >= concurrency).or(self.rows.last())?;
-        let ttft_s = row.ttft_error_ns.p99 as f64 / 1e9;
+        let ttft_s = of(&row.ttft_error_ns) as f64 / 1e9;
         // Without gaps of its own, an ITL can be wrong at both of its ends.
-        let itl_s = row.itl_error_ns.map_or(2.0 * ttft_s, |times| times.p99 as f64 / 1e9);
+        let itl_s = row.itl_error_ns.map_or(2.0 * ttft_s, |times| of(&times) as f64 / 1e9);
         Some(MetricErrors { ttft_s, itl_s })
     }
 }

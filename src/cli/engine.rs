@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::error::{CliError, Exit};
 use super::job::{Job, Kept};
 use super::screen::{self, Screen};
-use super::{EngineArgs, EngineChoice, launch, report, resume, runtime};
+use super::{EngineArgs, EngineChoice, compare, launch, report, resume, runtime};
 use crate::config::{self, Script};
 use crate::device::{DeviceClass, HostFacts};
 use crate::environment::{Host, Interpreter};
 use crate::plan::{self, Detail, History, Overrides, Plan};
+use crate::report::TableFormat;
 use crate::session::Registry;
 
 /// Plans, measures, reports.
@@ -47,11 +48,22 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let pythons = classes.into_iter().map(|device| Ok((device, python(device)?))).collect::<Result<_, CliError>>()?;
     let job = Job::prepare(args, plan, script, pythons, out, Kept { cache, history, registry })?;
     let (report, ended) = job.measure(&mut screen)?;
+    let mut compared = Ok(Exit::Valid);
     if !report.runs.is_empty() {
-        screen::print_report(&report, args.output.format)?;
+        // Of two documents on standard output no program could read either; the report is in its folder.
+        if args.ab.is_none() || args.output.format == TableFormat::Table {
+            screen::print_report(&report, args.output.format)?;
+        }
+        if args.ab.is_some() {
+            compared = compare::pairs(&report, &job.out, args);
+        }
         screen.say(&format!("results: {}", job.out.display()));
     }
-    ended.map(|()| report::exit_of(&report))
+    ended?;
+    match report::exit_of(&report) {
+        Exit::Valid => compared,
+        exit => Ok(exit),
+    }
 }
 
 /// The Python for engines of a class: that of a warm sidecar, which was looked at before, or the one that is given or managed.
@@ -76,8 +88,13 @@ fn make_plan(args: &EngineArgs, script: Option<&Script>) -> Result<Plan, CliErro
     let overrides = Overrides { device, repeats, seed, scripted: script.is_some() };
     let config = match (&args.config, script) {
         (Some(path), _) => config::load(path)?,
+        (None, Some(_)) if args.ab.is_some() => return Err(CliError::NothingToCompare),
         (None, Some(script)) => return Ok(plan::of_script(script, overrides)),
         (None, None) => config::builtin_smoke(device.unwrap_or(DeviceClass::Cpu)),
+    };
+    let config = match &args.ab {
+        Some(ab) => config.compared(ab)?,
+        None => config,
     };
     Ok(plan::resolve(&config, overrides)?)
 }

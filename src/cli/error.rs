@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::calibration::CalibrationError;
+use crate::comparison::ComparisonError;
 use crate::config::ConfigError;
 use crate::device::{Check, DeviceClass, Finding, Missing};
 use crate::environment::EnvironmentError;
@@ -111,6 +112,15 @@ pub enum CliError {
     /// Several warm sidecars, and none was named.
     #[error("there are several warm sidecars: {0}; name one, or give --all")]
     WhichSidecar(String),
+    /// A script alone has no settings to compare.
+    #[error("--ab compares values of a setting, and a script alone has none; give a configuration with --config")]
+    NothingToCompare,
+    /// Nothing can be compared.
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
+    /// A comparison that decides nothing is no gate.
+    #[error("nothing could be decided: {0}")]
+    Undecided(&'static str),
     /// The sidecar could not be started.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -131,6 +141,7 @@ impl CliError {
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,
             CliError::Report(_) => Exit::Invalid,
+            CliError::Comparison(_) | CliError::Undecided(_) | CliError::NothingToCompare => Exit::Usage,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
             CliError::Sweep(SweepError::Start(_)) => Exit::NoEngine,
             CliError::Sweep(SweepError::Interrupted) => Exit::Interrupted,

@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and the exit status that answers.
 
 mod calibrate;
+mod compare;
 mod doctor;
 mod engine;
 mod error;
@@ -44,6 +45,8 @@ enum Command {
     Calibrate(CalibrateArgs),
     /// Rebuild every report of a results folder from its recorded runs, or judge a timeline that anyone gives
     Report(ReportArgs),
+    /// Decide what a change did: the pairs of one results folder, or two folders side by side
+    Compare(CompareArgs),
     /// Export the recorded events of a results folder
     Export(ExportArgs),
     /// Say what this host can measure, what is missing, and how to get it
@@ -79,6 +82,13 @@ struct EngineArgs {
     /// Runs of every point, instead of what the configuration says
     #[arg(long, value_name = "N")]
     repeats: Option<u32>,
+    /// Compare two values of a setting: every point is measured with both, in pairs that run directly one after the other, and
+    /// the difference is decided (ten pairs where nothing says how many; exit status 1 if B is worse): quantization=none,fp8
+    #[arg(long, value_name = "KEY=A,B", conflicts_with = "resume")]
+    ab: Option<String>,
+    /// Change from which on a difference matters, for --ab
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = compare::parse_percent, requires = "ab")]
+    threshold: f64,
     /// Seed of the plan, instead of the configuration's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -160,6 +170,31 @@ struct ReportArgs {
     events: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+struct CompareArgs {
+    /// Results folder with pairs (`bench engine --ab`, or `compare` in a matrix); with B, the side A
+    #[arg(value_name = "A")]
+    a: PathBuf,
+    /// Results folder of side B. What was not interleaved is shown, and not decided
+    #[arg(value_name = "B")]
+    b: Option<PathBuf>,
+    /// An objective that side B has to keep, where A does: p99_ttft_s=0.5
+    #[arg(long, value_name = "METRIC=BOUND", value_parser = compare::parse_objective)]
+    slo: Vec<(String, f64)>,
+    /// Change from which on a difference matters
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = compare::parse_percent)]
+    threshold: f64,
+    /// Metric to compare, by its name in the report, as often as there are [default: the usual eight]
+    #[arg(long, value_name = "METRIC", value_parser = compare::parse_metric)]
+    metric: Vec<crate::metrics::Metric>,
+    /// Write comparison.json and comparison.html into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How the result is printed on standard output
+    #[arg(long, value_enum, default_value_t)]
+    format: TableFormat,
 }
 
 #[derive(Args, Debug)]
@@ -252,6 +287,7 @@ pub fn main() -> ExitCode {
         Command::Engine(args) => engine::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Export(args) => report::export(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Sidecar(args) => sidecar::run(&args.command),

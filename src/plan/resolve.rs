@@ -276,6 +276,7 @@ impl Resolver<'_> {
 
         let value = |given: &Option<Given<u32>>, default| given.as_ref().map_or(default, |given| given.value);
         let num_prompts = value(&settings.num_prompts, defaults::NUM_PROMPTS);
+        let usual_repeats = self.config.usual_repeats.unwrap_or(defaults::REPEATS);
         let tokens = u64::from(num_prompts) * (u64::from(lengths.input_len) + u64::from(lengths.output_len));
         if tokens > MAX_TOKENS_PER_RUN {
             let message = format!(
@@ -296,7 +297,7 @@ impl Resolver<'_> {
             prefix_hit_rate: lengths.prefix_hit_rate,
             workload: lengths.workload,
             num_prompts,
-            repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, defaults::REPEATS)),
+            repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, usual_repeats)),
             warmup: value(
                 &settings.warmup,
                 if self.overrides.scripted { 0 } else { key.device.profile().warmup.value },

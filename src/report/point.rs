@@ -48,6 +48,9 @@ pub struct PointEntry {
     pub notes: BTreeMap<String, Note>,
     /// By how much the instrument can have moved each metric, in its unit; null where nothing is known of that.
     pub instrument_error: InstrumentErrors,
+    /// What it typically moves them by, for comparisons.
+    #[serde(skip)]
+    pub typical_error: InstrumentErrors,
     /// received - emitted.
     pub transport_ns: Option<NsSpread>,
     /// submitted - scheduled.
@@ -187,6 +190,7 @@ impl PointEntry {
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
             instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values),
+            typical_error: InstrumentErrors::typical(ruler.budget, &runs[0].asked, &values),
             values,
             intervals,
             notes,

@@ -108,7 +108,10 @@ pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
 }
 
 /// The report of a results folder, from its stored session and runs. One timeline is in memory at a time.
-pub(super) fn read(folder: &Path) -> Result<Report, ReportError> {
+///
+/// # Errors
+/// As of [`rebuild`].
+pub fn read(folder: &Path) -> Result<Report, ReportError> {
     let session = store::read_session(folder)?;
     let mut report = Report::empty(Some(&session));
     for folders in by_label(store::stored_runs(folder)?) {

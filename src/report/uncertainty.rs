@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::entry::MetricValues;
 use crate::calibration::{ErrorBudget, MetricErrors};
-use crate::metrics::{Metric, Series, Total};
+use crate::metrics::{Metric, Percentile, Series, Statistic, Total};
 use crate::plan::{Load, Point};
 use crate::roofline::CpuPeaks;
 
@@ -32,7 +32,23 @@ impl Ruler<'_> {
 impl InstrumentErrors {
     /// The bounds for the numbers `values` of a point.
     pub(super) fn of(budget: Option<&ErrorBudget>, asked: &Point, values: &MetricValues) -> InstrumentErrors {
-        let errors = budget.and_then(|budget| budget.errors(in_flight(asked)));
+        InstrumentErrors::from(budget.and_then(|budget| budget.errors(in_flight(asked))), asked, values)
+    }
+
+    /// What the instrument typically moves each number by: of percentiles above the median, whose samples are few, the bound.
+    pub(super) fn typical(budget: Option<&ErrorBudget>, asked: &Point, values: &MetricValues) -> InstrumentErrors {
+        let typical = budget.and_then(|budget| budget.typical_errors(in_flight(asked)));
+        let bounds = InstrumentErrors::of(budget, asked, values);
+        let mut errors = InstrumentErrors::from(typical, asked, values);
+        for ((metric, error), (_, bound)) in errors.0.iter_mut().zip(bounds.0) {
+            if matches!(metric, Metric::Of(_, Statistic::Percentile(Percentile::P90 | Percentile::P99))) {
+                *error = bound;
+            }
+        }
+        errors
+    }
+
+    fn from(errors: Option<MetricErrors>, asked: &Point, values: &MetricValues) -> InstrumentErrors {
         let bound = |metric| errors.and_then(|errors| bound(metric, &errors, asked, values));
         InstrumentErrors(values.0.iter().map(|(metric, value)| (*metric, value.and_then(|_| bound(*metric)))).collect())
     }

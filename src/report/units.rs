@@ -25,7 +25,7 @@ pub(super) fn time_unit(values_s: impl IntoIterator<Item = f64>) -> Unit {
 }
 
 /// A number with at least three significant digits, and no more than the eye can use; `-` for none.
-pub(super) fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     number_within(value, None)
 }
 

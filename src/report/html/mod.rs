@@ -15,7 +15,8 @@ use super::{PointEntry, Report};
 use crate::statistics::FEW_RUNS;
 use crate::verdict::Status;
 
-const STYLE: &str = include_str!("page.css");
+/// How pages look.
+pub(crate) const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const LIBRARY: &str = include_str!("../../../third_party/echarts/echarts.common.min.js");
 
@@ -139,6 +140,7 @@ fn contents(page: &mut String, sections: &[Section]) {
     page.push_str("</ul>\n</nav>\n");
 }
 
-fn escaped(text: &str) -> String {
+/// Text as it stands in a page.
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,0 +1,72 @@
+//! `bench compare`: what a change did, from recorded runs alone.
+
+use std::path::Path;
+
+use super::error::{CliError, Exit};
+use super::{CompareArgs, EngineArgs, screen};
+use crate::comparison::{Comparison, Design, Question};
+use crate::metrics::Metric;
+use crate::report::{self, Report};
+
+/// Compares, prints, and exits with 1 if something got worse.
+pub(super) fn run(args: &CompareArgs) -> Result<Exit, CliError> {
+    let question =
+        Question { metrics: args.metric.clone(), threshold: args.threshold, slo: args.slo.iter().cloned().collect() };
+    let a = report::read(&args.a)?;
+    let comparison = match &args.b {
+        None => Comparison::of_pairs(&a, &args.a, &question)?,
+        Some(folder) => Comparison::of_saved((&a, &args.a), (&report::read(folder)?, folder), &question)?,
+    };
+    screen::print(&comparison.render(args.format))?;
+    if let Some(folder) = &args.out {
+        comparison.write(folder)?;
+    }
+    exit_of(&comparison)
+}
+
+/// Compares the pairs that a command has just measured: prints them, and leaves them in the results folder.
+pub(super) fn pairs(report: &Report, folder: &Path, args: &EngineArgs) -> Result<Exit, CliError> {
+    let question = Question { threshold: args.threshold, ..Question::default() };
+    let comparison = Comparison::of_pairs(report, folder, &question)?;
+    screen::print(&comparison.render(args.output.format))?;
+    comparison.write(folder)?;
+    exit_of(&comparison)
+}
+
+/// 0 when nothing got worse, 1 when something did.
+fn exit_of(comparison: &Comparison) -> Result<Exit, CliError> {
+    match (comparison.got_worse, comparison.design) {
+        (true, _) => Ok(Exit::Invalid),
+        // Side by side is all that was asked for.
+        (false, Design::SavedResults) => Ok(Exit::Valid),
+        (false, Design::RandomPairs) if comparison.is_decided() => Ok(Exit::Valid),
+        (false, Design::RandomPairs) => Err(CliError::Undecided("too few valid pairs; measure more `repeats`")),
+    }
+}
+
+/// `p99_ttft_s=0.5`.
+pub(super) fn parse_objective(text: &str) -> Result<(String, f64), String> {
+    let (name, bound) = text.split_once('=').ok_or("give METRIC=BOUND, such as p99_ttft_s=0.5")?;
+    let metric = parse_metric(name)?;
+    let bound: f64 = bound.parse().map_err(|_| format!("{bound} is no number"))?;
+    if bound.is_finite() && bound > 0.0 {
+        Ok((metric.name(), bound))
+    } else {
+        Err("the bound has to be above 0".to_owned())
+    }
+}
+
+/// `p99_ttft_s`.
+pub(super) fn parse_metric(name: &str) -> Result<Metric, String> {
+    Metric::named(name).ok_or_else(|| {
+        let all: Vec<String> = Metric::all().map(Metric::name).collect();
+        format!("there is no metric {name}; there are: {}", all.join(", "))
+    })
+}
+
+/// `1%` or `1`: a share.
+pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    let percent: Option<f64> = number.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.map(|percent| percent / 100.0).ok_or_else(|| "give a percentage from 0% to 100%, such as 1%".to_owned())
+}

@@ -1,0 +1,282 @@
+//! A against B: what a change did to each point, with an interval, and a decision that keeps its error rates.
+//!
+//! Pairs are decided: the two runs of a pair ran directly one after the other, in an order that a coin chose, so that what
+//! changes over time speaks for neither. Two results that were measured one after the other are shown side by side and never
+//! decided.
+
+mod decision;
+mod page;
+mod pairs;
+mod saved;
+mod table;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::atomic_file::{self, Durability};
+use crate::metrics::{Metric, Percentile, Series, Statistic, Total};
+use crate::report::{Report, TableFormat};
+use crate::statistics::{PairedMethod, benjamini_hochberg, holm};
+use crate::verdict::Objective;
+pub use decision::Decision;
+
+/// Version of the layout of [`Comparison`].
+pub const COMPARISON_SCHEMA_VERSION: u32 = 1;
+
+/// The level of every decision.
+const LEVEL: f64 = 0.05;
+
+/// What is compared where nothing else is asked for.
+const METRICS: [Metric; 8] = [
+    Metric::Of(Series::Ttft, Statistic::Average),
+    Metric::Of(Series::Ttft, Statistic::Percentile(Percentile::P99)),
+    Metric::Of(Series::Itl, Statistic::Average),
+    Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99)),
+    Metric::Of(Series::TimePerOutputToken, Statistic::Average),
+    Metric::Of(Series::E2e, Statistic::Average),
+    Metric::Of(Series::E2e, Statistic::Percentile(Percentile::P99)),
+    Metric::Total(Total::OutputTokens),
+];
+
+/// What is asked of a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The metrics; empty for the usual ones.
+    pub metrics: Vec<Metric>,
+    /// Relative change from which on a difference matters: 0.01 is 1 %.
+    pub threshold: f64,
+    /// Objectives that both sides are held against: metrics and bounds.
+    pub slo: std::collections::BTreeMap<String, f64>,
+}
+
+/// How both sides were measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Design {
+    /// In pairs, each in an order of its own. Decided.
+    RandomPairs,
+    /// In two commands. What else changed between them is not known: unverified, never decided.
+    SavedResults,
+}
+
+/// Two sides, point by point.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// [`COMPARISON_SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Version of `bench` that compared.
+    pub bench_version: String,
+    /// How both sides were measured.
+    pub design: Design,
+    /// Where A comes from, and what it is.
+    pub a: String,
+    /// Where B comes from, and what it is.
+    pub b: String,
+    /// Relative change from which on a difference matters.
+    pub threshold: f64,
+    /// The points that both sides have.
+    pub points: Vec<PointComparison>,
+    /// What cannot be compared or trusted, and why.
+    pub remarks: Vec<String>,
+    /// Whether B is worse anywhere: slower by more than the threshold after Holm's correction over all of `points`, or beyond
+    /// an objective that A keeps.
+    pub got_worse: bool,
+}
+
+/// One point on both sides.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PointComparison {
+    /// Name of the configuration's entry.
+    pub name: String,
+    /// Label of the point on side A.
+    pub point_a: String,
+    /// Label of the point on side B.
+    pub point_b: String,
+    /// Pairs of valid runs; 0 for saved results.
+    pub pairs: usize,
+    /// Pairs that are left out, as one of their runs is not valid.
+    pub pairs_left_out: usize,
+    /// Valid runs on side A, and on side B.
+    pub runs: [u64; 2],
+    /// What is compared.
+    pub metrics: Vec<MetricComparison>,
+    /// Objectives on side A, and on side B.
+    pub slo: [Vec<Objective>; 2],
+}
+
+/// One metric on both sides.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetricComparison {
+    /// Its name.
+    pub metric: String,
+    /// Over all valid runs of side A, in the metric's unit.
+    pub a: Option<f64>,
+    /// Over all valid runs of side B.
+    pub b: Option<f64>,
+    /// B / A.
+    pub ratio: Option<f64>,
+    /// Ends of its 95 % interval.
+    pub low: Option<f64>,
+    /// See `low`.
+    pub high: Option<f64>,
+    /// How ratio and interval were found: `signed-rank`, `paired-t`; null for saved results (Welch on logarithms).
+    pub method: Option<PairedMethod>,
+    /// Two-sided p-value of no effect.
+    pub p: Option<f64>,
+    /// Holm's over all metrics of all points: for gates.
+    pub p_holm: Option<f64>,
+    /// Benjamini and Hochberg's: for exploration.
+    pub p_fdr: Option<f64>,
+    /// Relative effect that as many pairs find in 80 % of the cases.
+    pub detectable: Option<f64>,
+    /// By how much the instrument can typically move this number, in its unit.
+    pub instrument_error: Option<f64>,
+    /// What is decided.
+    pub decision: Decision,
+    /// Whether the whole interval lies within the threshold.
+    pub is_equivalent: bool,
+    /// What has to be said of it.
+    pub note: Option<String>,
+}
+
+/// Why nothing can be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ComparisonError {
+    /// One result, and no pairs in it.
+    #[error(
+        "{0} has no pairs to compare; give a second result, or measure pairs: `bench engine --ab KEY=A,B`, or `compare` in a \
+         `matrix`"
+    )]
+    NoPairs(PathBuf),
+    /// Two results without a common point.
+    #[error("{a} and {b} have no point in common: a point is the same by its entry's name and its label")]
+    NothingInCommon {
+        /// One of them.
+        a: PathBuf,
+        /// The other.
+        b: PathBuf,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Comparison {
+    /// Both sides of the pairs in a result.
+    ///
+    /// # Errors
+    /// [`ComparisonError::NoPairs`].
+    pub fn of_pairs(report: &Report, folder: &Path, question: &Question) -> Result<Comparison, ComparisonError> {
+        let points = pairs::compare(report, question);
+        if points.is_empty() {
+            return Err(ComparisonError::NoPairs(folder.to_owned()));
+        }
+        let side = |arm| format!("{}, {}", folder.display(), pairs::values(report, arm));
+        let (a, b) = (side(crate::plan::Arm::A), side(crate::plan::Arm::B));
+        Ok(Comparison::new(Design::RandomPairs, a, b, points, Vec::new(), question))
+    }
+
+    /// Two results that were measured one after the other, each with its folder.
+    ///
+    /// # Errors
+    /// [`ComparisonError::NothingInCommon`].
+    pub fn of_saved(
+        a: (&Report, &Path),
+        b: (&Report, &Path),
+        question: &Question,
+    ) -> Result<Comparison, ComparisonError> {
+        let (points, remarks) = saved::compare(a.0, b.0, question);
+        if points.is_empty() {
+            return Err(ComparisonError::NothingInCommon { a: a.1.to_owned(), b: b.1.to_owned() });
+        }
+        let [of_a, of_b] = [a.1, b.1].map(|folder| folder.display().to_string());
+        Ok(Comparison::new(Design::SavedResults, of_a, of_b, points, remarks, question))
+    }
+
+    fn new(
+        design: Design,
+        a: String,
+        b: String,
+        mut points: Vec<PointComparison>,
+        remarks: Vec<String>,
+        question: &Question,
+    ) -> Comparison {
+        let mut tests: Vec<&mut MetricComparison> =
+            points.iter_mut().flat_map(|point| &mut point.metrics).filter(|metric| metric.p.is_some()).collect();
+        let p: Vec<f64> = tests.iter().filter_map(|metric| metric.p).collect();
+        for ((metric, holm), fdr) in tests.iter_mut().zip(holm(&p)).zip(benjamini_hochberg(&p)) {
+            (metric.p_holm, metric.p_fdr) = (Some(holm), Some(fdr));
+        }
+        let mut comparison = Comparison {
+            schema_version: COMPARISON_SCHEMA_VERSION,
+            bench_version: env!("CARGO_PKG_VERSION").to_owned(),
+            design,
+            a,
+            b,
+            threshold: question.threshold,
+            points,
+            remarks,
+            got_worse: false,
+        };
+        comparison.got_worse = comparison.points.iter().any(PointComparison::got_worse);
+        comparison
+    }
+
+    /// Whether anything could be decided: a gate that never could is none.
+    pub fn is_decided(&self) -> bool {
+        let metrics = self.points.iter().flat_map(|point| &point.metrics);
+        metrics.into_iter().any(|metric| !matches!(metric.decision, Decision::Insufficient | Decision::Unverified))
+            || self.points.iter().any(|point| point.slo[1].iter().any(|objective| objective.met.is_some()))
+    }
+
+    /// The comparison in a format, ending in a line break.
+    pub fn render(&self, format: TableFormat) -> String {
+        table::render(self, format)
+    }
+
+    /// Writes `comparison.json` and `comparison.html` into a folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`ComparisonError::Write`].
+    pub fn write(&self, folder: &Path) -> Result<(), ComparisonError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ComparisonError::Write { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        for (name, text) in
+            [("comparison.json", table::render(self, TableFormat::Json)), ("comparison.html", page::html(self))]
+        {
+            let path = folder.join(name);
+            atomic_file::replace(&path, Durability::Process, |file| file.write_all(text.as_bytes()))
+                .map_err(failed(&path))?;
+        }
+        Ok(())
+    }
+}
+
+impl PointComparison {
+    fn got_worse(&self) -> bool {
+        let missed = self.slo[0].iter().zip(&self.slo[1]).any(|(a, b)| a.met != Some(false) && b.met == Some(false));
+        missed || self.metrics.iter().any(MetricComparison::is_worse)
+    }
+}
+
+impl MetricComparison {
+    /// Whether B is worse by more than the threshold, in spite of all the other tests.
+    pub fn is_worse(&self) -> bool {
+        let holds = self.p_holm.is_some_and(|p| p <= LEVEL);
+        self.decision == Decision::Slower && !self.is_equivalent && holds
+    }
+}
+
+fn metrics_of(question: &Question) -> Vec<Metric> {
+    if question.metrics.is_empty() { METRICS.to_vec() } else { question.metrics.clone() }
+}

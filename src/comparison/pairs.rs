@@ -1,0 +1,110 @@
+//! Both sides of the pairs in one result.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::decision::is_equivalent;
+use super::{Decision, MetricComparison, PointComparison, Question, metrics_of};
+use crate::metrics::Metric;
+use crate::plan::Arm;
+use crate::report::{PointEntry, Report, RunEntry};
+use crate::statistics::{FEWEST_PAIRS, paired_effect};
+use crate::verdict::{Status, objectives};
+
+/// The pairs of a report, in the order of the plan.
+pub(super) fn compare(report: &Report, question: &Question) -> Vec<PointComparison> {
+    let mut of_pair: BTreeMap<u32, [Option<&PointEntry>; 2]> = BTreeMap::new();
+    for point in &report.points {
+        if let Some(member) = &point.identity.pair {
+            of_pair.entry(member.pair).or_default()[side(member.arm)] = Some(point);
+        }
+    }
+    let both = of_pair.into_values().filter_map(|[a, b]| Some((a?, b?)));
+    both.map(|(a, b)| compare_points(report, a, b, question)).collect()
+}
+
+/// The values that a side has, and of what: `quantization fp8`.
+pub(super) fn values(report: &Report, arm: Arm) -> String {
+    let members = report.points.iter().filter_map(|point| point.identity.pair.as_ref());
+    let values: BTreeSet<String> =
+        members.filter(|member| member.arm == arm).map(|member| format!("{} {}", member.axis, member.value)).collect();
+    values.into_iter().collect::<Vec<_>>().join("; ")
+}
+
+fn side(arm: Arm) -> usize {
+    match arm {
+        Arm::A => 0,
+        Arm::B => 1,
+    }
+}
+
+fn compare_points(report: &Report, a: &PointEntry, b: &PointEntry, question: &Question) -> PointComparison {
+    // A round has one pair. Of a run that was measured anew in a fresh engine the two did not run one after the other.
+    let mut rounds: BTreeMap<u32, [Option<&RunEntry>; 2]> = BTreeMap::new();
+    for (index, point) in [a, b].into_iter().enumerate() {
+        for run in report.runs.iter().filter(|run| run.identity.point == point.identity.point) {
+            let round = rounds.entry(run.round.unwrap_or(run.repeat)).or_default();
+            if run.status == Status::Valid && run.retry_of.is_none() {
+                round[index] = Some(run);
+            }
+        }
+    }
+    let all = rounds.len();
+    let pairs: Vec<[&RunEntry; 2]> = rounds.into_values().filter_map(|[a, b]| Some([a?, b?])).collect();
+    let metrics = metrics_of(question).into_iter();
+    let slo = [a, b].map(|point| objectives(&question.slo, |metric| point.values.get(metric)));
+    PointComparison {
+        name: a.identity.name.clone(),
+        point_a: a.identity.point.clone(),
+        point_b: b.identity.point.clone(),
+        pairs: pairs.len(),
+        pairs_left_out: all - pairs.len(),
+        runs: [a.num_valid, b.num_valid],
+        metrics: metrics.map(|metric| compare_metric(metric, &pairs, a, b, question.threshold)).collect(),
+        slo,
+    }
+}
+
+fn compare_metric(
+    metric: Metric,
+    pairs: &[[&RunEntry; 2]],
+    a: &PointEntry,
+    b: &PointEntry,
+    threshold: f64,
+) -> MetricComparison {
+    let (of_a, of_b) = (a.values.get(metric), b.values.get(metric));
+    let log_ratio = |[a, b]: &[&RunEntry; 2]| {
+        let ratio = b.values.get(metric)? / a.values.get(metric)?;
+        (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
+    };
+    let log_ratios: Vec<f64> = pairs.iter().filter_map(log_ratio).collect();
+    // Where the point itself has too few samples for a percentile, its runs have even fewer.
+    let is_known = of_a.is_some() && of_b.is_some();
+    let effect = if is_known { paired_effect(&log_ratios) } else { None };
+    let error = [a, b].iter().filter_map(|point| point.typical_error.get(metric)).reduce(f64::max);
+    let change = effect.as_ref().zip(of_a).map(|(effect, a)| ((effect.ratio - 1.0) * a).abs());
+    let is_seen = change.zip(error).is_none_or(|(change, error)| change > error);
+    let note = if !is_known {
+        Some("not measured, or too few samples".to_owned())
+    } else if effect.is_none() {
+        Some(format!("{} of the {FEWEST_PAIRS} pairs that it takes", log_ratios.len()))
+    } else {
+        (!is_seen).then(|| "finer than the instrument's own error".to_owned())
+    };
+    MetricComparison {
+        metric: metric.name(),
+        a: of_a,
+        b: of_b,
+        ratio: effect.map(|effect| effect.ratio),
+        low: effect.map(|effect| effect.low),
+        high: effect.map(|effect| effect.high),
+        method: effect.map(|effect| effect.method),
+        p: effect.map(|effect| effect.p),
+        p_holm: None,
+        p_fdr: None,
+        detectable: effect.map(|effect| effect.detectable),
+        instrument_error: error,
+        decision: Decision::of(effect.as_ref(), metric.higher_is_better(), threshold, is_seen),
+        is_equivalent: effect.is_some_and(|effect| is_equivalent(&effect, threshold)),
+        note,
+    }
+}

@@ -1,0 +1,81 @@
+//! Two results that were measured one after the other.
+
+use super::{Decision, MetricComparison, PointComparison, Question, metrics_of};
+use crate::metrics::Metric;
+use crate::report::{PointEntry, Report, RunEntry};
+use crate::statistics::unpaired_effect;
+use crate::verdict::{Status, objectives};
+
+/// The points that both have, and what is to be said of the rest.
+pub(super) fn compare(a: &Report, b: &Report, question: &Question) -> (Vec<PointComparison>, Vec<String>) {
+    let key = |point: &PointEntry| (point.identity.name.clone(), point.identity.point.clone());
+    let mut points = Vec::new();
+    let mut remarks = vec![
+        "unverified: both results were measured in commands of their own, and whatever changed between them is in the \
+         difference; measure pairs (`bench engine --ab`) to decide"
+            .to_owned(),
+    ];
+    for of_a in &a.points {
+        match b.points.iter().find(|of_b| key(of_b) == key(of_a)) {
+            Some(of_b) => points.push(compare_points((a, of_a), (b, of_b), question)),
+            None => remarks.push(format!("{} {} is in A alone", of_a.identity.name, of_a.identity.point)),
+        }
+    }
+    let alone = b.points.iter().filter(|of_b| !a.points.iter().any(|of_a| key(of_a) == key(of_b)));
+    remarks.extend(alone.map(|point| format!("{} {} is in B alone", point.identity.name, point.identity.point)));
+    let host = |report: &Report| report.environment.get("host").cloned();
+    if host(a) != host(b) {
+        remarks.push("the two results do not say that they come from the same machine in the same state".to_owned());
+    }
+    (points, remarks)
+}
+
+fn compare_points(
+    (report_a, a): (&Report, &PointEntry),
+    (report_b, b): (&Report, &PointEntry),
+    question: &Question,
+) -> PointComparison {
+    let runs = [valid_runs(report_a, a), valid_runs(report_b, b)];
+    let metrics = metrics_of(question).into_iter();
+    PointComparison {
+        name: a.identity.name.clone(),
+        point_a: a.identity.point.clone(),
+        point_b: b.identity.point.clone(),
+        pairs: 0,
+        pairs_left_out: 0,
+        runs: [a.num_valid, b.num_valid],
+        metrics: metrics.map(|metric| compare_metric(metric, &runs, a, b)).collect(),
+        slo: [a, b].map(|point| objectives(&question.slo, |metric| point.values.get(metric))),
+    }
+}
+
+fn valid_runs<'r>(report: &'r Report, point: &PointEntry) -> Vec<&'r RunEntry> {
+    let of_point = report.runs.iter().filter(|run| run.identity.point == point.identity.point);
+    of_point.filter(|run| run.status == Status::Valid).collect()
+}
+
+fn compare_metric(metric: Metric, runs: &[Vec<&RunEntry>; 2], a: &PointEntry, b: &PointEntry) -> MetricComparison {
+    let (of_a, of_b) = (a.values.get(metric), b.values.get(metric));
+    let [values_a, values_b] =
+        runs.each_ref().map(|runs| runs.iter().filter_map(|run| run.values.get(metric)).collect::<Vec<f64>>());
+    let is_known = of_a.is_some() && of_b.is_some();
+    let effect = if is_known { unpaired_effect(&values_a, &values_b) } else { None };
+    let interval = effect.and_then(|effect| effect.interval);
+    MetricComparison {
+        metric: metric.name(),
+        a: of_a,
+        b: of_b,
+        ratio: effect.map(|effect| effect.ratio),
+        low: interval.and_then(|interval| interval.low),
+        high: interval.and_then(|interval| interval.high),
+        method: None,
+        p: None,
+        p_holm: None,
+        p_fdr: None,
+        detectable: None,
+        instrument_error: [a, b].iter().filter_map(|point| point.typical_error.get(metric)).reduce(f64::max),
+        decision: Decision::Unverified,
+        is_equivalent: false,
+        note: (!is_known).then(|| "not measured, or too few samples".to_owned()),
+    }
+}
