@@ -16,7 +16,7 @@ pub enum Decision {
     Equivalent,
     /// No difference that this instrument and this number of pairs can see.
     NoDifference,
-    /// Too few pairs to decide anything.
+    /// Too few pairs, or too few samples, to decide anything.
     Insufficient,
     /// Two results that were not interleaved.
     Unverified,
@@ -30,7 +30,7 @@ impl Decision {
             Decision::Slower => "slower",
             Decision::Equivalent => "equivalent",
             Decision::NoDifference => "no difference seen",
-            Decision::Insufficient => "too few pairs",
+            Decision::Insufficient => "not decided",
             Decision::Unverified => "unverified",
         }
     }
@@ -38,14 +38,18 @@ impl Decision {
     /// What an effect comes to. `is_seen` tells whether it is larger than the instrument's own error.
     pub(super) fn of(effect: Option<&PairedEffect>, higher_is_better: bool, threshold: f64, is_seen: bool) -> Decision {
         let Some(effect) = effect else { return Decision::Insufficient };
-        let leaves_1_out = effect.low > 1.0 || effect.high < 1.0;
-        match (leaves_1_out && is_seen, is_equivalent(effect, threshold)) {
+        match (leaves_1_out(effect) && is_seen, is_equivalent(effect, threshold)) {
             (true, _) if (effect.ratio > 1.0) == higher_is_better => Decision::Faster,
             (true, _) => Decision::Slower,
             (false, true) => Decision::Equivalent,
             (false, false) => Decision::NoDifference,
         }
     }
+}
+
+/// Whether the interval speaks for a difference.
+pub(super) fn leaves_1_out(effect: &PairedEffect) -> bool {
+    effect.low > 1.0 || effect.high < 1.0
 }
 
 /// Whether the whole interval lies within 1 / (1 + threshold) and 1 + threshold.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decision::is_equivalent;
+use super::decision::{is_equivalent, leaves_1_out};
 use super::{Decision, MetricComparison, PointComparison, Question, metrics_of};
 use crate::metrics::Metric;
 use crate::plan::Arm;
@@ -88,7 +88,8 @@ fn compare_metric(
     } else if effect.is_none() {
         Some(format!("{} of the {FEWEST_PAIRS} pairs that it takes", log_ratios.len()))
     } else {
-        (!is_seen).then(|| "finer than the instrument's own error".to_owned())
+        (!is_seen && effect.is_some_and(|effect| leaves_1_out(&effect)))
+            .then(|| "finer than the instrument's own error".to_owned())
     };
     MetricComparison {
         metric: metric.name(),

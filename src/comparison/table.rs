@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::{Comparison, Design, MetricComparison, PointComparison};
+use crate::metrics::Metric;
 use crate::report::{TableFormat, number};
 
 /// What the columns are called.
@@ -40,9 +41,9 @@ pub(super) fn conclusion(comparison: &Comparison) -> String {
         let worse =
             comparison.points.iter().flat_map(|point| &point.metrics).filter(|metric| metric.is_worse()).count();
         let missed = comparison.points.iter().map(missed).sum::<usize>();
-        return format!(
-            "B is WORSE: {worse} metrics slower by more than matters (Holm over all of them), {missed} objectives newly missed"
-        );
+        let slower = format!("slower in {worse} of the metrics by more than matters (Holm over all of them)");
+        let missed = format!("objectives newly missed: {missed}");
+        return format!("B is WORSE: {slower}; {missed}");
     }
     match (comparison.is_decided(), comparison.design) {
         (true, Design::RandomPairs) => "nothing got worse".to_owned(),
@@ -72,7 +73,8 @@ pub(super) fn rows(comparison: &Comparison) -> Vec<[String; 7]> {
             let decision = if a.met != Some(false) && b.met == Some(false) { "newly missed" } else { met(b.met) };
             let of = |value, is_met| format!("{} ({})", number(value), met(is_met));
             let (a_cell, b_cell) = (of(a.value, a.met), of(b.value, b.met));
-            let metric = format!("{} within {}", a.metric, a.bound);
+            let is_lower_bound = Metric::named(&a.metric).is_some_and(Metric::higher_is_better);
+            let metric = format!("{} {} {}", a.metric, if is_lower_bound { "at least" } else { "at most" }, a.bound);
             [name.clone(), metric, a_cell, b_cell, String::new(), decision.to_owned(), String::new()]
         });
         metrics.into_iter().chain(slo.collect::<Vec<_>>())

@@ -1,7 +1,9 @@
 //! Everything downstream of a recorded timeline: metrics, verdict, stored runs and reports.
 
 mod causes;
+mod compare;
 mod csv_file;
+mod error_rates;
 mod files;
 mod hiccups;
 mod hygiene;

@@ -1,0 +1,157 @@
+//! How often intervals and decisions are wrong, by simulation of what run-level numbers are like: runs differ by more than their
+//! samples say, neighbouring runs resemble each other, and steps within a run are alike. Seeded; a rate over so many trials is
+//! known to a few tenths of a percent.
+
+use bench::statistics::{log_interval, paired_effect, woodruff};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+struct Noise(ChaCha8Rng);
+
+impl Noise {
+    fn new(seed: u64) -> Noise {
+        Noise(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    fn uniform(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Standard normal, by Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let (one, other) = (1.0 - self.uniform(), self.uniform());
+        (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()
+    }
+
+    /// Standard normals of which neighbours correlate by `lag_1`.
+    fn series(&mut self, length: usize, lag_1: f64) -> Vec<f64> {
+        let mut value = self.normal();
+        let innovation = (1.0 - lag_1 * lag_1).sqrt();
+        (0..length)
+            .map(|_| {
+                let before = value;
+                value = lag_1 * value + innovation * self.normal();
+                before
+            })
+            .collect()
+    }
+
+    /// A run now and then is hit by something else on the machine.
+    fn hiccup(&mut self) -> f64 {
+        if self.uniform() < 0.03 { 0.05 * self.uniform() } else { 0.0 }
+    }
+}
+
+/// The share of A/B comparisons that find a difference, where B takes `1 + effect` times as long. Neighbouring runs of a session
+/// correlate by 0.6 with a standard deviation of 3 %; `own` is that of each run alone.
+fn found(pairs: usize, effect: f64, own: f64, trials: u32, seed: u64) -> f64 {
+    let mut noise = Noise::new(seed);
+    let mut alarms = 0;
+    for _ in 0..trials {
+        let session = noise.series(2 * pairs, 0.6);
+        let log_ratios: Vec<f64> = session
+            .chunks(2)
+            .map(|both| {
+                let mut run = |place: usize| 0.03 * both[place] + own * noise.normal() + noise.hiccup();
+                let (first, second) = (run(0), run(1));
+                let b_first = noise.uniform() < 0.5;
+                let (a, b) = if b_first { (second, first) } else { (first, second) };
+                b - a + effect.ln_1p()
+            })
+            .collect();
+        let found = paired_effect(&log_ratios).unwrap();
+        alarms += u32::from(found.low > 1.0 || found.high < 1.0);
+    }
+    f64::from(alarms) / f64::from(trials)
+}
+
+#[test]
+fn of_comparisons_without_a_difference_one_in_twenty_finds_one() {
+    for (pairs, seed) in [(8, 1), (10, 2), (20, 3)] {
+        let rate = found(pairs, 0.0, 0.01, 20_000, seed);
+        println!("A/A, {pairs} pairs: {:.2} % alarms", rate * 100.0);
+        // Exact tests have levels of their own: the largest below 5 % is 4.9 % with 10 pairs, and 3.9 % with 8.
+        let least = if pairs == 8 { 0.035 } else { 0.04 };
+        assert!((least..=0.06).contains(&rate), "{pairs} pairs: {rate}");
+    }
+}
+
+#[test]
+fn a_change_of_the_detectable_size_is_found_as_often_as_is_said() {
+    // What the comparison itself calls detectable in 80 % of the cases, on average over many.
+    let mut noise = Noise::new(7);
+    let mut detectable = Vec::new();
+    for _ in 0..2_000 {
+        let log_ratios: Vec<f64> = (0..10).map(|_| 0.01 * noise.normal()).collect();
+        detectable.push(paired_effect(&log_ratios).unwrap().detectable);
+    }
+    let typical = detectable.iter().sum::<f64>() / detectable.len() as f64;
+    let mut hits = 0;
+    for _ in 0..20_000 {
+        let log_ratios: Vec<f64> = (0..10).map(|_| typical.ln_1p() + 0.01 * noise.normal()).collect();
+        hits += u32::from(paired_effect(&log_ratios).unwrap().low > 1.0);
+    }
+    let power = f64::from(hits) / 20_000.0;
+    println!("typically detectable {:.2} %: found in {:.1} %", typical * 100.0, power * 100.0);
+    assert!((0.75..=0.9).contains(&power), "{power}");
+}
+
+/// On a quiet machine: runs of one session differ by 0.5 % without neighbours in common.
+#[test]
+fn a_change_of_1_percent_is_found_where_runs_repeat_to_half_a_percent() {
+    let mut noise = Noise::new(11);
+    let mut hits = 0;
+    for _ in 0..10_000 {
+        let log_ratios: Vec<f64> =
+            (0..10).map(|_| 0.01f64.ln_1p() + 0.005 * (noise.normal() + noise.normal())).collect();
+        hits += u32::from(paired_effect(&log_ratios).unwrap().low > 1.0);
+    }
+    let power = f64::from(hits) / 10_000.0;
+    println!("1 %: found in {:.1} %", power * 100.0);
+    assert!(power >= 0.9, "{power}");
+}
+
+/// The share of 95 % intervals that hold the truth: of a mean by log-t, and of the 90th percentile by Woodruff. A sweep of 12 points
+/// in rounds of random order, 258 correlated steps in each run.
+fn coverage(rounds: usize, trials: u32, seed: u64) -> (f64, f64) {
+    const POINTS: usize = 12;
+    const STEPS: usize = 258;
+    let mut noise = Noise::new(seed);
+    let (mut of_mean, mut of_percentile) = (0u32, 0u32);
+    // Of a log-normal with the variance of both kinds of noise together.
+    let (between, within) = (0.03, 0.1);
+    let variance = between * between + within * within;
+    let (true_mean, true_p90) = ((variance / 2.0f64).exp(), (1.281_551_565_544_600_4 * variance.sqrt()).exp());
+    for _ in 0..trials {
+        let session = noise.series(POINTS * rounds, 0.6);
+        let (mut means, mut runs) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let place = (noise.uniform() * POINTS as f64) as usize;
+            let of_run = between * session[round * POINTS + place];
+            let steps: Vec<f64> = noise.series(STEPS, 0.71).iter().map(|step| (of_run + within * step).exp()).collect();
+            means.push(steps.iter().sum::<f64>() / STEPS as f64);
+            let mut steps_ns: Vec<i64> = steps.iter().map(|step| (step * 1e9) as i64).collect();
+            steps_ns.sort_unstable();
+            runs.push(steps_ns);
+        }
+        let interval = log_interval(&means, 0.0).unwrap().interval.unwrap();
+        of_mean += u32::from(interval.low.unwrap() <= true_mean && true_mean <= interval.high.unwrap());
+        let mut pooled = runs.concat();
+        pooled.sort_unstable();
+        let slices: Vec<&[i64]> = runs.iter().map(Vec::as_slice).collect();
+        let interval = woodruff(&slices, &pooled, 0.9).unwrap().interval;
+        let (low, high) = (interval.low.unwrap_or(0.0), interval.high.unwrap_or(f64::INFINITY));
+        of_percentile += u32::from(low <= true_p90 * 1e9 && true_p90 * 1e9 <= high);
+    }
+    (f64::from(of_mean) / f64::from(trials), f64::from(of_percentile) / f64::from(trials))
+}
+
+#[test]
+fn intervals_of_95_percent_hold_the_truth_in_93_to_97() {
+    for (rounds, seed) in [(5, 21), (10, 22)] {
+        let (of_mean, of_p90) = coverage(rounds, 3_000, seed);
+        println!("R = {rounds}: mean {:.1} %, p90 {:.1} %", of_mean * 100.0, of_p90 * 100.0);
+        assert!((0.93..=0.97).contains(&of_mean), "the mean over {rounds} runs: {of_mean}");
+        assert!((0.93..=0.97).contains(&of_p90), "the 90th percentile over {rounds} runs: {of_p90}");
+    }
+}
