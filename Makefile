@@ -8,7 +8,7 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEV := $(TARGET)/dev
 PY_CONFIG := python_sidecar/pyproject.toml
-PY_SOURCES := python_sidecar ffi/generate.py src/environment/probe.py peers/vllm
+PY_SOURCES := python_sidecar ffi/generate.py src/environment/probe.py peers/vllm examples/queries
 
 # The tests must see the managed environment, whatever the caller uses; and byte code written beside the sources would
 # make cargo build again, because it watches the sidecar's folder.
@@ -24,7 +24,7 @@ build: ## Build bench with optimisations
 	cargo build --release --locked
 
 .PHONY: test
-test: test-rust test-python test-tpu ## Run all tests, Rust and Python, and make what they need
+test: test-rust test-python test-queries test-tpu ## Run all tests, Rust and Python, and make what they need
 
 .PHONY: test-rust
 test-rust: cpu-environment browser ## Run the Rust tests and the library's example, on a real engine
@@ -39,6 +39,11 @@ test-python: cpu-environment $(DEV)/.made ## Run the sidecar's tests on the mana
 	export PYTHONPATH="$(CURDIR)/python_sidecar:$$tools" BENCH_RING_LIBRARY="$$(realpath "$$ring")"
 	"$$python" -m pytest -p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar --ignore python_sidecar/tests/tpu \
 		python_sidecar/tests
+
+.PHONY: test-queries
+test-queries: build $(DEV)/.made ## Run the examples in polars and DuckDB on a fresh results folder
+	BENCH="$$(realpath $(TARGET)/release/bench)" $(DEV)/bin/python -m pytest -p no:cacheprovider -c $(PY_CONFIG) \
+		--rootdir examples/queries examples/queries
 
 # The tools come last on the path: the environment's own packages are of another Python's age.
 .PHONY: test-tpu
@@ -110,7 +115,7 @@ format: $(DEV)/.made ## Format the Rust and Python sources
 	$(DEV)/bin/ruff check --fix --config $(PY_CONFIG) $(PY_SOURCES)
 	$(DEV)/bin/ruff format --config $(PY_CONFIG) $(PY_SOURCES)
 
-# ruff, mypy and pytest. The marker comes last, so that an interrupted install is made again.
+# ruff, mypy, pytest, polars and DuckDB. The marker comes last, so that an interrupted install is made again.
 $(DEV)/.made: python_sidecar/locks/dev.txt
 	rm -rf $(DEV)
 	$(PYTHON) -m venv $(DEV)

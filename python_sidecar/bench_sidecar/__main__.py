@@ -19,7 +19,9 @@ def main() -> NoReturn:
     parser.add_argument("--scripted", action="store_true", help="vLLM is not needed: only scripted engines are loaded")
     parser.add_argument("--keep", action="store_true", help="it may outlive the harness that starts it")
     parser.add_argument("--engine", type=int, metavar="FD", help="be an engine process, with its line to the server")
-    parser.add_argument("--parent", type=int, metavar="PID", help="the process that has started this one: without it nothing is left to do")
+    parser.add_argument(
+        "--parent", type=int, metavar="PID", help="the process that has started this one, and must live"
+    )
     options = parser.parse_args()
     if options.engine is not None:
         line = socket.socket(fileno=options.engine)

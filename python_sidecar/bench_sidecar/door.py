@@ -33,8 +33,8 @@ class Holder:
 
 
 class Door:
-    """Answers whoever connects. `describe` gives what a sidecar says of itself besides; `parent` is the process that has
-    started the sidecar.
+    """Answers whoever connects. `describe` gives what a sidecar says of itself besides; `parent` is the process that
+    has started the sidecar.
     """
 
     def __init__(self, listener: socket.socket, describe: Callable[[], Message], parent: int) -> None:
@@ -50,7 +50,7 @@ class Door:
         self._idle_since = time.monotonic()
 
     def wait_for_holder(self) -> None:
-        """Waits for the harness that has started this sidecar. ControlError if it does not come, or has ended before."""
+        """Waits for the harness that has started this sidecar. ControlError if it does not come, or has ended."""
         deadline = time.monotonic() + control.ACCEPT_LIMIT_S
         self.listener.settimeout(PARENT_LOOK_S)
         while self.holder is None and not self.told_to_leave:

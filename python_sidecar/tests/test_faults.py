@@ -119,7 +119,8 @@ def test_sidecar_whose_harness_ended_before_it_connected_ends(library: ModuleTyp
     command += ["--ring-library", os.environ["BENCH_RING_LIBRARY"]]
     orphan = subprocess.Popen([*command, "--parent", "1"], stderr=subprocess.PIPE, text=True)
     _, said = orphan.communicate(timeout=10)
-    assert (orphan.returncode, said) == (1, "bench: the harness that started this sidecar has ended before it connected\n")
+    assert orphan.returncode == 1
+    assert said == "bench: the harness that started this sidecar has ended before it connected\n"
 
 
 def test_harness_that_goes_away_during_the_import_ends_the_sidecar(library: ModuleType, tmp_path: Path) -> None:

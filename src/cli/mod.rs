@@ -202,9 +202,22 @@ struct ExportArgs {
     /// Results folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+    #[command(flatten)]
+    formats: ExportFormats,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct ExportFormats {
     /// Write events.csv, a row per event
-    #[arg(long, required = true)]
+    #[arg(long)]
     csv: bool,
+    /// Write tokens.parquet and steps.parquet, for polars and DuckDB
+    #[arg(long)]
+    parquet: bool,
+    /// Write trace.json, which Perfetto (ui.perfetto.dev) opens: requests and steps as tracks, with the machine's counters
+    #[arg(long)]
+    perfetto: bool,
 }
 
 #[derive(Args, Debug)]

@@ -17,8 +17,18 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, CliError> {
 
 /// Writes the events of a results folder beside its report.
 pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
-    let path = report::export_csv(&args.folder)?;
-    screen::print(&format!("{}\n", path.display()))
+    let (folder, formats) = (&args.folder, &args.formats);
+    let mut paths = Vec::new();
+    if formats.csv {
+        paths.push(report::export_csv(folder)?);
+    }
+    if formats.parquet {
+        paths.extend(report::export_parquet(folder)?);
+    }
+    if formats.perfetto {
+        paths.push(report::export_trace(folder)?);
+    }
+    screen::print(&paths.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
 }
 
 /// The exit status that a report's verdicts ask for.

@@ -1,14 +1,8 @@
 //! `requests.parquet`: a row per request, for pandas, polars and DuckDB.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
-use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::{Type, TypePtr};
-
+use super::parquet_table::{Columns, ParquetTable, Values};
 use crate::metrics::{
     RequestTokens, block_size_in_use, elapsed_ns, expected_cached_tokens, known_elapsed_ns, scheduled_ns,
 };
@@ -16,7 +10,7 @@ use crate::timeline::{FinishReason, RequestEvent, RunRecord, Timeline, known};
 use crate::verdict::Status;
 
 /// A request with its run, from which every column is taken.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     run: &'a RunRecord,
     status: Status,
     index: usize,
@@ -24,15 +18,18 @@ struct Row<'a> {
     tokens: &'a RequestTokens,
 }
 
-/// How a column's values are taken from a row.
-enum Values {
-    Text(fn(&Row<'_>) -> String),
-    Integer(fn(&Row<'_>) -> Option<u64>),
-    Seconds(fn(&Row<'_>) -> Option<f64>),
-}
 use Values::{Integer, Seconds, Text};
 
-const COLUMNS: &[(&str, Values)] = &[
+/// A row per request.
+pub(super) struct Requests;
+
+impl Columns for Requests {
+    type Row<'a> = Row<'a>;
+    const ROW: &'static str = "request";
+    const COLUMNS: &'static [(&'static str, Values<Requests>)] = COLUMNS;
+}
+
+const COLUMNS: &[(&str, Values<Requests>)] = &[
     ("name", Text(|row| row.run.point.name.clone())),
     ("point", Text(|row| row.run.point.point.clone())),
     ("repeat", Integer(|row| Some(row.run.repeat.into()))),
@@ -107,84 +104,15 @@ fn finish_reason(request: &RequestEvent) -> &'static str {
     FinishReason::from_u8(request.finish_reason).unwrap_or(FinishReason::Other).as_str()
 }
 
-/// The table while it is written: a row group per run, so that one run is in memory at a time.
-pub(super) struct RequestsTable<W: Write + Send> {
-    writer: SerializedFileWriter<W>,
-}
-
-impl<W: Write + Send> RequestsTable<W> {
-    /// Begins a table.
-    pub(super) fn begin(out: W) -> io::Result<RequestsTable<W>> {
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let writer = SerializedFileWriter::new(out, schema()?, Arc::new(properties)).map_err(io::Error::other)?;
-        Ok(RequestsTable { writer })
-    }
-
-    /// Adds all requests of a run.
-    pub(super) fn add(&mut self, timeline: &Timeline, status: Status) -> io::Result<()> {
-        if timeline.requests.is_empty() {
-            return Ok(());
-        }
-        let tokens = RequestTokens::of(timeline);
-        let requests = timeline.requests.iter().zip(&tokens).enumerate();
-        let rows: Vec<Row<'_>> = requests
-            .map(|(index, (request, tokens))| Row { run: &timeline.run, status, index, request, tokens })
-            .collect();
-        let mut group = self.writer.next_row_group().map_err(io::Error::other)?;
-        for (_, values) in COLUMNS {
-            write_column(&mut group, values, &rows).map_err(io::Error::other)?;
-        }
-        group.close().map_err(io::Error::other)?;
-        Ok(())
-    }
-
-    /// Writes the end of the table.
-    pub(super) fn finish(self) -> io::Result<()> {
-        self.writer.close().map_err(io::Error::other)?;
-        Ok(())
-    }
-}
-
-fn schema() -> io::Result<TypePtr> {
-    let field = |(name, values): &(&str, Values)| {
-        let (physical, repetition, converted) = match values {
-            Text(_) => (Physical::BYTE_ARRAY, Repetition::REQUIRED, ConvertedType::UTF8),
-            Integer(_) => (Physical::INT64, Repetition::OPTIONAL, ConvertedType::NONE),
-            Seconds(_) => (Physical::DOUBLE, Repetition::OPTIONAL, ConvertedType::NONE),
-        };
-        let builder = Type::primitive_type_builder(name, physical);
-        builder.with_repetition(repetition).with_converted_type(converted).build().map(Arc::new)
-    };
-    let fields = COLUMNS.iter().map(field).collect::<Result<Vec<TypePtr>, _>>().map_err(io::Error::other)?;
-    Type::group_type_builder("request").with_fields(fields).build().map(Arc::new).map_err(io::Error::other)
-}
-
-fn write_column<W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &Values,
-    rows: &[Row<'_>],
-) -> parquet::errors::Result<()> {
-    let Some(mut column) = group.next_column()? else { return Ok(()) };
-    match values {
-        Text(take) => {
-            let texts: Vec<ByteArray> = rows.iter().map(|row| ByteArray::from(take(row).into_bytes())).collect();
-            column.typed::<ByteArrayType>().write_batch(&texts, None, None)?;
-        }
-        Integer(take) => {
-            let (present, levels) = with_levels(rows, |row| take(row).map(|value| value as i64));
-            column.typed::<Int64Type>().write_batch(&present, Some(&levels), None)?;
-        }
-        Seconds(take) => {
-            let (present, levels) = with_levels(rows, take);
-            column.typed::<DoubleType>().write_batch(&present, Some(&levels), None)?;
-        }
-    }
-    column.close()
-}
-
-/// The values that there are, and by row whether there is one.
-fn with_levels<T>(rows: &[Row<'_>], take: impl Fn(&Row<'_>) -> Option<T>) -> (Vec<T>, Vec<i16>) {
-    let values: Vec<Option<T>> = rows.iter().map(take).collect();
-    let levels = values.iter().map(|value| i16::from(value.is_some())).collect();
-    (values.into_iter().flatten().collect(), levels)
+/// Adds all requests of a run.
+pub(super) fn add<W: Write + Send>(
+    table: &mut ParquetTable<W, Requests>,
+    timeline: &Timeline,
+    status: Status,
+) -> io::Result<()> {
+    let tokens = RequestTokens::of(timeline);
+    let requests = timeline.requests.iter().zip(&tokens).enumerate();
+    let rows: Vec<Row<'_>> =
+        requests.map(|(index, (request, tokens))| Row { run: &timeline.run, status, index, request, tokens }).collect();
+    table.add(&rows)
 }

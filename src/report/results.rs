@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::charts::{bins_per_run, sections};
 use super::html::html;
+use super::parquet_table::ParquetTable;
 use super::picture::Picture;
-use super::requests_table::RequestsTable;
+use super::requests_table;
 use super::reset_check::reset_checks;
 use super::resumption::lock;
 use super::sentinel::sentinels;
@@ -24,7 +25,6 @@ use crate::verdict::Status;
 const SUMMARY_FILE: &str = "summary_report.json";
 const REQUESTS_FILE: &str = "requests.parquet";
 const HTML_FILE: &str = "report.html";
-const EVENTS_FILE: &str = "events.csv";
 
 /// The results of a command while it measures.
 ///
@@ -168,25 +168,6 @@ pub fn from_csv(path: &Path) -> Result<Report, ReportError> {
     Ok(report)
 }
 
-/// Writes `events.csv` with every event of every stored run, and gives its path.
-///
-/// # Errors
-/// [`ReportError`].
-pub fn export_csv(folder: &Path) -> Result<PathBuf, ReportError> {
-    store::read_session(folder)?;
-    let path = folder.join(EVENTS_FILE);
-    let runs = store::stored_runs(folder)?;
-    replace(&path, |out| {
-        let mut out = ::csv::Writer::from_writer(out);
-        csv::write_header(&mut out).map_err(std::io::Error::other)?;
-        for run in &runs {
-            csv::write_events(&mut out, &store::read_run(run)?).map_err(std::io::Error::other)?;
-        }
-        Ok(out.flush()?)
-    })?;
-    Ok(path)
-}
-
 /// Writes all files of a report whose runs are stored in the folder.
 ///
 /// # Errors
@@ -195,11 +176,11 @@ pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
     let mut pictures = Vec::new();
     let bins = bins_per_run(report.runs.len());
     replace(&folder.join(REQUESTS_FILE), |out| {
-        let mut table = RequestsTable::begin(out)?;
+        let mut table = ParquetTable::begin(out)?;
         for run in &report.runs {
             let stored = store::run_folder(folder, &run.identity.point, run.repeat);
             let timeline = store::read_run(&stored)?;
-            table.add(&timeline, run.status)?;
+            requests_table::add(&mut table, &timeline, run.status)?;
             let is_shown = run.status == Status::Valid && run.asked.role == Role::Measured;
             pictures.extend(Picture::of(&timeline, bins).filter(|_| is_shown));
         }
@@ -268,7 +249,7 @@ fn write_text(path: &Path, text: &str) -> Result<(), ReportError> {
 }
 
 /// Why the content of a file could not be made or written, before the file's name is added.
-enum Failure {
+pub(super) enum Failure {
     Write(std::io::Error),
     Store(StoreError),
 }
@@ -285,7 +266,8 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn replace(
+/// Writes a file of a results folder, whole or not at all.
+pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&mut std::io::BufWriter<&std::fs::File>) -> Result<(), Failure>,
 ) -> Result<(), ReportError> {
