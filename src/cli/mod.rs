@@ -86,6 +86,10 @@ struct EngineArgs {
     /// the difference is decided (ten pairs where nothing says how many; exit status 1 if B is worse): quantization=none,fp8
     #[arg(long, value_name = "KEY=A,B", conflicts_with = "resume")]
     ab: Option<String>,
+    /// Measure each point until the 95 % intervals of its mean TTFT, mean ITL and output tokens per second are within this of the
+    /// value: at least 5 runs, at most --repeats, or 40
+    #[arg(long, value_name = "PERCENT", value_parser = parse_width, conflicts_with = "ab")]
+    until_ci: Option<f64>,
     /// Change from which on a difference matters, for --ab
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = compare::parse_percent, requires = "ab")]
     threshold: f64,
@@ -267,6 +271,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed: Option<Duration> = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| parsed.try_into().ok());
     let wanted = parsed.filter(|parsed| (Duration::from_secs(1)..=YEAR).contains(parsed));
     wanted.ok_or_else(|| "give a time from 1s to a year, such as 30m, 90s or 2h".to_owned())
+}
+
+/// A width such as `1%`: above 0.
+fn parse_width(text: &str) -> Result<f64, String> {
+    compare::parse_percent(text)
+        .and_then(|share| if share > 0.0 { Ok(share) } else { Err("it has to be above 0".into()) })
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use super::screen::Screen;
 use crate::device::StolenTime;
 use crate::plan::{EngineKey, LoadTimes, Point, RunTimes};
 use crate::recorder::LiveTotals;
-use crate::report::Results;
+use crate::report::{Results, converged};
 use crate::ring::clock_ns;
 use crate::session::{Interrupts, Progress, SweepObserver};
 use crate::timeline::{Outcome, Timeline};
@@ -65,8 +65,17 @@ impl SweepObserver for Observer<'_> {
         if entry.status == crate::verdict::Status::Valid {
             self.times.push(MeasuredTime::of(&timeline, run_s));
         }
+        let point = entry.asked.clone();
         self.screen.end_run(entry);
+        if let Some(known) = converged(&point, &self.results.report().runs) {
+            let (runs, percent) = (known.runs, known.half_width * 100.0);
+            self.screen.say(&format!("{}: known to ±{percent:.2} % after {runs} runs", point.point));
+        }
         Ok(())
+    }
+
+    fn is_known(&self, point: &Point) -> bool {
+        converged(point, &self.results.report().runs).is_some()
     }
 
     fn leave_after_run(&self) -> bool {

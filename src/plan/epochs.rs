@@ -192,6 +192,7 @@ fn in_role(point: &Point, role: Role) -> Point {
         drive,
         load,
         repeats: 1,
+        until_ci: None,
         slo: BTreeMap::new(),
         pair: None,
         ..point.clone()

@@ -172,8 +172,11 @@ pub struct Point {
     pub workload: Option<NamedWorkload>,
     /// Requests measured in each run.
     pub num_prompts: u32,
-    /// Runs of this point, one in each round.
+    /// Runs of this point, one in each round; at most, where `until_ci` says when there are enough.
     pub repeats: u32,
+    /// No more runs are measured once the intervals are this narrow: half-width, relative to the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ci: Option<f64>,
     /// Requests that run before the measured window.
     pub warmup: u32,
     /// Times a second that the machine is sampled beside a run; 0 for not at all, as in runs of older versions.

@@ -19,12 +19,14 @@ use crate::device::DeviceClass;
 use crate::telemetry::DEFAULT_HZ;
 
 /// What the command line says; it counts more than the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overrides {
     /// Device class of every engine.
     pub device: Option<DeviceClass>,
     /// Runs of every point, at most 1,000.
     pub repeats: Option<u32>,
+    /// Relative half-width of the intervals from which on a point needs no more runs. Its `repeats` are then the most.
+    pub until_ci: Option<f64>,
     /// Seed of the plan; seeds that entries give themselves stay.
     pub seed: Option<u64>,
     /// Whether a scripted engine takes the place of vLLM: it needs no warm-up unless the configuration asks for one.
@@ -43,6 +45,8 @@ pub mod defaults {
     pub const NUM_PROMPTS: u32 = 1_000;
     /// Runs of each point: the fewest that an interval with a decision needs (R = 2 to 4 is shown as "few runs").
     pub const REPEATS: u32 = 5;
+    /// Runs of each point at most, where an interval of a given width is wanted.
+    pub const MOST_REPEATS: u32 = 40;
     /// The plan's seed.
     pub const SEED: u64 = 0;
 }
@@ -276,7 +280,11 @@ impl Resolver<'_> {
 
         let value = |given: &Option<Given<u32>>, default| given.as_ref().map_or(default, |given| given.value);
         let num_prompts = value(&settings.num_prompts, defaults::NUM_PROMPTS);
+        // Pairs have a rule of their own.
+        let until_ci = self.overrides.until_ci.filter(|_| entry.matrix.compare.is_none());
         let usual_repeats = self.config.usual_repeats.unwrap_or(defaults::REPEATS);
+        let planned = if until_ci.is_some() { defaults::MOST_REPEATS } else { value(&settings.repeats, usual_repeats) };
+        let repeats = self.overrides.repeats.unwrap_or(planned);
         let tokens = u64::from(num_prompts) * (u64::from(lengths.input_len) + u64::from(lengths.output_len));
         if tokens > MAX_TOKENS_PER_RUN {
             let message = format!(
@@ -297,7 +305,8 @@ impl Resolver<'_> {
             prefix_hit_rate: lengths.prefix_hit_rate,
             workload: lengths.workload,
             num_prompts,
-            repeats: self.overrides.repeats.unwrap_or(value(&settings.repeats, usual_repeats)),
+            repeats,
+            until_ci,
             warmup: value(
                 &settings.warmup,
                 if self.overrides.scripted { 0 } else { key.device.profile().warmup.value },

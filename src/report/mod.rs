@@ -1,6 +1,7 @@
 //! Reports: what a person or a program reads of a command's runs. Everything here can be rebuilt from the stored runs.
 
 mod charts;
+mod convergence;
 mod cross_check;
 mod entry;
 mod error;
@@ -23,6 +24,7 @@ mod trace;
 mod uncertainty;
 mod units;
 
+pub use convergence::converged;
 pub use cross_check::{CrossCheckEntry, NsRange};
 pub use entry::{BatchSpread, MetricValues, NsSpread, RunEntry};
 pub use error::ReportError;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::convergence::is_watched;
 use super::entry::MetricValues;
 use super::{BatchSpread, CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
 use crate::causes::Causes;
 use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
-use crate::statistics::{FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, warm_cut, woodruff};
+use crate::statistics::{Convergence, FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, warm_cut, woodruff};
 use crate::timeline::Weights;
 use crate::verdict::{Objective, Status, objectives};
 
@@ -145,6 +146,9 @@ impl Note {
     }
 }
 
+/// How the note of a metric begins that `until_ci` was asked of in vain.
+const NOT_CONVERGED: &str = "not converged";
+
 /// An interval with its note, while a point is put together.
 #[derive(Default)]
 struct Finding {
@@ -186,7 +190,11 @@ impl PointEntry {
             num_invalid: with_status(Status::Invalid),
             num_failed_runs: with_status(Status::Failed),
             num_skipped: with_status(Status::Skipped),
-            warnings: warnings(&valid).into_iter().chain(warm_cut.and_then(|found| found.warning())).collect(),
+            warnings: warnings(&valid)
+                .into_iter()
+                .chain(warm_cut.and_then(|found| found.warning()))
+                .chain(not_converged(&notes))
+                .collect(),
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
             instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values),
@@ -227,10 +235,31 @@ fn finding(metric: Metric, valid: &[&RunEntry], samples: &[Samples], tick_s: f64
 fn of_runs(metric: Metric, valid: &[&RunEntry], tick_s: f64) -> Finding {
     let values: Vec<f64> = valid.iter().filter_map(|run| run.values.get(metric)).collect();
     let half_tick = 0.5 * tick_s * tick_scale(metric, valid, &values);
+    if let Some(target) = valid.first().and_then(|run| run.asked.until_ci) {
+        if let Some(found) = Convergence::of(&values, half_tick) {
+            return of_added_runs(metric, &found, target);
+        }
+    }
     let Some(estimate) = log_interval(&values, half_tick) else {
         return Finding { note: Some(Note("0 or less in a run: no interval".to_owned())), ..Finding::default() };
     };
     Finding { interval: estimate.interval, note: few_runs(values.len()), withheld: false }
+}
+
+/// Interval of a mean or a rate for which runs were added until it was narrow enough.
+fn of_added_runs(metric: Metric, found: &Convergence, target: f64) -> Finding {
+    let is_missed = is_watched(metric) && !found.is_reached(target);
+    let note = is_missed.then(|| {
+        let (percent, runs) = (found.half_width * 100.0, found.runs);
+        Note(match found.drifts {
+            true => format!("{NOT_CONVERGED}: ±{percent:.2} % after {runs} runs, which drift"),
+            false => {
+                let needed = found.runs_needed(target);
+                format!("{NOT_CONVERGED}: ±{percent:.2} % after {runs} runs, it takes about {needed}")
+            }
+        })
+    });
+    Finding { interval: Some(found.interval), note, withheld: false }
 }
 
 /// How far a tick of the clock moves a metric, per second of the tick.
@@ -288,6 +317,12 @@ fn few_runs(runs: usize) -> Option<Note> {
         runs if runs < FEW_RUNS => Some(Note::few_runs()),
         _ => None,
     }
+}
+
+/// What is not known as well as was asked.
+fn not_converged(notes: &BTreeMap<String, Note>) -> impl Iterator<Item = String> + '_ {
+    let is_one = |(_, note): &(&String, &Note)| note.0.starts_with(NOT_CONVERGED);
+    notes.iter().filter(is_one).map(|(metric, note)| format!("`{metric}`: {}", note.0))
 }
 
 /// Warnings of the runs, each once, and drift over their order.

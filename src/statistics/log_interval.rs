@@ -19,6 +19,11 @@ pub struct LogInterval {
 /// `half_tick` is half of the smallest difference that the clock can show, in the values' unit: runs that agree
 /// entirely are known no better. `None` without values, or if one is not above 0.
 pub fn log_interval(values: &[f64], half_tick: f64) -> Option<LogInterval> {
+    log_interval_at(values, half_tick, TWO_SIDED_95)
+}
+
+/// The same with another upper quantile of the t distribution.
+pub(super) fn log_interval_at(values: &[f64], half_tick: f64, quantile: f64) -> Option<LogInterval> {
     if values.is_empty() || !values.iter().all(|value| *value > 0.0 && value.is_finite()) {
         return None;
     }
@@ -36,7 +41,7 @@ pub fn log_interval(values: &[f64], half_tick: f64) -> Option<LogInterval> {
     let (low, high) = if sd_log == 0.0 {
         (values[0] - half_tick, values[0] + half_tick)
     } else {
-        let half = student_t_quantile(TWO_SIDED_95, values.len() as u32 - 1) * sd_log / runs.sqrt();
+        let half = student_t_quantile(quantile, values.len() as u32 - 1) * sd_log / runs.sqrt();
         ((mean - half).exp(), (mean + half).exp())
     };
     Some(LogInterval { estimate, interval: Some(Interval { low: Some(low), high: Some(high) }), sd_log: Some(sd_log) })

@@ -1,6 +1,7 @@
 //! Statistics over the runs of a point. The run is the statistical unit: steps within one are too alike to count as
 //! independent, and intervals over single samples miss the truth far more often than they claim.
 
+mod convergence;
 mod drift;
 mod log_interval;
 mod multiple;
@@ -11,6 +12,7 @@ mod unpaired;
 mod warm_cut;
 mod woodruff;
 
+pub use convergence::{Convergence, SEQUENTIAL_95};
 pub use drift::{Drift, drift};
 pub use log_interval::{LogInterval, log_interval};
 pub use multiple::{benjamini_hochberg, holm};

@@ -158,6 +158,26 @@ fn a_difference_that_is_small_or_not_in_every_run_is_not_accepted() {
     assert_eq!(warm_cut(&short), None, "too few values");
 }
 
+#[test]
+fn runs_are_added_until_the_interval_is_narrow_enough() {
+    for vector in vectors_of("stop_rule") {
+        let (id, expected) = (vector["id"].as_str().unwrap(), &vector["expect"]);
+        let (values, target) = (numbers(&vector["input"]["vals"]), vector["input"]["target"].as_f64().unwrap());
+        let looks = (1..=values.len()).filter_map(|runs| Convergence::of(&values[..runs], 0.0));
+        let stop = looks.into_iter().find(|look| look.is_reached(target)).unwrap();
+        assert_eq!(stop.runs as u64, expected["R"], "{id}");
+        assert_close(stop.estimate, &expected["est"], id);
+        assert_close(stop.interval.low.unwrap(), &expected["lo"], id);
+        assert_close(stop.interval.high.unwrap(), &expected["hi"], id);
+        assert_close(stop.half_width, &expected["half_rel"], id);
+        assert!(stop.runs_needed(target) <= stop.runs as u64 && stop.runs_needed(target / 2.0) > 3 * stop.runs as u64);
+    }
+    assert_eq!(Convergence::of(&[1.0; 4], 0.0), None, "four runs are few");
+    let drifting: Vec<f64> = (0..12).map(|run| 100.0 + f64::from(run) * 0.01).collect();
+    let found = Convergence::of(&drifting, 0.0).unwrap();
+    assert!(found.half_width < 0.001 && found.drifts && !found.is_reached(0.01), "never with a drift");
+}
+
 fn log_ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect()
 }

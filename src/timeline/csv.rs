@@ -365,6 +365,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         workload: None,
         num_prompts,
         repeats: 1,
+        until_ci: None,
         telemetry_hz: 0,
         warmup: 0,
         seed: 0,

@@ -1,6 +1,7 @@
 //! The program as its users run it, with the real vLLM where an engine is needed.
 
 mod commands;
+mod comparing;
 mod devices;
 mod faults;
 mod library;

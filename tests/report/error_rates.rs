@@ -2,7 +2,7 @@
 //! samples say, neighbouring runs resemble each other, and steps within a run are alike. Seeded; a rate over so many trials is
 //! known to a few tenths of a percent.
 
-use bench::statistics::{log_interval, paired_effect, woodruff};
+use bench::statistics::{Convergence, log_interval, paired_effect, woodruff};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -154,4 +154,22 @@ fn intervals_of_95_percent_hold_the_truth_in_93_to_97() {
         assert!((0.93..=0.97).contains(&of_mean), "the mean over {rounds} runs: {of_mean}");
         assert!((0.93..=0.97).contains(&of_p90), "the 90th percentile over {rounds} runs: {of_p90}");
     }
+}
+
+#[test]
+fn intervals_hold_the_truth_where_runs_are_added_until_they_are_narrow() {
+    let mut noise = Noise::new(31);
+    let (mut hits, mut narrow, mut runs_in_all) = (0u32, 0u32, 0usize);
+    for _ in 0..20_000 {
+        let values: Vec<f64> = (0..40).map(|_| (0.02 * noise.normal()).exp()).collect();
+        let mut looks = (5..=40).filter_map(|runs| Convergence::of(&values[..runs], 0.0));
+        let Some(stop) = looks.find(|look| look.is_reached(0.01)) else { continue };
+        narrow += 1;
+        runs_in_all += stop.runs;
+        hits += u32::from(stop.interval.low.unwrap() <= 1.0 && 1.0 <= stop.interval.high.unwrap());
+    }
+    let coverage = f64::from(hits) / f64::from(narrow);
+    let runs = runs_in_all as f64 / f64::from(narrow);
+    println!("until 1 %: {narrow} of 20,000 narrow, after {runs:.1} runs; {:.1} % hold the truth", coverage * 100.0);
+    assert!(narrow > 15_000 && (0.93..=0.97).contains(&coverage), "{coverage} of {narrow}");
 }

@@ -2,6 +2,7 @@
 
 mod causes;
 mod compare;
+mod converging;
 mod csv_file;
 mod error_rates;
 mod files;

@@ -164,6 +164,7 @@ pub fn point(label: &str) -> Point {
         workload: None,
         num_prompts: 1,
         repeats: 5,
+        until_ci: None,
         telemetry_hz: 10,
         warmup: 0,
         seed: 1,

@@ -36,6 +36,8 @@ pub trait SweepObserver: Progress + Interrupts {
     fn run_begins(&mut self, point: &Point, repeat: u32, number: u32, total: u32);
     /// A run is over, or will never begin. An error ends the sweep: results that cannot be kept are not worth measuring.
     fn run_ends(&mut self, timeline: Timeline) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    /// Whether the runs so far know a point as well as it asks, so that it needs no more.
+    fn is_known(&self, point: &Point) -> bool;
     /// Whether the user wants to leave after the run that goes on.
     fn leave_after_run(&self) -> bool;
 }
@@ -200,6 +202,10 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             }
             if self.observer.leave_after_run() {
                 break;
+            }
+            if self.observer.is_known(head.run.point) {
+                self.settled.insert(head.key());
+                continue;
             }
             match self.given_up.get(&head.run.point.point).cloned() {
                 Some(reason) => self.skip(epoch, head, &reason)?,
