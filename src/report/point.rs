@@ -235,10 +235,9 @@ fn finding(metric: Metric, valid: &[&RunEntry], samples: &[Samples], tick_s: f64
 fn of_runs(metric: Metric, valid: &[&RunEntry], tick_s: f64) -> Finding {
     let values: Vec<f64> = valid.iter().filter_map(|run| run.values.get(metric)).collect();
     let half_tick = 0.5 * tick_s * tick_scale(metric, valid, &values);
-    if let Some(target) = valid.first().and_then(|run| run.asked.until_ci) {
-        if let Some(found) = Convergence::of(&values, half_tick) {
-            return of_added_runs(metric, &found, target);
-        }
+    let target = valid.first().and_then(|run| run.asked.until_ci);
+    if let Some((target, found)) = target.zip(Convergence::of(&values, half_tick)) {
+        return of_added_runs(metric, &found, target);
     }
     let Some(estimate) = log_interval(&values, half_tick) else {
         return Finding { note: Some(Note("0 or less in a run: no interval".to_owned())), ..Finding::default() };
