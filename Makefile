@@ -8,7 +8,7 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEV := $(TARGET)/dev
 PY_CONFIG := python_sidecar/pyproject.toml
-PY_SOURCES := python_sidecar ffi/generate.py src/environment/probe.py peers/vllm examples/queries
+PY_SOURCES := python_sidecar ffi/generate.py src/environment/probe.py peers/vllm examples/queries checks
 
 # The tests must see the managed environment, whatever the caller uses; and byte code written beside the sources would
 # make cargo build again, because it watches the sidecar's folder.

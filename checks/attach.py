@@ -4,7 +4,8 @@
     checks/attach.py BENCH TIMES ARGUMENTS...    e.g. checks/attach.py target/release/bench 10 --config sweep.yaml
 
 The first command starts the sidecar, the others attach to it, and it is stopped in the end. Submits are stamped by
-CLOCK_MONOTONIC, which this program reads as it starts each command. Only on an idle machine do the numbers mean anything.
+CLOCK_MONOTONIC, which this program reads as it starts each command. Only on an idle machine do the numbers mean
+anything.
 """
 
 import csv

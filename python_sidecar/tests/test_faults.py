@@ -117,7 +117,9 @@ def test_sidecar_whose_harness_ended_before_it_connected_ends(library: ModuleTyp
     tmp_path.chmod(0o700)
     command = [sys.executable, "-m", "bench_sidecar", "--scripted", "--socket", str(tmp_path / "s")]
     command += ["--ring-library", os.environ["BENCH_RING_LIBRARY"]]
-    orphan = subprocess.Popen([*command, "--parent", "1"], stderr=subprocess.PIPE, text=True)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    orphan = subprocess.Popen([*command, "--parent", str(ended.pid)], stderr=subprocess.PIPE, text=True)
     _, said = orphan.communicate(timeout=10)
     assert orphan.returncode == 1
     assert said == "bench: the harness that started this sidecar has ended before it connected\n"

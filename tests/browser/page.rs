@@ -224,3 +224,34 @@ async fn it_prints_on_white_with_its_charts() {
     assert_eq!(browser.value("getComputedStyle(document.querySelector('fieldset')).display").await, "none");
     browser.close().await;
 }
+
+#[tokio::test]
+async fn a_comparison_is_a_page_of_its_own_in_both_themes_and_on_a_phone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = results().display().to_string();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bench"));
+    let output = command.args(["compare", &dir, &dir, "--out"]).arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read(folder.path().join("comparison.json")).unwrap();
+    let comparison: Value = serde_json::from_slice(&text).unwrap();
+    let points = comparison["points"].as_array().unwrap();
+    let metrics: usize = points.iter().map(|point| point["metrics"].as_array().unwrap().len()).sum();
+    let mut colors = Vec::new();
+    for (size, theme, name) in [(LAPTOP, "light", "laptop"), (LAPTOP, "dark", "laptop"), (PHONE, "light", "phone")] {
+        let browser = Browser::open(&folder.path().join("comparison.html"), size.0, size.1, theme).await;
+        assert_eq!(browser.value("document.querySelectorAll('#comparison tbody tr').length").await, metrics);
+        let decisions = "[...document.querySelectorAll('#comparison tbody tr')].map((row) => row.cells[5].textContent)";
+        let decisions = browser.value(decisions).await;
+        assert!(decisions.as_array().unwrap().iter().all(|decision| decision == "unverified"), "{decisions}");
+        assert_eq!(browser.value("document.getElementById('verdict').className").await, "verdict doubt");
+        // What is wide scrolls in itself, and can be reached without a mouse.
+        assert_eq!(browser.value("document.documentElement.scrollWidth <= innerWidth").await, true, "{name}");
+        browser.press(&[TAB]).await;
+        assert_eq!(browser.value("document.activeElement.getAttribute('role')").await, "region");
+        assert_eq!(browser.console().await, Vec::<String>::new());
+        colors.push(browser.value("getComputedStyle(document.body).backgroundColor").await);
+        browser.picture(&pictures().join(format!("comparison-{name}-{theme}.png"))).await;
+        browser.close().await;
+    }
+    assert_ne!(colors[0], colors[1]);
+}
