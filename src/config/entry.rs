@@ -130,8 +130,9 @@ fn has_key(node: &Node, text: &str) -> bool {
 /// Reads `args`.
 pub(super) fn read_args(reader: &mut Reader, node: &Node) -> Option<Given<SplitArgs>> {
     let text = match &node.value {
-        // `args:` with nothing behind it is a fair way to say that there are none.
+        // `args:` with nothing behind it is a fair way to say that there are none, and so is empty text.
         Value::Null => String::new(),
+        Value::Text(text) if text.trim().is_empty() => String::new(),
         _ => reader.text("args", node)?.value,
     };
     if text.len() > MAX_ARGS_BYTES {

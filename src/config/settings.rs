@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::entry;
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
 use super::workload::{Scale, WORKLOADS, Workload};
@@ -57,6 +58,8 @@ settings! {
     device: DeviceClass,
     /// Hub name, folder, or `builtin:` name.
     model: String,
+    /// Words for vLLM's own parser, of an axis: they come behind those of the entry.
+    args: Vec<String>,
     /// Quantization by meaning.
     quantization: Quantization,
     /// Tensor-parallel ranks; from `args` or an axis, else the entry has a list of them.
@@ -127,9 +130,10 @@ pub(crate) const SETTING_KEYS: [&str; 21] = [
 ];
 
 /// Keys that `matrix` crosses.
-pub(crate) const AXIS_KEYS: [&str; 20] = [
+pub(crate) const AXIS_KEYS: [&str; 21] = [
     "device",
     "model",
+    "args",
     "quantization",
     "tensor_parallel_size",
     "workload",
@@ -178,6 +182,7 @@ impl Settings {
         match key {
             "device" => self.device = reader.choice(key, node, &DeviceClass::ALL.map(|class| (class.as_str(), class))),
             "model" => self.model = reader.name(key, node),
+            "args" => self.args = read_added_args(reader, node),
             "quantization" => {
                 use Quantization::*;
                 self.quantization = reader.choice(key, node, &[("none", None), ("fp8", Fp8), ("fp4", Fp4)]);
@@ -266,6 +271,19 @@ impl Settings {
             }
         }
     }
+}
+
+/// The words of one value of an axis `args`. What has a key of its own has an axis of its own.
+fn read_added_args(reader: &mut Reader, node: &Node) -> Option<Given<Vec<String>>> {
+    let Given { value: split, place } = entry::read_args(reader, node)?;
+    if let Some((key, word, _)) = split.taken.first() {
+        reader.problem(
+            place,
+            format!("`{word}` in a value of the axis `args` stands for the key `{key}`; make `{key}` the axis"),
+        );
+        return None;
+    }
+    Some(Given::new(split.engine_args, place))
 }
 
 /// A fraction such as `1/8`, or the number 1.

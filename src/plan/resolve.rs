@@ -6,6 +6,7 @@ mod pairs;
 pub use pairs::MAX_PAIR_LOADS;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::local_model::{self, LocalModel};
 use super::quantization::{self, Asked, Culprit};
@@ -132,6 +133,12 @@ impl Built {
     }
 }
 
+/// The entry, with the words of an axis `args` behind its own.
+fn with_args(entry: &Entry, added: &[String]) -> Entry {
+    let Given { value: own, place } = &*entry.engine_args;
+    Entry { engine_args: Arc::new(Given::new([&own[..], added].concat(), *place)), ..entry.clone() }
+}
+
 impl Resolver<'_> {
     fn problem(&mut self, place: Place, message: impl Into<String>) {
         self.problems.add(self.config.location(place), message);
@@ -192,9 +199,14 @@ impl Resolver<'_> {
             // Later ones are the more specific ones.
             let own = crossed.fold(Settings::default(), |lower, axis| axis.clone().over(&lower)).over(&entry.settings);
             let settings = self.over_defaults(own);
+            let with_args = settings.args.as_ref().map(|added| with_args(entry, &added.value));
+            let point = |resolver: &mut Self| match &with_args {
+                Some(entry) => resolver.point(entry, &Built::of(&entry.engine_args.value), &settings),
+                None => resolver.point(entry, &built, &settings),
+            };
             if self.is_excluded(entry, &settings) {
                 num_excluded += 1;
-            } else if let Some((key, mut point)) = self.point(entry, &built, &settings) {
+            } else if let Some((key, mut point)) = point(self) {
                 let seed = settings.seed.as_ref().map(|seed| seed.value);
                 let Point { input_len, output_len, prefix_len, num_prompts, .. } = point;
                 point.seed =

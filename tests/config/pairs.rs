@@ -135,3 +135,34 @@ fn comparisons_that_cannot_be_made_are_told() {
         assert!(told.starts_with(&place) && told.contains(message), "{place} {message}: {told}");
     }
 }
+
+#[test]
+fn flags_of_vllm_are_an_axis_and_can_be_compared() {
+    let text = "
+standalone_runs:
+  - {name: a, mode: vllm_throughput, args: --model m --max-model-len 64, input_len: 8, output_len: 4, repeats: 3,
+     matrix: {args: ['', --enforce-eager --max-num-seqs 4], compare: args}}
+";
+    let plan = plan_of(text);
+    check_pairs(&plan, 3);
+    let mut args: Vec<Vec<String>> = plan.epochs.iter().map(|epoch| epoch.key.engine_args.clone()).collect();
+    args.sort();
+    args.dedup();
+    assert_eq!(
+        args,
+        [vec!["--max-model-len", "64"], vec!["--max-model-len", "64", "--enforce-eager", "--max-num-seqs", "4"]]
+    );
+    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    assert!(shown.contains("compare args: A `--max-model-len 64`, B `--max-model-len 64 --enforce-eager"), "{shown}");
+    let found = problems(&text.replace("--enforce-eager", "--input-len 9"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("`--input-len` in a value of the axis `args` stands for the key `input_len`"),
+        "{found:?}"
+    );
+    let too_long = problems(&text.replace("--enforce-eager", "--max-model-len 8"));
+    assert!(
+        too_long.iter().any(|problem| problem.contains("--max-model-len")),
+        "the limits of each point's own args: {too_long:?}"
+    );
+}
