@@ -15,9 +15,6 @@ constexpr std::uint32_t kSleepMs = 100;
 // How long step, finish and end records wait for room. Tokens never wait: a full ring must not bend the schedule.
 constexpr std::uint64_t kRoomLimitNs = 30'000'000'000;
 constexpr std::uint32_t kPopRecords = 64;
-// How long before its time a step is begun at the tap. An engine's own code takes microseconds between that and the stamp, in
-// which the ring's lines come; the scripted one would stand there with none of them.
-constexpr std::uint64_t kBeginAheadNs = 5'000;
 
 template <typename Record>
 bench_record raw(const Record& record) noexcept {
@@ -51,7 +48,6 @@ void ScriptedEngine::stage(std::vector<Lengths> lengths) {
   truth_.clear();
   planned_ = submitted_ = granted_ = stepping_ns_ = 0;
   running_ = 0;
-  begun_.reset();
 }
 
 ScriptedEngine::End ScriptedEngine::run(Tap& tap, Producer& events, Consumer& requests, bool stepped) {
@@ -73,7 +69,6 @@ ScriptedEngine::End ScriptedEngine::run(Tap& tap, Producer& events, Consumer& re
       continue;
     }
     idle_since_ns = now_ns;
-    if (!begun_ && now_ns + kBeginAheadNs >= batch_.front().at_ns) begin_step(tap);
     if (now_ns < batch_.front().at_ns || (stepped && granted_ == 0)) continue;
     const std::optional<FaultKind> fault = fault_at(tap.steps());
     if (fault == FaultKind::kRaise) return End::kRaise;
@@ -137,13 +132,7 @@ void ScriptedEngine::gather_batch() {
   }
 }
 
-void ScriptedEngine::begin_step(Tap& tap) {
-  begun_ = batch_.size();
-  has_room_ = tap.begin_step(static_cast<std::uint32_t>(batch_.size()));
-}
-
 void ScriptedEngine::return_batch() {
-  begun_.reset();
   for (const Due& due : batch_) {
     due_.push_back(due);
     std::push_heap(due_.begin(), due_.end());
@@ -164,10 +153,8 @@ void ScriptedEngine::step(Tap& tap, Producer& events, std::uint64_t began_ns, st
     batch_.erase(batch_.begin());
   }
   const std::uint32_t number = tap.steps();
-  if (begun_ != batch_.size()) begin_step(tap);
-  begun_.reset();
   const std::uint64_t emitted_ns = clock_ns();
-  if (has_room_) {
+  if (tap.begin_step(static_cast<std::uint32_t>(batch_.size()))) {
     for (const Due& due : batch_) {
       const Request& request = requests_[due.request];
       tap.add(due.request, tokens_of(request, request.next_event));

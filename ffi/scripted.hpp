@@ -97,8 +97,6 @@ class ScriptedEngine {
   // Moves what is due at the earliest time from the heap into the batch, or puts the batch back.
   void gather_batch();
   void return_batch();
-  // Has the tap begin a step of the batch's size, shortly before its time.
-  void begin_step(Tap& tap);
   // Emits the batch as one step, and what has become due meanwhile.
   void step(Tap& tap, Producer& events, std::uint64_t began_ns, std::optional<FaultKind> fault);
   void keep_truth(std::uint64_t emitted_ns);
@@ -123,8 +121,6 @@ class ScriptedEngine {
   std::uint64_t granted_ = 0;
   std::uint64_t stepping_ns_ = 0;
   std::uint32_t running_ = 0;
-  std::optional<std::size_t> begun_;  // the size that the tap has begun a step of
-  bool has_room_ = false;             // whether the ring had room for it
 };
 
 }  // namespace bench

@@ -93,8 +93,10 @@ pub(super) fn sidecar_environment(
 /// A class that is not here, settings that a measurement is refused with, or one Python for several classes.
 pub(super) fn check_devices(plan: &Plan, python: Option<&Path>) -> Result<(), CliError> {
     let classes = plan.device_classes();
-    classes.iter().try_for_each(|device| check_device(plan, *device))?;
-    if python.is_some() && classes.len() > 1 { Err(CliError::OnePython(classes)) } else { Ok(()) }
+    if python.is_some() && classes.len() > 1 {
+        return Err(CliError::OnePython(classes));
+    }
+    classes.into_iter().try_for_each(|device| check_device(plan, device))
 }
 
 fn check_device(plan: &Plan, device: DeviceClass) -> Result<(), CliError> {

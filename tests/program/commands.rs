@@ -101,7 +101,7 @@ fn the_doctor_says_by_its_exit_status_whether_a_class_can_be_measured_here() {
 }
 
 #[test]
-fn a_plan_of_two_classes_is_planned_and_not_measured() {
+fn a_plan_of_two_classes_needs_both_devices_and_a_python_for_each() {
     let folder = tempfile::tempdir().unwrap();
     let other = "  - {name: u, mode: vllm_throughput, args: --model m, workload: chatbot, device: tpu}\n";
     let file = config(folder.path(), "--model m", &format!("    workload: chatbot\n{other}"));
@@ -109,5 +109,7 @@ fn a_plan_of_two_classes_is_planned_and_not_measured() {
     let output = run(&["engine", "--config", &file, "--dry-run"]);
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.contains("Environment of cpu") && plan.contains("Environment of tpu"), "{plan}");
-    refused(&run(&["engine", "--config", &file]), 2, &["2 device classes (cpu, tpu)", "--device"]);
+    refused(&run(&["engine", "--config", &file]), 3, &["device class tpu is not on this machine"]);
+    let one = run(&["engine", "--config", &file, "--python", "python3"]);
+    refused(&one, 2, &["--python gives one interpreter", "2 device classes (cpu, tpu)", "--device"]);
 }
