@@ -4,9 +4,8 @@
     checks/aa.py BENCH [--engine vllm|scripted] [--comparisons 1000] [--pairs 10]
 
 Each command compares 20 points with themselves, ten runs a side, in one random order over all of them; a warm sidecar
-keeps the engine loaded between commands. On vLLM the sides are two values of `max_num_seqs` that a single request never
-meets; on a scripted engine, two device classes that it stands in for alike. An alarm is p <= 0.05 of one metric of one
-point.
+keeps the engine loaded between commands. The sides are two limits that a single request never meets, on one engine:
+two engine processes would not be alike, by tens of nanoseconds. An alarm is p <= 0.05 of one metric of one point.
 """
 
 import argparse
@@ -38,7 +37,7 @@ def write_config(folder: Path, engine: str) -> list[str]:
         return ["--config", str(config), "--ab", "max_num_seqs=64,63"]
     script = folder / "script.yaml"
     script.write_text(SCRIPT, encoding="utf-8")
-    return ["--config", str(config), "--engine", f"scripted:{script}", "--ab", "device=cpu,cuda"]
+    return ["--config", str(config), "--engine", f"scripted:{script}", "--ab", "concurrency=1,2"]
 
 
 def compare(bench: str, arguments: list[str], out: Path) -> list[dict[str, object]]:
