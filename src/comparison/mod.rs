@@ -17,9 +17,9 @@ use serde::Serialize;
 
 use crate::atomic_file::{self, Durability};
 use crate::metrics::{Metric, Percentile, Series, Statistic, Total};
-use crate::report::{Report, TableFormat};
+use crate::report::{PointEntry, Report, TableFormat};
 use crate::statistics::{PairedMethod, benjamini_hochberg, holm};
-use crate::verdict::Objective;
+use crate::verdict::{Objective, objectives};
 pub use decision::Decision;
 
 /// Version of the layout of [`Comparison`].
@@ -263,13 +263,65 @@ impl Comparison {
 }
 
 impl PointComparison {
+    /// Both sides as they were measured, not compared yet.
+    fn of(a: &PointEntry, b: &PointEntry, question: &Question) -> PointComparison {
+        PointComparison {
+            name: a.identity.name.clone(),
+            point_a: a.identity.point.clone(),
+            point_b: b.identity.point.clone(),
+            pairs: 0,
+            pairs_left_out: 0,
+            runs: [a.num_valid, b.num_valid],
+            metrics: Vec::new(),
+            slo: [a, b].map(|point| objectives(&question.slo, |metric| point.values.get(metric))),
+        }
+    }
+
+    /// Each objective on both sides, and whether B misses it where A keeps it.
+    fn objectives(&self) -> impl Iterator<Item = (&Objective, &Objective, bool)> {
+        let both = self.slo[0].iter().zip(&self.slo[1]);
+        both.map(|(a, b)| (a, b, a.met == Some(true) && b.met == Some(false)))
+    }
+
+    fn num_newly_missed(&self) -> usize {
+        self.objectives().filter(|(.., is_newly_missed)| *is_newly_missed).count()
+    }
+
     fn got_worse(&self) -> bool {
-        let missed = self.slo[0].iter().zip(&self.slo[1]).any(|(a, b)| a.met != Some(false) && b.met == Some(false));
-        missed || self.metrics.iter().any(MetricComparison::is_worse)
+        self.num_newly_missed() > 0 || self.metrics.iter().any(MetricComparison::is_worse)
     }
 }
 
 impl MetricComparison {
+    /// Both sides as they were measured, not compared yet.
+    fn of(metric: Metric, a: &PointEntry, b: &PointEntry) -> MetricComparison {
+        let (of_a, of_b) = (a.values.get(metric), b.values.get(metric));
+        let is_known = of_a.is_some() && of_b.is_some();
+        MetricComparison {
+            metric: metric.name(),
+            a: of_a,
+            b: of_b,
+            ratio: None,
+            low: None,
+            high: None,
+            method: None,
+            p: None,
+            p_holm: None,
+            p_fdr: None,
+            detectable: None,
+            instrument_error: [a, b].iter().filter_map(|point| point.typical_error.get(metric)).reduce(f64::max),
+            decision: Decision::Insufficient,
+            is_equivalent: false,
+            note: (!is_known).then(|| "not measured, or too few samples".to_owned()),
+        }
+    }
+
+    /// Whether both sides have a value that may be shown. Where a point has too few samples for a percentile, its runs have even
+    /// fewer.
+    fn is_known(&self) -> bool {
+        self.a.is_some() && self.b.is_some()
+    }
+
     /// Whether B is worse by more than the threshold, in spite of all the other tests.
     pub fn is_worse(&self) -> bool {
         let holds = self.p_holm.is_some_and(|p| p <= LEVEL);

@@ -8,7 +8,7 @@ use crate::metrics::Metric;
 use crate::plan::Arm;
 use crate::report::{PointEntry, Report, RunEntry};
 use crate::statistics::{FEWEST_PAIRS, paired_effect};
-use crate::verdict::{Status, objectives};
+use crate::verdict::Status;
 
 /// The pairs of a report, in the order of the plan.
 pub(super) fn compare(report: &Report, question: &Question) -> Vec<PointComparison> {
@@ -51,16 +51,11 @@ fn compare_points(report: &Report, a: &PointEntry, b: &PointEntry, question: &Qu
     let all = rounds.len();
     let pairs: Vec<[&RunEntry; 2]> = rounds.into_values().filter_map(|[a, b]| Some([a?, b?])).collect();
     let metrics = metrics_of(question).into_iter();
-    let slo = [a, b].map(|point| objectives(&question.slo, |metric| point.values.get(metric)));
     PointComparison {
-        name: a.identity.name.clone(),
-        point_a: a.identity.point.clone(),
-        point_b: b.identity.point.clone(),
         pairs: pairs.len(),
         pairs_left_out: all - pairs.len(),
-        runs: [a.num_valid, b.num_valid],
         metrics: metrics.map(|metric| compare_metric(metric, &pairs, a, b, question.threshold)).collect(),
-        slo,
+        ..PointComparison::of(a, b, question)
     }
 }
 
@@ -71,41 +66,30 @@ fn compare_metric(
     b: &PointEntry,
     threshold: f64,
 ) -> MetricComparison {
-    let (of_a, of_b) = (a.values.get(metric), b.values.get(metric));
+    let both = MetricComparison::of(metric, a, b);
     let log_ratio = |[a, b]: &[&RunEntry; 2]| {
         let ratio = b.values.get(metric)? / a.values.get(metric)?;
         (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
     };
     let log_ratios: Vec<f64> = pairs.iter().filter_map(log_ratio).collect();
-    // Where the point itself has too few samples for a percentile, its runs have even fewer.
-    let is_known = of_a.is_some() && of_b.is_some();
-    let effect = if is_known { paired_effect(&log_ratios) } else { None };
-    let error = [a, b].iter().filter_map(|point| point.typical_error.get(metric)).reduce(f64::max);
-    let change = effect.as_ref().zip(of_a).map(|(effect, a)| ((effect.ratio - 1.0) * a).abs());
-    let is_seen = change.zip(error).is_none_or(|(change, error)| change > error);
-    let note = if !is_known {
-        Some("not measured, or too few samples".to_owned())
-    } else if effect.is_none() {
-        Some(format!("{} of the {FEWEST_PAIRS} pairs that it takes", log_ratios.len()))
-    } else {
-        (!is_seen && effect.is_some_and(|effect| leaves_1_out(&effect)))
-            .then(|| "finer than the instrument's own error".to_owned())
+    let effect = if both.is_known() { paired_effect(&log_ratios) } else { None };
+    let change = effect.as_ref().zip(both.a).map(|(effect, a)| ((effect.ratio - 1.0) * a).abs());
+    let is_seen = change.zip(both.instrument_error).is_none_or(|(change, error)| change > error);
+    let note = match effect {
+        _ if both.note.is_some() => both.note.clone(),
+        None => Some(format!("{} of the {FEWEST_PAIRS} pairs that it takes", log_ratios.len())),
+        Some(effect) => (!is_seen && leaves_1_out(&effect)).then(|| "finer than the instrument's own error".to_owned()),
     };
     MetricComparison {
-        metric: metric.name(),
-        a: of_a,
-        b: of_b,
         ratio: effect.map(|effect| effect.ratio),
         low: effect.map(|effect| effect.low),
         high: effect.map(|effect| effect.high),
         method: effect.map(|effect| effect.method),
         p: effect.map(|effect| effect.p),
-        p_holm: None,
-        p_fdr: None,
         detectable: effect.map(|effect| effect.detectable),
-        instrument_error: error,
         decision: Decision::of(effect.as_ref(), metric.higher_is_better(), threshold, is_seen),
         is_equivalent: effect.is_some_and(|effect| is_equivalent(&effect, threshold)),
         note,
+        ..both
     }
 }

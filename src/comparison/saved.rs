@@ -4,7 +4,7 @@ use super::{Decision, MetricComparison, PointComparison, Question, metrics_of};
 use crate::metrics::Metric;
 use crate::report::{PointEntry, Report, RunEntry};
 use crate::statistics::unpaired_effect;
-use crate::verdict::{Status, objectives};
+use crate::verdict::Status;
 
 /// The points that both have, and what is to be said of the rest.
 pub(super) fn compare(a: &Report, b: &Report, question: &Question) -> (Vec<PointComparison>, Vec<String>) {
@@ -38,14 +38,8 @@ fn compare_points(
     let runs = [valid_runs(report_a, a), valid_runs(report_b, b)];
     let metrics = metrics_of(question).into_iter();
     PointComparison {
-        name: a.identity.name.clone(),
-        point_a: a.identity.point.clone(),
-        point_b: b.identity.point.clone(),
-        pairs: 0,
-        pairs_left_out: 0,
-        runs: [a.num_valid, b.num_valid],
         metrics: metrics.map(|metric| compare_metric(metric, &runs, a, b)).collect(),
-        slo: [a, b].map(|point| objectives(&question.slo, |metric| point.values.get(metric))),
+        ..PointComparison::of(a, b, question)
     }
 }
 
@@ -55,27 +49,16 @@ fn valid_runs<'r>(report: &'r Report, point: &PointEntry) -> Vec<&'r RunEntry> {
 }
 
 fn compare_metric(metric: Metric, runs: &[Vec<&RunEntry>; 2], a: &PointEntry, b: &PointEntry) -> MetricComparison {
-    let (of_a, of_b) = (a.values.get(metric), b.values.get(metric));
+    let both = MetricComparison::of(metric, a, b);
     let [values_a, values_b] =
         runs.each_ref().map(|runs| runs.iter().filter_map(|run| run.values.get(metric)).collect::<Vec<f64>>());
-    let is_known = of_a.is_some() && of_b.is_some();
-    let effect = if is_known { unpaired_effect(&values_a, &values_b) } else { None };
+    let effect = if both.is_known() { unpaired_effect(&values_a, &values_b) } else { None };
     let interval = effect.and_then(|effect| effect.interval);
     MetricComparison {
-        metric: metric.name(),
-        a: of_a,
-        b: of_b,
         ratio: effect.map(|effect| effect.ratio),
         low: interval.and_then(|interval| interval.low),
         high: interval.and_then(|interval| interval.high),
-        method: None,
-        p: None,
-        p_holm: None,
-        p_fdr: None,
-        detectable: None,
-        instrument_error: [a, b].iter().filter_map(|point| point.typical_error.get(metric)).reduce(f64::max),
         decision: Decision::Unverified,
-        is_equivalent: false,
-        note: (!is_known).then(|| "not measured, or too few samples".to_owned()),
+        ..both
     }
 }

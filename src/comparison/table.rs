@@ -40,7 +40,7 @@ pub(super) fn conclusion(comparison: &Comparison) -> String {
     if comparison.got_worse {
         let worse =
             comparison.points.iter().flat_map(|point| &point.metrics).filter(|metric| metric.is_worse()).count();
-        let missed = comparison.points.iter().map(missed).sum::<usize>();
+        let missed = comparison.points.iter().map(PointComparison::num_newly_missed).sum::<usize>();
         let slower = format!("slower in {worse} of the metrics by more than matters (Holm over all of them)");
         let missed = format!("objectives newly missed: {missed}");
         return format!("B is WORSE: {slower}; {missed}");
@@ -52,10 +52,6 @@ pub(super) fn conclusion(comparison: &Comparison) -> String {
     }
 }
 
-fn missed(point: &PointComparison) -> usize {
-    point.slo[0].iter().zip(&point.slo[1]).filter(|(a, b)| a.met != Some(false) && b.met == Some(false)).count()
-}
-
 /// A row for each metric of each point.
 pub(super) fn rows(comparison: &Comparison) -> Vec<[String; 7]> {
     let of_point = |point: &PointComparison| {
@@ -64,13 +60,13 @@ pub(super) fn rows(comparison: &Comparison) -> Vec<[String; 7]> {
             false => format!("{} {} / {}", point.name, point.point_a, point.point_b),
         };
         let metrics = point.metrics.iter().map(|metric| row(name.clone(), point, metric)).collect::<Vec<_>>();
-        let slo = point.slo[0].iter().zip(&point.slo[1]).map(|(a, b)| {
+        let slo = point.objectives().map(|(a, b, is_newly_missed)| {
             let met = |met: Option<bool>| match met {
                 Some(true) => "kept",
                 Some(false) => "missed",
                 None => "not measured",
             };
-            let decision = if a.met != Some(false) && b.met == Some(false) { "newly missed" } else { met(b.met) };
+            let decision = if is_newly_missed { "newly missed" } else { met(b.met) };
             let of = |value, is_met| format!("{} ({})", number(value), met(is_met));
             let (a_cell, b_cell) = (of(a.value, a.met), of(b.value, b.met));
             let is_lower_bound = Metric::named(&a.metric).is_some_and(Metric::higher_is_better);

@@ -155,7 +155,7 @@ impl<W: Write> Process<'_, W> {
                 self.slice(track, "prefill", scheduled_ns.unwrap_or(begin_ns), first_ns, args)?;
             }
             for both in tokens.windows(2) {
-                let args = json!({"tokens": both[1].count, "step": both[1].step(), "emitted ns before": both[1].received_ns - both[1].emitted_ns});
+                let args = json!({"tokens": both[1].count, "step": both[1].step(), "emitted ns before": both[1].received_ns.saturating_sub(both[1].emitted_ns)});
                 self.slice(track, "token", both[0].received_ns, both[1].received_ns, args)?;
             }
             if let Some(finished_ns) = known(request.finish_received_ns) {
@@ -209,8 +209,10 @@ fn counted(tokens: u32) -> Option<u32> {
 
 /// The first event of a run.
 fn begin_ns(timeline: &Timeline) -> u64 {
-    let submits = timeline.requests.iter().filter_map(|request| known(request.submitted_ns));
+    let submitted = timeline.requests.iter().filter(|request| known(request.submitted_ns).is_some());
+    let submits = submitted.map(|request| scheduled_ns(request).min(request.submitted_ns));
     let steps = timeline.steps.iter().map(|step| step.started_ns);
     let samples = timeline.telemetry.iter().map(|sample| sample.at_ns);
-    submits.chain(steps).chain(samples).min().unwrap_or(0)
+    let hiccups = timeline.hiccups.iter().map(|hiccup| hiccup.began_ns);
+    submits.chain(steps).chain(samples).chain(hiccups).min().unwrap_or(0)
 }

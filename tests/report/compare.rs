@@ -192,3 +192,17 @@ fn saved_results_stand_side_by_side_and_are_never_decided() {
     let none = Comparison::of_pairs(&a, folders[0].path(), &question(0.01)).unwrap_err();
     assert!(none.to_string().contains("has no pairs to compare"));
 }
+
+#[test]
+fn an_objective_without_a_value_on_side_a_is_not_newly_missed() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let run = |samples: u32| (0..samples).map(|repeat| run_in_role("a", Role::Measured, repeat, 5_000_000));
+    // Of 40 requests there is no p99, of 320 there is.
+    let (a, b) = (measured(folders[0].path(), run(5)), measured(folders[1].path(), run(40)));
+    let slo = BTreeMap::from([("p99_e2e_s".to_owned(), 0.001)]);
+    let question = Question { slo, ..question(0.01) };
+    let comparison = Comparison::of_saved((&a, folders[0].path()), (&b, folders[1].path()), &question).unwrap();
+    let met = |side: usize| comparison.points[0].slo[side][0].met;
+    assert_eq!((met(0), met(1)), (None, Some(false)));
+    assert!(!comparison.got_worse, "nobody knows whether A kept it");
+}
