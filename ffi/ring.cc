@@ -72,27 +72,20 @@ Mapping::~Mapping() {
 }
 
 Producer::Producer(Mapping* mapping, int wake_fd) noexcept
-    : mapping_(mapping), wake_fd_(wake_fd), head_(0), cached_tail_(0) {
-  if (mapping->header == nullptr) return;
-  head_ = mapping->header->head.load(std::memory_order_relaxed);         // written by this side only
-  cached_tail_ = mapping->header->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
+    : header_(mapping->header),
+      records_(mapping->records),
+      mask_(mapping->mask),
+      head_(0),
+      cached_tail_(0),
+      wake_fd_(wake_fd) {
+  if (header_ == nullptr) return;
+  head_ = header_->head.load(std::memory_order_relaxed);         // written by this side only
+  cached_tail_ = header_->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
 }
 
-bool Producer::has_room(std::uint32_t n) noexcept {
-  const std::uint64_t capacity = mapping_->mask + 1;
-  // Of a consumer ahead of us, or too far behind, `used` is more than the capacity: it is broken, and there is no room.
-  const auto fits = [=](std::uint64_t used) { return used <= capacity && capacity - used >= n; };
-  if (fits(head_ - cached_tail_)) return true;
-  cached_tail_ = mapping_->header->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
-  return fits(head_ - cached_tail_);
-}
-
-void Producer::publish(std::uint32_t n) noexcept {
-  head_ += n;
-  mapping_->header->head.store(head_, std::memory_order_release);  // partner: Consumer::pop
-  if (wake_fd_ < 0) return;
+void Producer::wake() noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: Consumer::wait
-  auto& waiting = mapping_->header->waiting;
+  auto& waiting = header_->waiting;
   if (waiting.load(std::memory_order_relaxed) != 0 && waiting.exchange(0, std::memory_order_relaxed) != 0) {
     const std::uint64_t one = 1;
     // An eventfd write can only fail when the counter is full, and then the consumer is awake already.
@@ -101,7 +94,7 @@ void Producer::publish(std::uint32_t n) noexcept {
 }
 
 void Producer::drop(std::uint32_t n) noexcept {
-  auto& dropped = mapping_->header->dropped;  // written by this side only, so load and store need not be one
+  auto& dropped = header_->dropped;  // written by this side only, so load and store need not be one
   dropped.store(dropped.load(std::memory_order_relaxed) + n, std::memory_order_release);  // partner: ring_dropped
 }
 
@@ -157,7 +150,7 @@ int Consumer::wait(std::uint32_t timeout_ms) noexcept {
   if (wake_fd_ < 0) return BENCH_RING_SYSTEM_ERROR;
   auto& header = *mapping_->header;
   header.waiting.store(1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: Producer::publish
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: Producer::wake
   int ready = 0;
   if (header.head.load(std::memory_order_acquire) == tail_) {  // partner: Producer::publish
     pollfd wanted{wake_fd_, POLLIN, 0};

@@ -97,9 +97,10 @@ class ScriptedEngine {
   // Moves what is due at the earliest time from the heap into the batch, or puts the batch back.
   void gather_batch();
   void return_batch();
-  // Emits the batch as one step, and what has become due meanwhile.
+  // Emits the batch as one step when its time has come, and what is late by now with it.
   void step(Tap& tap, Producer& events, std::uint64_t began_ns, std::optional<FaultKind> fault);
-  void keep_truth(std::uint64_t emitted_ns);
+  // Writes down what the batch is about to emit.
+  void foresee();
   void advance(bench_step_record& record, std::uint64_t emitted_ns, std::optional<FaultKind> fault);
   void finish(std::uint32_t handle, std::uint32_t step, std::uint64_t last_token_ns, std::uint32_t reason);
   void push_records(Producer& events);

@@ -1,4 +1,4 @@
-// The ring without the fence in the function that WITHOUT_FENCE_IN names ("publish" or "wait"): ring_wakeup.cc must see
+// The ring without the fence in the function that WITHOUT_FENCE_IN names ("wake" or "wait"): ring_wakeup.cc must see
 // a wake-up lost, or it checks nothing.
 #include <string.h>
 

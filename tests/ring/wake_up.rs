@@ -25,7 +25,7 @@ fn a_ring_without_either_fence_loses_a_wake_up() {
         eprintln!("not shown: on one core the two sides never run at once");
         return;
     }
-    for function in ["publish", "wait"] {
+    for function in ["wake", "wait"] {
         let without = format!("-DWITHOUT_FENCE_IN=\"{function}\"");
         let ran = run(&format!("ring_without_{function}.wakeup"), "tests/ring_unfenced.cc", &["-O2", &without]);
         let said = String::from_utf8_lossy(&ran.stderr);
