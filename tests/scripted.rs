@@ -283,6 +283,29 @@ fn an_engine_that_gets_slower_from_run_to_run_shows_in_its_sentinels() {
 }
 
 #[test]
+fn noise_stretches_whole_runs_and_a_new_engine_begins_it_anew() {
+    let script =
+        "requests: [{first_ns: 10000000, gap_ns: 1000000, tokens: 3}]\nnoise: {run: 0.2, session: 0.2, seed: 3}";
+    let intended = || {
+        let folder = tempfile::tempdir().unwrap();
+        let (output, _) = measure(folder.path(), script, &["--repeats", "4"]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+        let times: Vec<u64> =
+            rows(&folder.path().join("out/truth.csv")).iter().map(|row| number(row, "intended_ns")).collect();
+        // The two gaps of each run's only request.
+        times.chunks(3).map(|run| (run[1] - run[0], run[2] - run[1])).collect::<Vec<_>>()
+    };
+    let first = intended();
+    assert!(
+        first.len() >= 4 && first.iter().all(|(one, other)| one == other),
+        "all times of a run by one factor: {first:?}"
+    );
+    let gaps: std::collections::BTreeSet<u64> = first.iter().map(|(gap, _)| *gap).collect();
+    assert_eq!(gaps.len(), first.len(), "each run by another one: {first:?}");
+    assert_eq!(first, intended());
+}
+
+#[test]
 fn pairs_are_found_in_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("sweep.yaml");

@@ -7,11 +7,14 @@ course.
 import array
 import csv
 import io
+import itertools
+import math
 import os
+import random
 import signal
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -30,6 +33,8 @@ _FAULTS = ("raise", "exit", "hang", "silent", "lose", "wrong_length")
 # How a run ended: ScriptedEngine::End.
 _ASKED, _BROKEN_RING, _RAISE, _EXIT, _HANG, _SILENT = range(6)
 EXIT_STATUS = 70
+# What a run keeps of the noise that it shares with the one before.
+_KEPT = 0.6
 # More than the caches of a core hold.
 WALK_BYTES = 8 << 20
 
@@ -42,7 +47,7 @@ class ScriptedEngine:
         self.library = library
         self._script = script
         self._handle: Any = library.scripted_new(*pack(script))
-        self._staged_runs = 0
+        self._pace = pace(script["growth_ppm"], script["noise"])
         self._truth = -1
         self._lengths = array.array("I")
         self._run = ""
@@ -79,9 +84,8 @@ class ScriptedEngine:
 
     def stage(self, lengths: Sequence[tuple[int, int]]) -> None:
         """Takes the lengths of a run's requests, prompt and output, by handle."""
-        if growth_ppm := self._script["growth_ppm"] * self._staged_runs:
-            self._handle = self.library.scripted_new(*pack(grown(self._script, growth_ppm)))
-        self._staged_runs += 1
+        if longer_ppm := next(self._pace):
+            self._handle = self.library.scripted_new(*pack(stretched(self._script, longer_ppm)))
         packed = array.array("I", [length for pair in lengths for length in pair])
         self.library.scripted_stage(self._handle, packed.tobytes())
 
@@ -179,11 +183,22 @@ def measure_tap(events: EventRing, batch: int, steps: int) -> list[int]:
     return samples
 
 
-def grown(script: Message, growth_ppm: int) -> Message:
+def pace(growth_ppm: int, noise: Message | None) -> Iterator[int]:
+    """By how many millionths the times of an engine's runs are longer than the script says, run by run."""
+    noise = noise or {"run_ppm": 0, "session_ppm": 0, "seed": 0}
+    chance = random.Random(noise["seed"])
+    shared = chance.gauss()
+    for number in itertools.count():
+        log = (noise["run_ppm"] * chance.gauss() + noise["session_ppm"] * shared) / 1_000_000
+        yield growth_ppm * number + round(math.expm1(log) * 1_000_000)
+        shared = _KEPT * shared + math.sqrt(1 - _KEPT**2) * chance.gauss()
+
+
+def stretched(script: Message, longer_ppm: int) -> Message:
     """The script with all its times longer by so many millionths."""
 
     def longer(time_ns: int) -> int:
-        return time_ns + time_ns * growth_ppm // 1_000_000
+        return time_ns + time_ns * longer_ppm // 1_000_000
 
     def request(one: Message) -> Message:
         gaps_ns = one["gaps_ns"] and [longer(gap_ns) for gap_ns in one["gaps_ns"]]

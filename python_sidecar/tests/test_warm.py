@@ -32,6 +32,7 @@ SCRIPT: Message = {
     ],
     "faults": [],
     "growth_ppm": 0,
+    "noise": None,
 }
 
 

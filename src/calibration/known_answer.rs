@@ -105,7 +105,7 @@ fn script(first_ns: u64, gap_ns: u64) -> Script {
         cached: 0,
         finish: ScriptedFinish::Length,
     };
-    Script { name: "calibration".to_owned(), requests: vec![request], faults: Vec::new(), growth_ppm: 0 }
+    Script { name: "calibration".to_owned(), requests: vec![request], faults: Vec::new(), growth_ppm: 0, noise: None }
 }
 
 /// Waves of `concurrency` requests, each request following the one that has ended.

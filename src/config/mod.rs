@@ -32,7 +32,7 @@ pub use error::{ConfigError, Problem};
 pub use matrix::{Axis, Exclusion, Matrix};
 pub use node::Place;
 pub use reader::Given;
-pub use script::{Fault, FaultKind, Script, ScriptedFinish, ScriptedRequest, load_script};
+pub use script::{Fault, FaultKind, Script, ScriptNoise, ScriptedFinish, ScriptedRequest, load_script};
 pub use settings::Settings;
 pub use whole_sweep::{Sentinel, WholeSweep};
 pub use workload::{Scale, WORKLOADS, Workload};

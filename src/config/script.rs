@@ -22,6 +22,20 @@ pub struct Script {
     pub faults: Vec<Fault>,
     /// By how much all times grow from each run of an engine to its next, in millionths of those in its first.
     pub growth_ppm: u32,
+    /// How the runs of an engine differ by chance; null: not at all.
+    pub noise: Option<ScriptNoise>,
+}
+
+/// How the runs of an engine differ by chance: all times of a run are longer by the same factor, whose logarithm is normal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptNoise {
+    /// Standard deviation of what is each run's own, in millionths.
+    pub run_ppm: u32,
+    /// Standard deviation of what neighbouring runs resemble each other in, in millionths: each keeps 0.6 of the one before, as
+    /// runs of real engines do (their means correlate by 0.29 to 0.81).
+    pub session_ppm: u32,
+    /// Of the random numbers. An engine that is loaded anew begins with the same ones.
+    pub seed: u32,
 }
 
 /// What one request does. Times are nanoseconds.
@@ -101,9 +115,10 @@ const FINISHES: [(&str, ScriptedFinish); 4] = [
     ("error", ScriptedFinish::Error),
 ];
 
-const TOP_KEYS: [&str; 3] = ["requests", "faults", "growth_per_run"];
+const TOP_KEYS: [&str; 4] = ["requests", "faults", "growth_per_run", "noise"];
 const REQUEST_KEYS: [&str; 7] = ["first_ns", "gaps_ns", "gap_ns", "tokens", "counts", "cached", "finish"];
 const FAULT_KEYS: [&str; 2] = ["at_step", "kind"];
+const NOISE_KEYS: [&str; 3] = ["run", "session", "seed"];
 
 /// A day: longer than any schedule, and far from where times overflow.
 const TIMES_NS: RangeInclusive<u64> = 0..=86_400_000_000_000;
@@ -150,7 +165,7 @@ pub fn load_script(path: &Path) -> Result<Script, ConfigError> {
 }
 
 fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
-    let mut script = Script { name, requests: Vec::new(), faults: Vec::new(), growth_ppm: 0 };
+    let mut script = Script { name, requests: Vec::new(), faults: Vec::new(), growth_ppm: 0, noise: None };
     let table = reader.table("the script", root).unwrap_or_default();
     for (key, value) in table {
         match key.text.as_str() {
@@ -162,10 +177,8 @@ fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
                 let items = reader.list("faults", value).unwrap_or_default();
                 script.faults = items.iter().filter_map(|item| read_fault(reader, item)).collect();
             }
-            "growth_per_run" => {
-                let share = reader.share("growth_per_run", value);
-                script.growth_ppm = share.map_or(0, |share| (share.value * 1e6).round() as u32);
-            }
+            "growth_per_run" => script.growth_ppm = read_ppm(reader, "growth_per_run", value),
+            "noise" => script.noise = read_noise(reader, value),
             other => reader.unknown(key.place, "key of a script:", other, &TOP_KEYS),
         }
     }
@@ -178,6 +191,24 @@ fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
         reader.problem(root.place, "the script has no `requests`, the list of what each request does");
     }
     script
+}
+
+/// A share as millionths; 0 if it is none, which has been told.
+fn read_ppm(reader: &mut Reader, key: &str, node: &Node) -> u32 {
+    reader.share(key, node).map_or(0, |share| (share.value * 1e6).round() as u32)
+}
+
+fn read_noise(reader: &mut Reader, node: &Node) -> Option<ScriptNoise> {
+    let mut noise = ScriptNoise::default();
+    for (key, value) in reader.table("noise", node)? {
+        match key.text.as_str() {
+            "run" => noise.run_ppm = read_ppm(reader, "run", value),
+            "session" => noise.session_ppm = read_ppm(reader, "session", value),
+            "seed" => noise.seed = reader.count("seed", value, 0, u32::MAX)?.value,
+            other => reader.unknown(key.place, "key of noise:", other, &NOISE_KEYS),
+        }
+    }
+    Some(noise)
 }
 
 fn read_request(reader: &mut Reader, node: &Node) -> Option<ScriptedRequest> {

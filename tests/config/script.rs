@@ -1,6 +1,6 @@
 //! Scripts of the scripted engine: what they say, and every problem at its line and column.
 
-use bench::config::{FaultKind, Script, ScriptedFinish, load_script};
+use bench::config::{FaultKind, Script, ScriptNoise, ScriptedFinish, load_script};
 
 use crate::write;
 
@@ -15,7 +15,7 @@ fn every_shape_of_a_request_is_read() {
         "requests:\n  - {first_ns: 5, gap_ns: 7, tokens: 3}\n  - {first_ns: 0, gaps_ns: [1, 0]}\n  \
          - {first_ns: 1, gap_ns: 2, tokens: 9, counts: 3, cached: 16, finish: stop}\n  \
          - {first_ns: 1, gaps_ns: [4], counts: [1, 5]}\n  - {first_ns: 1, gap_ns: 2}\n  - {first_ns: 1, gaps_ns: []}\n\
-         faults: [{at_step: 2, kind: wrong_length}]\ngrowth_per_run: 0.025\n",
+         faults: [{at_step: 2, kind: wrong_length}]\ngrowth_per_run: 0.025\nnoise: {run: 0.004, seed: 7}\n",
     );
     let tokens: Vec<Option<u32>> = read.requests.iter().map(|request| request.output_tokens()).collect();
     assert_eq!(tokens, [Some(3), Some(3), Some(9), Some(6), None, Some(1)]);
@@ -24,6 +24,7 @@ fn every_shape_of_a_request_is_read() {
     assert_eq!((third.events, third.counts.as_deref()), (Some(3), Some(&[3, 3, 3][..])));
     assert_eq!((third.cached, third.finish), (16, ScriptedFinish::Stop));
     assert_eq!(read.growth_ppm, 25_000);
+    assert_eq!(read.noise, Some(ScriptNoise { run_ppm: 4_000, session_ppm: 0, seed: 7 }));
     assert_eq!((read.faults[0].at_step, read.faults[0].kind), (2, FaultKind::WrongLength));
 }
 
@@ -44,6 +45,8 @@ fn every_problem_is_named_at_its_place() {
         (request(&many), ":2:6", "19660500 tokens in a request"),
         (request("first_ns: 1, gaps_ns: []") + "faults: [{at_step: 1, kind: explode}]", ":3:29", "kind"),
         (request("first_ns: 1, gaps_ns: []") + "faults: [{kind: exit}]", ":3:11", "`at_step`"),
+        (request("first_ns: 1, gaps_ns: []") + "noise: {run: 2}", ":3:14", "from 0 to 1"),
+        (request("first_ns: 1, gaps_ns: []") + "noise: {rum: 0.1}", ":3:9", "`run`"),
         ("faults: [{at_step: 1, kind: exit}]\n".to_owned(), ":1:1", "no `requests`"),
         ("requests: []\n".to_owned(), ":1:", "at least one item"),
     ] {
