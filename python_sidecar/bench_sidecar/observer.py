@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PROMPT_TOKENS = 64
 # Steps after which a new batch may be measured: prefill, and what its first decodes warm up.
 SETTLING_STEPS = 8
-# Rounds over all ways of one batch are drawn from this seed and the batch.
+# The order of the ways in each round is drawn from it.
 SEED = 7
 
 
@@ -30,6 +30,7 @@ class Observer:
 
     def __init__(self, driver: "VllmDriver") -> None:
         self.driver = driver
+        self.order = random.Random(SEED)
         self.engine = driver.engine
         self.executor = self.engine.core.model_executor
         self.tapped: type[Any] = type(self.executor)
@@ -48,7 +49,6 @@ class Observer:
         """
         if self.engine.config.scheduler_config.async_scheduling:
             raise EngineError("what observing changes is measured step by step: add --no-async-scheduling to args")
-        order = random.Random(SEED + batch)
         times: dict[str, list[int]] = {way: [] for way in ways}
         instructions: dict[str, list[int]] = {way: [] for way in ways}
         count = instruction_counter(self.driver.events.library)
@@ -59,7 +59,7 @@ class Observer:
             while (missing := rounds - len(times[ways[0]])) > 0:
                 self._fill(batch)
                 for _ in range(min(missing, per_fill)):
-                    for way in order.sample(ways, len(ways)):
+                    for way in self.order.sample(ways, len(ways)):
                         began, began_ns = count(), time.perf_counter_ns()
                         self._step(way)
                         times[way].append(time.perf_counter_ns() - began_ns)

@@ -4,6 +4,7 @@ import array
 import gc
 import time
 from collections.abc import Iterator
+from functools import cached_property
 
 from . import protocol
 from .control import Message
@@ -88,7 +89,12 @@ class VllmDriver(Driver):
         if operation != "observe":
             return super().answer_other(operation, message)
         self.stepped = False
-        return Observer(self).measure(message["batch"], message["rounds"], message["ways"])
+        return self.observer.measure(message["batch"], message["rounds"], message["ways"])
+
+    @cached_property
+    def observer(self) -> Observer:
+        """Made when it is first asked for."""
+        return Observer(self)
 
     def look_at_tap(self) -> None:
         """Notes where the tap stands, before the first step."""

@@ -1,9 +1,11 @@
 //! The observer effect: by how much a step of a real engine is slower for being observed.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use super::CalibrationError;
-use crate::device::DeviceClass;
+use crate::device::{DeviceClass, Placement};
 use crate::session::{Engine, EngineSpec, OBSERVED_WAYS, ObservedSteps, Sidecar, SidecarOptions};
 use crate::statistics::{TrimmedMean, trimmed_mean};
 use crate::telemetry::{DEFAULT_HZ, Places, Telemetry};
@@ -12,6 +14,10 @@ use crate::telemetry::{DEFAULT_HZ, Places, Telemetry};
 const BATCHES: [u32; 3] = [1, 8, 64];
 /// Share of the rounds that is left out at either end: steps that the host interrupted are no effect of ours.
 const TRIM: f64 = 0.2;
+/// Rounds between two looks at the time.
+const ROUNDS: u32 = 50;
+/// Share of the time in which the ways are compared; in the rest, blocks with and without telemetry.
+const SHARE_OF_WAYS: f64 = 0.75;
 /// Stepping in a block that is sampled or not: ten samples.
 const BLOCK_NS: u64 = 1_000_000_000;
 /// Pairs of blocks at least.
@@ -68,28 +74,31 @@ pub struct Change {
     pub ci_high_pct: f64,
 }
 
-/// Measures the effect on the engine that `spec` describes, with `rounds` steps of each way at every batch size.
+/// Measures the effect on the engine that `spec` describes, for about as long as `time` in all. Every batch size has the same
+/// time: the noise of a step does not shrink with it, so that short steps need more rounds for the same interval.
 ///
 /// # Errors
 /// [`CalibrationError`]: the engine cannot be loaded, or does not take the batch.
 pub async fn observer_effect(
     options: &SidecarOptions,
     spec: &EngineSpec,
-    rounds: u32,
+    time: Duration,
     say: &mut dyn FnMut(&str),
 ) -> Result<(Vec<ObserverEffect>, Vec<TelemetryEffect>), CalibrationError> {
     say("loading vLLM, to observe its steps");
     let mut sidecar = Sidecar::start(options).await?;
     let mut engine = sidecar.load(spec).await?;
+    let per_batch = time / BATCHES.len() as u32;
+    let of_ways = per_batch.mul_f64(SHARE_OF_WAYS);
     let mut effects = Vec::new();
     let mut telemetry = Vec::new();
     for batch in BATCHES {
         say(&format!("steps of {batch} requests, with and without the tap in random order"));
-        let steps = engine.observe(batch, rounds, &OBSERVED_WAYS, &options.placement).await?;
+        let steps = observe_for(&mut engine, batch, of_ways, &options.placement).await?;
         let missing = || CalibrationError::Answer { concurrency: batch, problem: "no steps were taken".to_owned() };
         let effect = effect(batch, &steps).ok_or_else(missing)?;
         say(&format!("steps of {batch} requests, with and without telemetry in turn"));
-        let sampled = telemetry_effect(&mut engine, &effect, options).await?;
+        let sampled = telemetry_effect(&mut engine, &effect, per_batch - of_ways, options).await?;
         telemetry.push(sampled.ok_or_else(missing)?);
         effects.push(effect);
     }
@@ -98,16 +107,32 @@ pub async fn observer_effect(
     Ok((effects, telemetry))
 }
 
+/// Steps of all ways, until the time is over.
+async fn observe_for(
+    engine: &mut Engine,
+    batch: u32,
+    time: Duration,
+    placement: &Placement,
+) -> Result<ObservedSteps, CalibrationError> {
+    let began = Instant::now();
+    let mut all = engine.observe(batch, ROUNDS, &OBSERVED_WAYS, placement).await?;
+    while began.elapsed() < time {
+        all.append(engine.observe(batch, ROUNDS, &OBSERVED_WAYS, placement).await?);
+    }
+    Ok(all)
+}
+
 /// A sample falls into one of dozens of steps, so that blocks of steps are compared: a sampled one and another one in turn,
-/// first the one and then the other first, about as long as the ways were compared. `None` if no step was taken.
+/// first the one and then the other first. `None` if no step was taken.
 async fn telemetry_effect(
     engine: &mut Engine,
     effect: &ObserverEffect,
+    time: Duration,
     options: &SidecarOptions,
 ) -> Result<Option<TelemetryEffect>, CalibrationError> {
     let (batch, placement) = (effect.batch, &options.placement);
     let steps = (BLOCK_NS / effect.step_ns.max(1)).clamp(1, u32::MAX.into());
-    let pairs = (effect.rounds * OBSERVED_WAYS.len() as u64 / (2 * steps)).max(FEWEST_PAIRS);
+    let pairs = (time.as_nanos() as u64 / (2 * BLOCK_NS)).max(FEWEST_PAIRS);
     let mut telemetry = Telemetry::open(&Places::of_this_machine(), DeviceClass::Cpu, 1, placement);
     let (mut on_ns, mut off_ns) = (Vec::new(), Vec::new());
     let (mut samples, mut cpu_ns, mut wall_ns) = (0, 0, 0);

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::{CliError, Exit};
 use super::screen::{self, Screen};
@@ -93,7 +94,8 @@ async fn measure(
         launch::lay_out_models([key], cache)?;
         let spec = launch::engine_spec(key, cache, &options.placement);
         let mut say = |what: &str| screen.wait_for(what);
-        let (observer, telemetry) = calibration::observer_effect(options, &spec, args.rounds, &mut say).await?;
+        let time = Duration::from_secs(args.seconds.into());
+        let (observer, telemetry) = calibration::observer_effect(options, &spec, time, &mut say).await?;
         (calibration.observer, calibration.observer_telemetry) = (Some(observer), Some(telemetry));
     }
     Ok(calibration)

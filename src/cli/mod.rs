@@ -128,9 +128,9 @@ struct CalibrateArgs {
     /// Measure also what observing changes in the steps of a real engine; needs a Python with vLLM, and minutes
     #[arg(long)]
     observer: bool,
-    /// Steps of each kind and batch size for --observer
-    #[arg(long, value_name = "N", default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
-    rounds: u32,
+    /// Seconds to step the engine for --observer, in all; the intervals shrink with the square root
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    seconds: u32,
     /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
     #[arg(long, value_enum, value_name = "STRATEGY")]
     wait: Option<WaitStrategy>,

@@ -115,6 +115,19 @@ pub struct ObservedSteps {
     pub instructions: Option<BTreeMap<String, Vec<u64>>>,
 }
 
+impl ObservedSteps {
+    /// Adds the rounds of `later`, of the same ways.
+    pub fn append(&mut self, later: ObservedSteps) {
+        let add = |all: &mut BTreeMap<String, Vec<u64>>, more: BTreeMap<String, Vec<u64>>| {
+            more.into_iter().for_each(|(way, of_way)| all.entry(way).or_default().extend(of_way));
+        };
+        add(&mut self.times_ns, later.times_ns);
+        if let Some((all, more)) = self.instructions.as_mut().zip(later.instructions) {
+            add(all, more);
+        }
+    }
+}
+
 /// What the engine process says of a run that it has carried out.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ended {

@@ -96,13 +96,13 @@ fn the_observer_effect_is_measured_on_the_real_engine() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().display().to_string();
-    let output = run(&["calibrate", "--short", "--observer", "--rounds", "20", "--out", &out]);
+    let output = run(&["calibrate", "--short", "--observer", "--seconds", "3", "--out", &out]);
     refused(&output, 0, &[]);
     let found: Value = serde_json::from_slice(&fs::read(folder.path().join("calibration.json")).unwrap()).unwrap();
     let effects = found["observer"].as_array().unwrap();
     assert_eq!(effects.iter().map(|effect| effect["batch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 8, 64]);
     for effect in effects {
-        assert_eq!(effect["rounds"], 20);
+        assert!(effect["rounds"].as_u64() >= Some(50), "{effect}");
         for change in [effect, &effect["against_engine_core"], &effect["against_llm_engine"]] {
             let [low, at, high] = ["ci_low_pct", "change_pct", "ci_high_pct"].map(|key| change[key].as_f64().unwrap());
             assert!(low < at && at < high, "{effect}");
