@@ -55,8 +55,21 @@ enum Command {
     Sidecar(SidecarArgs),
     /// Make the Python environment of a device class, and print its interpreter
     Env(EnvArgs),
-    /// Print the JSON Schema of summary_report.json
-    Schema,
+    /// Print the JSON Schema of summary_report.json, or of comparison.json
+    Schema {
+        /// Of which file
+        #[arg(value_enum, default_value_t = SchemaOf::Report)]
+        of: SchemaOf,
+    },
+}
+
+/// A file whose layout has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SchemaOf {
+    /// summary_report.json
+    Report,
+    /// comparison.json
+    Comparison,
 }
 
 #[derive(Args, Debug)]
@@ -315,7 +328,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Sidecar(args) => sidecar::run(&args.command),
         Command::Env(args) => runtime::make(args.device),
-        Command::Schema => screen::print(crate::report::REPORT_SCHEMA),
+        Command::Schema { of: SchemaOf::Report } => screen::print(crate::report::REPORT_SCHEMA),
+        Command::Schema { of: SchemaOf::Comparison } => screen::print(crate::comparison::COMPARISON_SCHEMA),
     };
     outcome
         .unwrap_or_else(|err| {

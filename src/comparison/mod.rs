@@ -22,14 +22,17 @@ use crate::statistics::{PairedMethod, benjamini_hochberg, holm};
 use crate::verdict::{Objective, objectives};
 pub use decision::Decision;
 
-/// Version of the layout of [`Comparison`].
+/// Version of the layout of [`Comparison`]. `schemas/comparison-<version>.schema.json` describes it.
 pub const COMPARISON_SCHEMA_VERSION: u32 = 1;
+
+/// The JSON Schema of [`Comparison`].
+pub const COMPARISON_SCHEMA: &str = include_str!("../../schemas/comparison-1.schema.json");
 
 /// The level of every decision.
 const LEVEL: f64 = 0.05;
 
 /// What is compared where nothing else is asked for.
-const METRICS: [Metric; 8] = [
+pub const METRICS: [Metric; 8] = [
     Metric::Of(Series::Ttft, Statistic::Average),
     Metric::Of(Series::Ttft, Statistic::Percentile(Percentile::P99)),
     Metric::Of(Series::Itl, Statistic::Average),

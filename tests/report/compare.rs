@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bench::comparison::{Comparison, Decision, Design, Question};
+use bench::comparison::{COMPARISON_SCHEMA, Comparison, Decision, Design, Question};
 use bench::plan::{Arm, PairMember, Role};
 use bench::report::{Report, Results, TableFormat};
 use bench::timeline::{Outcome, Timeline};
 
+use super::schema;
 use super::sketch::{run_in_role, session};
 
 /// What the runs of a pair take, in microseconds: A, then B.
@@ -61,6 +62,21 @@ fn drifting(percent: f64) -> Vec<Pair> {
         .map(|pair| 5_000 + 300 * pair)
         .map(|a| (a, (a as f64 * (1.0 + percent / 100.0)) as u64 + a % 7))
         .collect()
+}
+
+#[test]
+fn every_field_of_a_comparison_is_in_its_schema_and_none_besides() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = in_pairs(folder.path(), &drifting(5.0));
+    let question = Question { slo: BTreeMap::from([("avg_e2e_s".to_owned(), 0.006)]), ..question(0.01) };
+    for comparison in [
+        Comparison::of_pairs(&report, folder.path(), &question).unwrap(),
+        Comparison::of_saved((&report, folder.path()), (&report, folder.path()), &question).unwrap(),
+        Comparison::of_pairs(&in_pairs(folder.path(), &drifting(5.0)[..2]), folder.path(), &question).unwrap(),
+    ] {
+        let json: serde_json::Value = serde_json::from_str(&comparison.render(TableFormat::Json)).unwrap();
+        schema::check(COMPARISON_SCHEMA, &json);
+    }
 }
 
 #[test]
