@@ -2,9 +2,11 @@
 
 use super::interrupts::UserInterrupts;
 use super::screen::Screen;
+use crate::comparison;
 use crate::device::StolenTime;
 use crate::plan::{EngineKey, LoadTimes, Point, RunTimes};
 use crate::recorder::LiveTotals;
+use crate::report::MetricValues;
 use crate::report::{Results, converged};
 use crate::ring::clock_ns;
 use crate::session::{Interrupts, Progress, SweepObserver};
@@ -63,7 +65,7 @@ impl SweepObserver for Observer<'_> {
         }
         let entry = self.results.add(&timeline)?;
         if entry.status == crate::verdict::Status::Valid {
-            self.times.push(MeasuredTime::of(&timeline, run_s));
+            self.times.push(MeasuredTime::of(&timeline, &entry.values, run_s));
         }
         let point = entry.asked.clone();
         self.screen.end_run(entry);
@@ -83,7 +85,7 @@ impl SweepObserver for Observer<'_> {
     }
 }
 
-/// How long a valid run took, for the next estimate.
+/// How long a valid run took and what it gave, for the next estimate.
 pub(super) struct MeasuredTime {
     pub(super) key: EngineKey,
     point: Point,
@@ -92,10 +94,11 @@ pub(super) struct MeasuredTime {
     run_s: f64,
     prefill: (u64, u64),
     decode: (u64, u64),
+    values: Vec<(String, f64)>,
 }
 
 impl MeasuredTime {
-    fn of(timeline: &Timeline, run_s: f64) -> MeasuredTime {
+    fn of(timeline: &Timeline, values: &MetricValues, run_s: f64) -> MeasuredTime {
         let (mut prefill, mut decode) = ((0, 0), (0, 0));
         for step in &timeline.steps {
             let took_ns = step.ended_ns - step.started_ns;
@@ -109,7 +112,9 @@ impl MeasuredTime {
         let (key, point) = (run.engine_key.clone(), run.point.clone());
         let warm_up_s = run.engine_warm_up.as_ref().map(|warm_up| warm_up.took_s);
         let load = (run.engine_load_s > 0.0).then_some(LoadTimes { load_s: run.engine_load_s, warm_up_s });
-        MeasuredTime { key, point, load, run_s, prefill, decode }
+        let compared = comparison::METRICS.iter();
+        let values = compared.filter_map(|metric| Some((metric.name(), values.get(*metric)?))).collect();
+        MeasuredTime { key, point, load, run_s, prefill, decode, values }
     }
 
     pub(super) fn run_times(&self) -> RunTimes<'_> {
@@ -120,6 +125,7 @@ impl MeasuredTime {
             prefill_tokens: self.prefill.1,
             decode_s: self.decode.0 as f64 / 1e9,
             decode_steps: self.decode.1,
+            values: &self.values,
         }
     }
 }

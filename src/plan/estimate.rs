@@ -1,7 +1,10 @@
 //! How long a plan will take, from measurements alone.
 
+use std::collections::BTreeMap;
+
 use super::history::{EngineHistory, PointHistory, batch_of};
 use super::{Epoch, History, Plan, Point};
+use crate::statistics::Spread;
 
 /// How long each part of a plan will take, as far as it has been measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +13,8 @@ pub struct Estimate {
     pub epochs: Vec<Option<EpochEstimate>>,
     /// Seconds to import vLLM once for each device class; `None` where one of them was never timed on this machine.
     pub imports_s: Option<f64>,
+    /// By metric, how much B / A spread in each pair of points; `None` unless every pair has been measured on this machine.
+    pub pair_spreads: Option<BTreeMap<String, Vec<Spread>>>,
 }
 
 /// How long an epoch will take.
@@ -56,7 +61,31 @@ pub fn estimate(plan: &Plan, history: &History, cores: usize) -> Estimate {
         estimate_epoch(epoch, engine, plan.loads_engine(index))
     };
     let imports_s = plan.device_classes().into_iter().map(|device| history.import_s(device)).sum();
-    Estimate { epochs: plan.epochs.iter().enumerate().map(of_epoch).collect(), imports_s }
+    let epochs = plan.epochs.iter().enumerate().map(of_epoch).collect();
+    Estimate { epochs, imports_s, pair_spreads: pair_spreads(plan, history, cores) }
+}
+
+fn pair_spreads(plan: &Plan, history: &History, cores: usize) -> Option<BTreeMap<String, Vec<Spread>>> {
+    // Both members of each pair, whichever epochs they are in.
+    let mut members: BTreeMap<u32, BTreeMap<_, &PointHistory>> = BTreeMap::new();
+    for epoch in &plan.epochs {
+        for (point, member) in epoch.points.iter().filter_map(|point| Some((point, point.pair.as_ref()?))) {
+            let measured = history.engine(&epoch.key, cores)?.point(point)?;
+            members.entry(member.pair).or_default().insert(member.arm, measured);
+        }
+    }
+    let mut spreads: BTreeMap<String, Vec<Spread>> = BTreeMap::new();
+    for pair in members.values() {
+        let [a, b] = pair.values().collect::<Vec<_>>().try_into().ok()?;
+        for (metric, of_a) in &a.spreads {
+            spreads
+                .entry(metric.clone())
+                .or_default()
+                .extend(b.spreads.get(metric).map(|of_b| Spread::of_pair(*of_a, *of_b)));
+        }
+    }
+    spreads.retain(|_, of_pairs| of_pairs.len() == members.len());
+    Some(spreads).filter(|spreads| !spreads.is_empty())
 }
 
 fn estimate_epoch(epoch: &Epoch, engine: &EngineHistory, is_loaded: bool) -> Option<EpochEstimate> {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{EngineKey, Load, Point};
 use crate::device::DeviceClass;
+use crate::statistics::Spread;
 
 /// Version of the file's layout.
 const SCHEMA_VERSION: u32 = 1;
@@ -49,7 +50,7 @@ pub(super) struct EngineHistory {
 }
 
 /// The latest measurement of one kind of run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PointHistory {
     /// Mean seconds of a run, from the end of the run before.
@@ -62,6 +63,9 @@ pub(super) struct PointHistory {
     pub(super) decode_steps: f64,
     /// Requests in a batch, see [`batch_of`].
     pub(super) batch: u32,
+    /// How runs differ from each other, by metric: of the latest command that had runs enough.
+    #[serde(default)]
+    pub(super) spreads: BTreeMap<String, Spread>,
 }
 
 /// How long one run took.
@@ -79,6 +83,8 @@ pub struct RunTimes<'p> {
     pub decode_s: f64,
     /// The number of those steps.
     pub decode_steps: u64,
+    /// What was measured in it, by metric.
+    pub values: &'p [(String, f64)],
 }
 
 /// How long a new engine took before its first run.
@@ -203,7 +209,11 @@ impl History {
             if engine.points.len() >= MAX_POINTS && !engine.points.contains_key(&work) {
                 engine.points.pop_first();
             }
-            engine.points.insert(work, PointHistory::mean(&runs));
+            let mut latest = PointHistory::mean(&runs);
+            if let Some(before) = engine.points.remove(&work).filter(|_| latest.spreads.is_empty()) {
+                latest.spreads = before.spreads;
+            }
+            engine.points.insert(work, latest);
         }
         while self.engines.len() > MAX_ENGINES {
             let oldest = self.engines.iter().min_by_key(|(_, engine)| engine.last_record).map(|(id, _)| id.clone());
@@ -238,6 +248,17 @@ impl PointHistory {
             decode_s: mean(|run| run.decode_s),
             decode_steps: mean(|run| run.decode_steps as f64),
             batch: batch_of(runs[0].point),
+            spreads: spreads(runs),
         }
     }
+}
+
+/// The spread of each metric that every run has.
+fn spreads(runs: &[&RunTimes<'_>]) -> BTreeMap<String, Spread> {
+    let mut by_metric: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (metric, value) in runs.iter().flat_map(|run| run.values) {
+        by_metric.entry(metric).or_default().push(*value);
+    }
+    let of_all = by_metric.into_iter().filter(|(_, values)| values.len() == runs.len());
+    of_all.filter_map(|(metric, values)| Some((metric.to_owned(), Spread::of(&values)?))).collect()
 }

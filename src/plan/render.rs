@@ -1,6 +1,7 @@
 //! A plan as text: what `--dry-run` prints and what every command shows first.
 
 mod points;
+mod power;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -49,6 +50,7 @@ pub fn render(plan: &Plan, estimate: &Estimate, detail: Detail) -> String {
         grouped(prompt_tokens),
         grouped(output_tokens)
     ));
+    lines.extend(power::of_pairs(plan, estimate));
     lines.push(format!("Estimated time: {}", time::of_plan(plan, estimate)));
     let alternating: Vec<Range<usize>> =
         groups.into_iter().filter(|group| alternates(&plan.epochs[group.clone()])).collect();

@@ -27,7 +27,7 @@ fn loaded(load_s: f64) -> Option<LoadTimes> {
 fn without_a_measurement_there_is_no_estimate() {
     let plan = two_engines();
     let estimate = plan::estimate(&plan, &History::default(), 2);
-    assert_eq!(estimate, Estimate { epochs: vec![None, None], imports_s: None });
+    assert_eq!(estimate, Estimate { epochs: vec![None, None], imports_s: None, pair_spreads: None });
     let text = plan::render(&plan, &estimate, Detail::Full);
     assert!(
         text.contains("Estimated time: not known yet: none of these 2 engines has ever been measured on this machine"),
@@ -48,8 +48,15 @@ fn without_a_measurement_there_is_no_estimate() {
 fn an_estimate_is_what_was_measured() {
     let plan = two_engines();
     let (first, second) = (&plan.epochs[0], &plan.epochs[1]);
-    let run =
-        |point, run_s| RunTimes { point, run_s, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    let run = |point, run_s| RunTimes {
+        point,
+        run_s,
+        prefill_s: 1.0,
+        prefill_tokens: 100,
+        decode_s: 2.0,
+        decode_steps: 10,
+        values: &[],
+    };
     let mut history = History::default();
     // 2 s a run on average: nothing, 1 s of prompt tokens, 2 s in ten steps.
     history.record(&first.key, 2, loaded(20.0), &[run(&first.points[0], 3.0), run(&first.points[0], 4.0)]);
@@ -97,7 +104,15 @@ fn a_point_that_runs_in_waves_is_estimated_in_waves() {
     let epoch = &plan.epochs[0];
     let point = &epoch.points[0];
     let mut history = History::default();
-    let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    let times = RunTimes {
+        point,
+        run_s: 3.0,
+        prefill_s: 1.0,
+        prefill_tokens: 100,
+        decode_s: 2.0,
+        decode_steps: 10,
+        values: &[],
+    };
     history.record(&epoch.key, 1, loaded(0.0), &[times]);
     // Of the second point: 60 shared tokens once and 8 x 40 others at 0.01 s, four waves of ten steps at 0.2 s.
     let expected = 3.0 + 3.8 + 8.0;
@@ -112,7 +127,15 @@ fn a_history_survives_its_file_and_a_broken_file_is_told() {
     assert_eq!(History::load(&path).unwrap(), History::default());
     let plan = two_engines();
     let point = &plan.epochs[0].points[0];
-    let times = RunTimes { point, run_s: 3.0, prefill_s: 1.0, prefill_tokens: 100, decode_s: 2.0, decode_steps: 10 };
+    let times = RunTimes {
+        point,
+        run_s: 3.0,
+        prefill_s: 1.0,
+        prefill_tokens: 100,
+        decode_s: 2.0,
+        decode_steps: 10,
+        values: &[],
+    };
     let mut history = History::default();
     history.record(&plan.epochs[0].key, 2, loaded(20.0), &[times]);
     history.save(&path).unwrap();

@@ -2,7 +2,7 @@
 //! samples say, neighbouring runs resemble each other, and steps within a run are alike. Seeded; a rate over so many trials is
 //! known to a few tenths of a percent.
 
-use bench::statistics::{Convergence, log_interval, paired_effect, woodruff};
+use bench::statistics::{Convergence, Spread, found_from, log_interval, paired_effect, woodruff};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -42,27 +42,62 @@ impl Noise {
     }
 }
 
-/// The share of A/B comparisons that find a difference, where B takes `1 + effect` times as long. Neighbouring runs of a session
-/// correlate by 0.6 with a standard deviation of 3 %; `own` is that of each run alone.
+/// Pairs of runs in random order, B taking `1 + effect` times as long: what A and B took, each in the order of the pairs.
+/// Neighbouring runs of a session correlate by 0.6 with a standard deviation of 3 %; `own` is that of each run alone.
+fn session(noise: &mut Noise, pairs: usize, effect: f64, own: f64) -> [Vec<f64>; 2] {
+    let mut sides = [Vec::new(), Vec::new()];
+    for both in noise.series(2 * pairs, 0.6).chunks(2) {
+        let mut run = |place: usize| 0.03 * both[place] + own * noise.normal() + noise.hiccup();
+        let (first, second) = (run(0), run(1));
+        let b_first = noise.uniform() < 0.5;
+        let (a, b) = if b_first { (second, first) } else { (first, second) };
+        sides[0].push(a.exp());
+        sides[1].push(b.exp() * (1.0 + effect));
+    }
+    sides
+}
+
+/// Whether the comparison of two sides finds a difference.
+fn finds([a, b]: &[Vec<f64>; 2]) -> bool {
+    let log_ratios: Vec<f64> = a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect();
+    let found = paired_effect(&log_ratios).unwrap();
+    found.low > 1.0 || found.high < 1.0
+}
+
+/// The share of A/B comparisons that find a difference.
 fn found(pairs: usize, effect: f64, own: f64, trials: u32, seed: u64) -> f64 {
     let mut noise = Noise::new(seed);
-    let mut alarms = 0;
-    for _ in 0..trials {
-        let session = noise.series(2 * pairs, 0.6);
-        let log_ratios: Vec<f64> = session
-            .chunks(2)
-            .map(|both| {
-                let mut run = |place: usize| 0.03 * both[place] + own * noise.normal() + noise.hiccup();
-                let (first, second) = (run(0), run(1));
-                let b_first = noise.uniform() < 0.5;
-                let (a, b) = if b_first { (second, first) } else { (first, second) };
-                b - a + effect.ln_1p()
-            })
-            .collect();
-        let found = paired_effect(&log_ratios).unwrap();
-        alarms += u32::from(found.low > 1.0 || found.high < 1.0);
+    let alarms = (0..trials).filter(|_| finds(&session(&mut noise, pairs, effect, own))).count();
+    alarms as f64 / f64::from(trials)
+}
+
+#[test]
+fn a_change_is_found_in_nine_of_ten_cases_where_the_plan_says_so() {
+    // Of a known spread: the plan's multiple of it, for few pairs and for many.
+    let mut noise = Noise::new(41);
+    for pairs in [5, 6, 7, 8, 9, 10, 12, 15, 20, 40] {
+        let change = found_from(pairs).unwrap() * 0.01;
+        let trials = 4_000;
+        let hits = (0..trials).filter(|_| {
+            let log_ratios: Vec<f64> = (0..pairs).map(|_| change + 0.01 * noise.normal()).collect();
+            paired_effect(&log_ratios).unwrap().low > 1.0
+        });
+        let power = hits.count() as f64 / f64::from(trials);
+        println!("{pairs} pairs, {:.2} spreads: found in {:.1} %", found_from(pairs).unwrap(), power * 100.0);
+        assert!((0.9..=0.97).contains(&power), "{pairs} pairs: {power}");
     }
-    f64::from(alarms) / f64::from(trials)
+    // Of a spread that an earlier session of ten pairs has shown, on a machine that drifts and stalls.
+    for own in [0.002, 0.01] {
+        let trials = 4_000;
+        let hits = (0..trials).filter(|_| {
+            let [a, b] = session(&mut noise, 10, 0.0, own).map(|side| Spread::of(&side).unwrap());
+            let change = Spread::of_pair(a, b).found_from(10).unwrap();
+            finds(&session(&mut noise, 10, change, own))
+        });
+        let power = hits.count() as f64 / f64::from(trials);
+        println!("of an earlier session, {} % of its own: found in {:.1} %", own * 100.0, power * 100.0);
+        assert!(power >= 0.9, "{own}: {power}");
+    }
 }
 
 #[test]

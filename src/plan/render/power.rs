@@ -1,0 +1,46 @@
+//! What the comparisons of a plan will be able to find.
+
+use super::counted;
+use crate::plan::{Estimate, Plan, Point};
+use crate::statistics::{FEWEST_PAIRS, PLANNED_POWER, Spread, found_from};
+
+/// The change that a comparison is mostly asked for.
+const ASKED: f64 = 0.01;
+
+/// Nothing for a plan that compares nothing.
+pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
+    let points = plan.epochs.iter().flat_map(|epoch| &epoch.points);
+    let repeats = points.filter(|point: &&Point| point.pair.is_some()).map(|point| point.repeats as usize).min();
+    let Some(pairs) = repeats else { return Vec::new() };
+    let Some(spreads) = found_from(pairs) else {
+        return vec![format!(
+            "{} decide nothing: it takes {FEWEST_PAIRS}, and 7 for a test that one wild pair cannot move",
+            counted(pairs, "pair")
+        )];
+    };
+    let share = PLANNED_POWER * 100.0;
+    let Some(known) = &estimate.pair_spreads else {
+        return vec![format!(
+            "{pairs} pairs find a change of {spreads:.2} times the spread of a pair's ratio in {share} % of the cases or more: 1 % where \
+             that spread is at most {:.2} %; not known yet for these points on this machine",
+            ASKED.ln_1p() / spreads * 100.0
+        )];
+    };
+    let found = |of_pairs: &[Spread]| {
+        let found = of_pairs.iter().filter_map(|spread| spread.found_from(pairs));
+        found.fold(0.0, f64::max)
+    };
+    let metrics: Vec<String> =
+        known.iter().map(|(metric, of_pairs)| format!("{metric} {:.2} %", found(of_pairs) * 100.0)).collect();
+    let for_asked: Option<Vec<usize>> = known.values().flatten().map(|spread| spread.pairs_for(ASKED)).collect();
+    let for_asked = match for_asked.and_then(|pairs| pairs.into_iter().max()) {
+        Some(needed) if needed <= pairs => "1 % is found in all of them".to_owned(),
+        Some(needed) => format!("1 % in all of them takes --repeats {needed}"),
+        None => "1 % in all of them takes more than 1,000 pairs".to_owned(),
+    };
+    vec![format!(
+        "{pairs} pairs find these changes in {share} % of the cases or more, going by how the points spread when they were last \
+         measured here: {}; {for_asked}",
+        metrics.join(", ")
+    )]
+}
