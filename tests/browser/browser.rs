@@ -58,8 +58,8 @@ impl WebDriverCompatibleCommand for Own {
 }
 
 impl Browser {
-    /// Opens a page from the disk in a window of this size, light or dark.
-    pub async fn open(page: &Path, width: u32, height: u32, theme: &str) -> Browser {
+    /// A window of this size without a page, light or dark.
+    pub async fn start(width: u32, height: u32, theme: &str) -> Browser {
         let (driver, url) = start();
         let profile = tempfile::tempdir().unwrap();
         let own = [format!("--user-data-dir={}", profile.path().display()), format!("--window-size={width},{height}")];
@@ -72,6 +72,12 @@ impl Browser {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         browser.devtools("Emulation.setDeviceMetricsOverride", size).await;
         browser.emulate(&json!({"features": [{"name": "prefers-color-scheme", "value": theme}]})).await;
+        browser
+    }
+
+    /// Opens a page from the disk in a window of this size, light or dark.
+    pub async fn open(page: &Path, width: u32, height: u32, theme: &str) -> Browser {
+        let browser = Browser::start(width, height, theme).await;
         browser.client.goto(&format!("file://{}", page.display())).await.unwrap();
         // A page without charts has none to draw.
         let is_there = "document.readyState === 'complete' && (!document.querySelector('figure') || \
