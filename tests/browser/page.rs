@@ -31,7 +31,7 @@ async fn open(size: (u32, u32), theme: &str) -> Browser {
 }
 
 /// Where pictures for people are left.
-fn pictures() -> PathBuf {
+pub fn pictures() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser");
     fs::create_dir_all(&folder).unwrap();
     folder
