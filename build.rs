@@ -44,6 +44,7 @@ fn shared_library(to: &Path) {
         "ffi/scripted.cc",
         "ffi/python_module.cc",
         "ffi/python_scripted.cc",
+        "ffi/python_step.cc",
     ]);
     let status = command.status().unwrap_or_else(|err| panic!("cannot run the C++ compiler: {err}"));
     assert!(status.success(), "the C++ compiler could not build {}", to.display());

@@ -47,18 +47,27 @@ inline constexpr int kAbiVersion = 3;  // PYTHON_ABI_VERSION
 
 BENCH_PYTHON_API extern PyObject* PyExc_ValueError;
 BENCH_PYTHON_API extern PyObject* PyExc_OSError;
+BENCH_PYTHON_API extern PyObject* PyExc_AttributeError;
+BENCH_PYTHON_API extern PyObject _Py_NoneStruct;
 
 BENCH_PYTHON_API PyObject* PyModule_Create2(PyModuleDef* definition, int abi_version);
 BENCH_PYTHON_API PyObject* PyErr_Format(PyObject* exception, const char* format, ...);
 BENCH_PYTHON_API PyObject* PyErr_SetFromErrno(PyObject* exception);
 BENCH_PYTHON_API PyObject* PyErr_Occurred(void);
+BENCH_PYTHON_API int PyErr_ExceptionMatches(PyObject* exception);
 BENCH_PYTHON_API void PyErr_Clear(void);
+BENCH_PYTHON_API void Py_DecRef(PyObject* object);
+BENCH_PYTHON_API PyObject* PyObject_GetAttr(PyObject* object, PyObject* name);
+BENCH_PYTHON_API PyObject* PyDict_GetItemWithError(PyObject* dict, PyObject* key);
+BENCH_PYTHON_API int PySequence_Contains(PyObject* sequence, PyObject* value);
+BENCH_PYTHON_API double PyFloat_AsDouble(PyObject* value);
 BENCH_PYTHON_API long PyLong_AsLong(PyObject* value);
 BENCH_PYTHON_API unsigned long long PyLong_AsUnsignedLongLong(PyObject* value);
 BENCH_PYTHON_API PyObject* PyLong_FromUnsignedLongLong(unsigned long long value);
 BENCH_PYTHON_API Py_ssize_t PyList_Size(PyObject* list);
 BENCH_PYTHON_API PyObject* PyList_GetItem(PyObject* list, Py_ssize_t index);
 BENCH_PYTHON_API Py_ssize_t PyObject_Size(PyObject* object);
+BENCH_PYTHON_API PyObject* PyUnicode_InternFromString(const char* text);
 BENCH_PYTHON_API const char* PyUnicode_AsUTF8AndSize(PyObject* text, Py_ssize_t* size);
 BENCH_PYTHON_API PyObject* PyBytes_FromStringAndSize(const char* bytes, Py_ssize_t size);
 BENCH_PYTHON_API int PyBytes_AsStringAndSize(PyObject* object, char** bytes, Py_ssize_t* size);

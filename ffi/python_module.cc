@@ -29,6 +29,11 @@ bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
   return false;
 }
 
+std::uint32_t involuntary_switches() {
+  rusage usage{};
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? static_cast<std::uint32_t>(usage.ru_nivcsw) : 0;
+}
+
 namespace {
 
 bench_ring* ring_of(PyObject* capsule) {
@@ -107,12 +112,6 @@ PyObject* tap(PyObject*, PyObject* const* args, Py_ssize_t n) {
   return Py_BuildValue("");
 }
 
-// Times that the calling thread was taken off its core although it had work, since it began.
-std::uint32_t involuntary_switches() {
-  rusage usage{};
-  return getrusage(RUSAGE_THREAD, &usage) == 0 ? static_cast<std::uint32_t>(usage.ru_nivcsw) : 0;
-}
-
 // Instructions that the calling thread has retired in user mode, or -1 where the machine or its owner does not let them
 // be counted. The counter is opened at the first call.
 long long instructions() {
@@ -135,12 +134,12 @@ PyObject* instructions_of_thread(PyObject*, PyObject* const*, Py_ssize_t n) {
   return Py_BuildValue("L", instructions());
 }
 
-// tapped(ring) -> (steps tapped in this run, tap_push_ns, token events of the last tap, involuntary switches so far)
+// tapped(ring) -> (steps tapped in this run, tap_push_ns, token events of the last tap)
 PyObject* tapped(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("tapped", n, 1)) return nullptr;
   const Side* side = side_of(args[0]);
   if (side == nullptr) return nullptr;
-  return Py_BuildValue("(IIII)", side->tap.steps(), side->tap_push_ns, side->tap.events(), involuntary_switches());
+  return Py_BuildValue("(III)", side->tap.steps(), side->tap_push_ns, side->tap.events());
 }
 
 // begin(ring) -> None: the next tap is step 0 of a new run.
@@ -149,22 +148,43 @@ PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t n) {
   Side* side = side_of(args[0]);
   if (side == nullptr) return nullptr;
   side->tap.begin_run();
+  side->recorded_steps = 0;
+  side->recorded_switches = involuntary_switches();
   return Py_BuildValue("");
+}
+
+// The whole records in `object`; false with a Python error set.
+bool records_in(PyObject* object, const bench_record** records, std::uint32_t* n) {
+  char* bytes = nullptr;
+  Py_ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(object, &bytes, &size) != 0) return false;
+  if (size % BENCH_RECORD_SIZE != 0) {
+    PyErr_Format(PyExc_ValueError, "%zd bytes are not whole records", size);
+    return false;
+  }
+  *records = reinterpret_cast<const bench_record*>(bytes);
+  *n = static_cast<std::uint32_t>(size / BENCH_RECORD_SIZE);
+  return true;
 }
 
 // push(ring, bytes) -> number of records pushed, 0 if they found no room. `bytes` is a whole number of records.
 PyObject* push(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("push", n, 2)) return nullptr;
   bench_ring* ring = ring_of(args[0]);
-  char* bytes = nullptr;
-  Py_ssize_t size = 0;
-  if (ring == nullptr || PyBytes_AsStringAndSize(args[1], &bytes, &size) != 0) return nullptr;
-  if (size % BENCH_RECORD_SIZE != 0) {
-    return PyErr_Format(PyExc_ValueError, "%zd bytes are not whole records", size);
-  }
-  const auto records = static_cast<std::uint32_t>(size / BENCH_RECORD_SIZE);
-  const auto pushed = bench_ring_push(ring, reinterpret_cast<const bench_record*>(bytes), records);
-  return PyLong_FromUnsignedLongLong(pushed);
+  const bench_record* records = nullptr;
+  std::uint32_t count = 0;
+  if (ring == nullptr || !records_in(args[1], &records, &count)) return nullptr;
+  return PyLong_FromUnsignedLongLong(bench_ring_push(ring, records, count));
+}
+
+// push_in_the_end(ring, bytes) -> None: pushes them, and waits for room if there is none, which is counted.
+PyObject* push_and_wait(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  if (!has_arguments("push_in_the_end", n, 2)) return nullptr;
+  Side* side = side_of(args[0]);
+  const bench_record* records = nullptr;
+  std::uint32_t count = 0;
+  if (side == nullptr || !records_in(args[1], &records, &count)) return nullptr;
+  return push_in_the_end(side, records, count) ? Py_BuildValue("") : nullptr;
 }
 
 // pop(ring) -> bytes: what is there, at most 64 records.
@@ -223,9 +243,11 @@ PyMethodDef method(const char* name, PyCFunctionFast function, const char* doc) 
 PyMethodDef methods[] = {
     method("attach", attach, "attach(fd, wake_fd, stream, is_producer) -> ring"),
     method("tap", tap, "tap(ring, entered_ns, req_ids, sampled_token_ids)"),
-    method("tapped", tapped, "tapped(ring) -> (steps, tap_push_ns, token_events, involuntary_switches)"),
+    method("tapped", tapped, "tapped(ring) -> (steps, tap_push_ns, token_events)"),
+    method("step", step, "step(ring, started_ns, ended_ns, scheduled, stats, finishes) -> whether it had a record"),
     method("begin", begin, "begin(ring): the next tap is step 0"),
     method("push", push, "push(ring, records) -> number pushed"),
+    method("push_in_the_end", push_and_wait, "push_in_the_end(ring, records): waits for room"),
     method("pop", pop, "pop(ring) -> records"),
     method("wait", wait, "wait(ring, timeout_ms)"),
     method("describe", describe, "describe(ring) -> (capacity, locked)"),

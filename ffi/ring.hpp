@@ -82,6 +82,8 @@ class alignas(64) Producer {
   // Counts `n` records that found no room.
   void drop(std::uint32_t n) noexcept;
   std::uint32_t push(const bench_record* records, std::uint32_t n) noexcept;
+  // Pushes records that are needed even late: waits for room, so long at most. That they found none is counted once.
+  bool push_in_the_end(const bench_record* records, std::uint32_t n, std::uint64_t limit_ns) noexcept;
 
  private:
   // Of a consumer ahead of us, or too far behind, `used` is more than the capacity: it is broken, and there is no room.

@@ -1,8 +1,6 @@
 // Implementation of the scripted engine.
 #include "scripted.hpp"
 
-#include <time.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -242,17 +240,7 @@ void ScriptedEngine::finish(std::uint32_t handle, std::uint32_t step, std::uint6
 }
 
 void ScriptedEngine::push_records(Producer& events) {
-  const auto n = static_cast<std::uint32_t>(records_.size());
-  const std::uint64_t limit_ns = clock_ns() + kRoomLimitNs;
-  bool is_counted = false;
-  while (!events.has_room(n)) {
-    if (!is_counted) events.drop(n);  // they found the ring full, although they come in the end
-    is_counted = true;
-    if (clock_ns() > limit_ns) return;
-    const timespec pause{0, 100'000};
-    nanosleep(&pause, nullptr);
-  }
-  events.push(records_.data(), n);
+  events.push_in_the_end(records_.data(), static_cast<std::uint32_t>(records_.size()), kRoomLimitNs);
 }
 
 void ScriptedEngine::end_run(Producer& events, std::uint32_t steps) {

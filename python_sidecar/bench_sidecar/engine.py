@@ -19,7 +19,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
 from . import protocol, tpu, weights
-from .records import ABORT, EngineError, Finish, Staged, StepStats, handle_of, to_ns
+from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 
 # The version that everything below was read off and tested with.
@@ -260,10 +260,10 @@ class Engine:
         self.submit(0)
         finished = None
         for _ in range(64):
-            stats = self.step()
+            ended = self.step()
             given.extend(token for output in self._core_outputs() for token in output.new_token_ids)
-            if stats.finished:
-                finished = stats.finished[0]
+            if ended:
+                finished = ended[0]
                 break
         self.tap.push = no_push
         self.drain()
@@ -344,8 +344,10 @@ class Engine:
         """Whether a batch was handed to the model whose tokens are to come: only under async scheduling."""
         return self.tap.under_way > 0
 
-    def step(self) -> StepStats:
-        """One engine step. Whatever vLLM raises comes through; the engine is dead then."""
+    def step(self) -> list[Finish]:
+        """One engine step; gives the requests that ended in it. Whatever vLLM raises comes through; the engine is dead
+        then.
+        """
         self.tap.executed = None
         if self._use_llm_step:
             self.llm.step()
@@ -353,9 +355,15 @@ class Engine:
             outputs, executed = self.core.step_fn()
             self.core.post_step(executed)
             self._outputs = outputs.get(0) if outputs else None
-        stats = StepStats(self._collect_finished())
-        self._describe_batch(stats)
-        return stats
+        return self._collect_finished()
+
+    def executed(self) -> Any:
+        """The SchedulerOutput whose tokens came out of the last step; None if none came."""
+        return self.tap.executed
+
+    def statistics(self) -> Any:
+        """The SchedulerStats after the last step; None if it gave none."""
+        return self._outputs.scheduler_stats if self._outputs is not None else None
 
     def _keep_core_outputs(self) -> None:
         """`LLMEngine.step` hides the core's outputs: keep them as they pass."""
@@ -384,16 +392,6 @@ class Engine:
             if finish is not None:
                 finished.append(finish)
         return finished
-
-    def _describe_batch(self, stats: StepStats) -> None:
-        """Batch composition from the scheduler's own output, queue lengths and cache use from its statistics."""
-        if self.tap.executed is not None:
-            stats.count_batch(self.tap.executed)
-        made = self._outputs.scheduler_stats if self._outputs is not None else None
-        if made is not None:
-            stats.running = made.num_running_reqs
-            stats.waiting = made.num_waiting_reqs + getattr(made, "num_skipped_waiting_reqs", 0)
-            stats.kv_cache_usage = made.kv_cache_usage
 
     # ---- between runs ----
 

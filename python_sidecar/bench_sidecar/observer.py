@@ -87,7 +87,6 @@ class Observer:
         """Takes a batch through its prefill and its first steps."""
         self.engine.unstage()
         self.driver.events.begin()
-        self.driver.look_at_tap()
         self.executor.__class__ = self.tapped
         vocabulary = self.engine.facts()["vocab_size"]
         for handle in range(batch):

@@ -30,8 +30,8 @@ class Finish:
     last_token_ns: int
     preemptions: int
 
-    def pack(self, step: int) -> bytes:
-        """The finish record."""
+    def pack(self, step: int = 0) -> bytes:
+        """The finish record. What is pushed with a step's record gets the number of that step."""
         return protocol.FINISH.pack(
             protocol.KIND_FINISH,
             self.reason,
@@ -46,62 +46,6 @@ class Finish:
             self.prompt_tokens,
             self.output_tokens,
             self.cached_tokens,
-        )
-
-
-@dataclass(slots=True)
-class StepStats:
-    """What one engine step did. Queue lengths and cache use are those after it."""
-
-    finished: list[Finish]
-    prefill_requests: int = 0
-    prefill_tokens: int = 0
-    decode_requests: int = 0
-    decode_tokens: int = 0
-    running: int = 0
-    waiting: int = 0
-    kv_cache_usage: float = 0.0
-    preemptions: int = 0
-    involuntary_switches: int = 0
-
-    def count_batch(self, scheduled: Any) -> None:
-        """Takes the batch from a SchedulerOutput, split into prefill and decode.
-
-        A request is in prefill while it has no output token, and in the step that takes it up again after a preemption.
-        """
-        tokens: dict[str, int] = scheduled.num_scheduled_tokens
-        prefill = [request.req_id for request in scheduled.scheduled_new_reqs]
-        cached = scheduled.scheduled_cached_reqs
-        resumed = cached.resumed_req_ids
-        if resumed or 0 in cached.num_output_tokens:
-            made = zip(cached.req_ids, cached.num_output_tokens, strict=True)
-            prefill += [name for name, count in made if count == 0 or name in resumed]
-        self.prefill_requests = len(prefill)
-        self.prefill_tokens = sum(tokens.get(name, 0) for name in prefill)
-        self.decode_requests = len(tokens) - len(prefill)
-        self.decode_tokens = scheduled.total_num_scheduled_tokens - self.prefill_tokens
-        self.preemptions = len(getattr(scheduled, "preempted_req_ids", None) or ())
-
-    def pack(self, step: int, started_ns: int, ended_ns: int, tap_push_ns: int, token_events: int) -> bytes:
-        """The step record."""
-        return protocol.STEP.pack(
-            protocol.KIND_STEP,
-            0,
-            min(self.involuntary_switches, _LARGEST_U16),
-            step,
-            0,
-            started_ns,
-            ended_ns,
-            self.prefill_tokens,
-            self.decode_tokens,
-            self.waiting,
-            round(self.kv_cache_usage * 1e6),
-            tap_push_ns,
-            token_events,
-            min(self.prefill_requests, _LARGEST_U16),
-            min(self.decode_requests, _LARGEST_U16),
-            min(self.running, _LARGEST_U16),
-            min(self.preemptions, _LARGEST_U16),
         )
 
 

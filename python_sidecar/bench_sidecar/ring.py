@@ -6,14 +6,10 @@ same memory-ordering code.
 
 import importlib.machinery
 import importlib.util
-import time
 from types import ModuleType
 from typing import Any
 
 from . import protocol
-
-# How long a record that has to arrive waits for room.
-ROOM_LIMIT_S = 30
 
 
 class RingError(RuntimeError):
@@ -44,28 +40,28 @@ class EventRing:
         self.library = library
         self.handle: Any = library.attach(fd, wake_fd, protocol.EVENT_STREAM, 1)
 
-    def push(self, records: bytes) -> bool:
-        """Pushes whole records together; False if they found no room, which the ring counts."""
-        return bool(self.library.push(self.handle, records))
-
     def push_in_the_end(self, records: bytes) -> None:
-        """Pushes records that a run cannot end without, waiting for room. That they found none is counted; RingError if
-        none comes.
+        """Pushes records that a run cannot end without, waiting for room. That they found none is counted; OSError if
+        none comes in 30 seconds.
         """
-        limit_s = time.monotonic() + ROOM_LIMIT_S
-        while not self.push(records):
-            if time.monotonic() > limit_s:
-                raise RingError("the event ring is full, and the harness takes nothing out of it")
-            time.sleep(0.001)
+        self.library.push_in_the_end(self.handle, records)
 
     def begin(self) -> None:
         """The next tap is step 0 of a new run."""
         self.library.begin(self.handle)
 
-    def tapped(self) -> tuple[int, int, int, int]:
-        """Steps tapped in this run, nanoseconds that the last tap took, its token events, and how often this thread was
-        taken off its core since it began."""
-        state: tuple[int, int, int, int] = self.library.tapped(self.handle)
+    def step(self, started_ns: int, ended_ns: int, scheduled: Any, stats: Any, finishes: bytes) -> bool:
+        """Pushes the record of a step, with those of the requests that ended in it; False if the tap saw none and no
+        request ended: then there is nothing to record.
+
+        `scheduled` is vLLM's SchedulerOutput of the batch whose tokens came out, `stats` its SchedulerStats after the
+        step; None where there is none. Waits for room as `push_in_the_end` does.
+        """
+        return bool(self.library.step(self.handle, started_ns, ended_ns, scheduled, stats, finishes))
+
+    def tapped(self) -> tuple[int, int, int]:
+        """Steps tapped in this run, nanoseconds that the last tap took, and its token events."""
+        state: tuple[int, int, int] = self.library.tapped(self.handle)
         return state
 
     def describe(self) -> dict[str, int | bool]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -35,15 +36,17 @@ def no_push(_entered_ns: int, _req_ids: list[str], _sampled: list[list[int]]) ->
 
 def tapped(base: type[Any], tap: Tap) -> type[Any]:
     """The executor class `base` with the tap in `sample_tokens`."""
+    # Looked up once: `super()` would do it in every step.
+    execute_model, sample_tokens = base.execute_model, base.sample_tokens
 
     class TappedExecutor(base):  # type: ignore[misc]  # which executor it is, is known when the engine is built
         def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
             tap.scheduled = scheduler_output
-            return super().execute_model(scheduler_output, non_block)
+            return execute_model(self, scheduler_output, non_block)
 
         def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
             scheduled = tap.scheduled
-            output = super().sample_tokens(grammar_output, non_block)
+            output = sample_tokens(self, grammar_output, non_block)
             if isinstance(output, Future):
                 return tap_result(output, tap, scheduled)
             tap.see(scheduled, output)
@@ -73,10 +76,5 @@ def tap_result(future: "Future[Any]", tap: Tap, scheduled: Any) -> "Future[Any]"
 
 
 def library_push(library: ModuleType, ring: Any) -> Push:
-    """Pushes into `ring`."""
-    push = library.tap
-
-    def push_step(entered_ns: int, req_ids: list[str], sampled: list[list[int]]) -> None:
-        push(ring, entered_ns, req_ids, sampled)
-
-    return push_step
+    """Pushes into `ring`, without a frame of Python's between."""
+    return partial(library.tap, ring)

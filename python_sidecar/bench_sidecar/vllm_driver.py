@@ -36,7 +36,6 @@ class VllmDriver(Driver):
         self.empty_steps = 0
         self.stepping_ns = 0
         self.dispatched_ns: int | None = None
-        self.seen = (0, 0)  # steps tapped, and involuntary switches, after the step before
         self.refused: list[int] = []
         # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
         gc.collect()
@@ -96,11 +95,6 @@ class VllmDriver(Driver):
         """Made when it is first asked for."""
         return Observer(self)
 
-    def look_at_tap(self) -> None:
-        """Notes where the tap stands, before the first step."""
-        tapped, _, _, switches = self.events.tapped()
-        self.seen = (tapped, switches)
-
     def look_and_step(self) -> None:
         """What a run does between one step and the next, and the step."""
         self._take_requests()
@@ -126,7 +120,6 @@ class VllmDriver(Driver):
         """Submits and steps until the run is ended."""
         self.granted = self.empty_steps = 0
         self.dispatched_ns = None
-        self.look_at_tap()
         idle_since_ns = time.monotonic_ns()
         while self._take_requests():
             if self.engine.has_work() and (self.granted or not self.stepped):
@@ -153,32 +146,29 @@ class VllmDriver(Driver):
         Under async scheduling a step that finds no batch under way hands one to the model and returns without tokens:
         the step in which they come out is recorded from there.
         """
-        before, switches_before = self.seen
         started_ns = time.monotonic_ns()
-        stats = self.engine.step()
+        engine = self.engine
+        finished = engine.step()
         ended_ns = time.monotonic_ns()
         self.stepping_ns += ended_ns - started_ns
-        if self.engine.is_failed():
+        if engine.is_failed():
             raise EngineError("a worker process of the engine has died")
-        tapped, tap_push_ns, token_events, switches = self.events.tapped()
-        self.seen = (tapped, switches)
-        stats.involuntary_switches = switches - switches_before
-        if tapped == before:
-            tap_push_ns, token_events = protocol.UNKNOWN_COUNT, 0
-            if not stats.finished:
-                if self.engine.is_under_way() and self.dispatched_ns is None:
-                    self.dispatched_ns = started_ns
-                self.empty_steps += 1
-                if self.empty_steps > MAX_EMPTY_STEPS:
-                    raise EngineError(f"the engine has work, and ran no model in {MAX_EMPTY_STEPS} steps in a row")
-                return
+        finishes = b"".join([finish.pack() for finish in finished]) if finished else b""
+        began_ns = started_ns if self.dispatched_ns is None else self.dispatched_ns
+        if not self.events.step(began_ns, ended_ns, engine.executed(), engine.statistics(), finishes):
+            self._note_empty_step(started_ns)
+            return
+        self.dispatched_ns = None
         self.empty_steps = 0
         self.granted = max(self.granted - 1, 0)
-        step = max(tapped - 1, 0)
-        if self.dispatched_ns is not None:
-            started_ns, self.dispatched_ns = self.dispatched_ns, None
-        record = stats.pack(step, started_ns, ended_ns, tap_push_ns, token_events)
-        self.events.push_in_the_end(record + b"".join(finish.pack(step) for finish in stats.finished))
+
+    def _note_empty_step(self, started_ns: int) -> None:
+        """A step without tokens: a batch may have been handed to the model in it."""
+        if self.dispatched_ns is None and self.engine.is_under_way():
+            self.dispatched_ns = started_ns
+        self.empty_steps += 1
+        if self.empty_steps > MAX_EMPTY_STEPS:
+            raise EngineError(f"the engine has work, and ran no model in {MAX_EMPTY_STEPS} steps in a row")
 
 
 def _prompts(fd: int, lengths: list[int]) -> Iterator[list[int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bench_sidecar import protocol
-from bench_sidecar.records import OTHER, Staged, StepStats, handle_of, unpack_requests
+from bench_sidecar.records import OTHER, Staged, handle_of, unpack_requests
 from bench_sidecar.tap import Tap, tap_result, tapped
 
 
@@ -73,34 +73,6 @@ def test_tap_names_the_batch_whose_tokens_came_out() -> None:
     at_once.execute_model("third")
     assert at_once.sample_tokens(None).req_ids == ["third"]
     assert tap.executed == "third"
-
-
-def scheduled(new: list[str], cached: dict[str, int], resumed: set[str], tokens: dict[str, int]) -> Any:
-    return SimpleNamespace(
-        num_scheduled_tokens=tokens,
-        total_num_scheduled_tokens=sum(tokens.values()),
-        scheduled_new_reqs=[SimpleNamespace(req_id=name) for name in new],
-        scheduled_cached_reqs=SimpleNamespace(
-            req_ids=list(cached), num_output_tokens=list(cached.values()), resumed_req_ids=resumed
-        ),
-        preempted_req_ids={"gone"},
-    )
-
-
-def test_batch_is_split_into_prefill_and_decode() -> None:
-    stats = StepStats([])
-    made = {"chunk": 0, "decode": 4, "again": 9}
-    tokens = {"new": 100, "chunk": 50, "decode": 1, "again": 60}
-    stats.count_batch(scheduled(["new"], made, {"again"}, tokens))
-    assert (stats.prefill_requests, stats.prefill_tokens) == (3, 210)
-    assert (stats.decode_requests, stats.decode_tokens) == (1, 1)
-    assert stats.preemptions == 1
-
-
-def test_large_counts_fill_their_field_instead_of_failing() -> None:
-    record = protocol.STEP.unpack(StepStats([], decode_requests=70_000).pack(3, 1, 2, 4, 5))
-    assert record[3] == 3
-    assert record[-3] == 0xFFFF
 
 
 def event(name: str, timestamp: float) -> Any:

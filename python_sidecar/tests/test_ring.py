@@ -37,11 +37,11 @@ def test_tap_makes_a_token_event_of_every_row_that_has_tokens(library: ModuleTyp
 
 def test_full_ring_takes_no_part_of_a_push(library: ModuleType) -> None:
     events = EventRing(library, make_ring(protocol.EVENT_STREAM, 2), -1)
-    assert not events.push(bytes(3 * 64))
-    assert events.push(bytes(2 * 64))
-    assert not events.push(bytes(64))
+    assert library.push(events.handle, bytes(3 * 64)) == 0
+    assert library.push(events.handle, bytes(2 * 64)) == 2
+    assert library.push(events.handle, bytes(64)) == 0
     with pytest.raises(ValueError, match="65 bytes are not whole records"):
-        events.push(bytes(65))
+        library.push(events.handle, bytes(65))
 
 
 def bad_memory(name: str) -> int:
