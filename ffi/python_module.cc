@@ -153,7 +153,8 @@ PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t n) {
   return Py_BuildValue("");
 }
 
-// The whole records in `object`; false with a Python error set.
+}  // namespace
+
 bool records_in(PyObject* object, const bench_record** records, std::uint32_t* n) {
   char* bytes = nullptr;
   Py_ssize_t size = 0;
@@ -166,6 +167,8 @@ bool records_in(PyObject* object, const bench_record** records, std::uint32_t* n
   *n = static_cast<std::uint32_t>(size / BENCH_RECORD_SIZE);
   return true;
 }
+
+namespace {
 
 // push(ring, bytes) -> number of records pushed, 0 if they found no room. `bytes` is a whole number of records.
 PyObject* push(PyObject*, PyObject* const* args, Py_ssize_t n) {

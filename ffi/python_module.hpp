@@ -33,6 +33,8 @@ bool has_arguments(const char* name, Py_ssize_t given, Py_ssize_t wanted);
 
 // Times that the calling thread was taken off its core although it had work, since it began.
 std::uint32_t involuntary_switches();
+// The whole records in a bytes object; false with a Python error set.
+bool records_in(PyObject* object, const bench_record** records, std::uint32_t* n);
 // Pushes records that a run cannot end without, and waits for room if there is none; false with a Python error set.
 bool push_in_the_end(Side* side, const bench_record* records, std::uint32_t n);
 

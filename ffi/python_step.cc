@@ -177,13 +177,13 @@ bool read_queues(PyObject* stats, bench_step_record* record) {
 }
 
 // Pushes a step's record and those of the requests that ended in it, together; false with a Python error set.
-bool push_together(Side* side, const bench_step_record& step, const char* finishes, std::size_t num_finishes) {
+bool push_together(Side* side, const bench_step_record& step, const bench_record* finishes, std::uint32_t num_finishes) {
   std::vector<bench_record>& records = side->records;
   records.resize(1 + num_finishes);
   std::memcpy(records.data(), &step, sizeof step);
-  for (std::size_t i = 0; i < num_finishes; ++i) {
+  for (std::uint32_t i = 0; i < num_finishes; ++i) {
     bench_finish_record finish;
-    std::memcpy(&finish, finishes + i * sizeof finish, sizeof finish);
+    std::memcpy(&finish, &finishes[i], sizeof finish);
     finish.step = step.step;
     std::memcpy(&records[1 + i], &finish, sizeof finish);
   }
@@ -193,6 +193,10 @@ bool push_together(Side* side, const bench_step_record& step, const char* finish
 }  // namespace
 
 bool push_in_the_end(Side* side, const bench_record* records, std::uint32_t n) {
+  if (!side->ring->is_producer) {
+    PyErr_Format(PyExc_ValueError, "%s", bench_ring_message(BENCH_RING_WRONG_SIDE));
+    return false;
+  }
   bench::Producer& producer = side->ring->producer;
   if (producer.has_room(n)) return producer.push(records, n) == n;
   PyThreadState* state = PyEval_SaveThread();  // the sidecar's other thread notices the harness's death
@@ -212,23 +216,21 @@ PyObject* step(PyObject*, PyObject* const* args, Py_ssize_t n) {
   record.kind = BENCH_KIND_STEP;
   record.started_ns = PyLong_AsUnsignedLongLong(args[1]);
   record.ended_ns = PyLong_AsUnsignedLongLong(args[2]);
-  char* finishes = nullptr;
-  Py_ssize_t size = 0;
-  if (side == nullptr || PyErr_Occurred() != nullptr || PyBytes_AsStringAndSize(args[5], &finishes, &size) != 0) {
-    return nullptr;
-  }
+  const bench_record* finishes = nullptr;
+  std::uint32_t num_finishes = 0;
+  if (side == nullptr || PyErr_Occurred() != nullptr || !records_in(args[5], &finishes, &num_finishes)) return nullptr;
   const bool is_tapped = side->tap.steps() != side->recorded_steps;
   const std::uint32_t switches = involuntary_switches();
   record.flags = clamped<std::uint16_t>(static_cast<long long>(switches) - side->recorded_switches);
   side->recorded_steps = side->tap.steps();
   side->recorded_switches = switches;
-  if (!is_tapped && size == 0) return Py_BuildValue("i", 0);
+  if (!is_tapped && num_finishes == 0) return Py_BuildValue("i", 0);
   record.step = std::max(side->tap.steps(), 1u) - 1;
   record.tap_push_ns = is_tapped ? side->tap_push_ns : BENCH_UNKNOWN_COUNT;
   record.token_events = is_tapped ? side->tap.events() : 0;
   if ((args[3] != &_Py_NoneStruct && !read_batch(args[3], &record)) ||
       (args[4] != &_Py_NoneStruct && !read_queues(args[4], &record)) ||
-      !push_together(side, record, finishes, static_cast<std::size_t>(size) / sizeof record)) {
+      !push_together(side, record, finishes, num_finishes)) {
     return nullptr;
   }
   return Py_BuildValue("i", 1);

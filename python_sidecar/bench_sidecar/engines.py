@@ -52,18 +52,32 @@ class EngineProcess:
         """Has a free engine leave, and kills it if it does not. Whatever it holds of the device is free then."""
         self.line.connection.close()
         deadline = time.monotonic() + LEAVE_LIMIT_S
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
-                if time.monotonic() > deadline:
-                    self.kill()
-                    os.waitpid(self.pid, 0)
-                    return
-                time.sleep(0.005)
+        while self.reap(is_awaited=False) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                self.reap(is_awaited=True)
+                return
+            time.sleep(0.005)
 
     def kill(self) -> None:
         """Kills the process, whatever it does. It is a child that was not waited for, so its number is its own."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+    def reap(self, is_awaited: bool) -> int | None:
+        """The status with which the process has ended; None while it lives. What it has left behind ends with it: the
+        worker of a rank that waits for another one, which was killed, never hears of its parent's end, and would take
+        a core for ever.
+        """
+        options = os.WEXITED | os.WNOWAIT | (0 if is_awaited else os.WNOHANG)
+        try:
+            if os.waitid(os.P_PID, self.pid, options) is None:
+                return None
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # not waited for yet, so that the group's number is its own
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:
+            return 0
 
     def describe(self) -> Message:
         """For those who ask what is loaded."""
@@ -150,6 +164,7 @@ def become_engine(line: socket.socket, library: ModuleType, parent: int) -> NoRe
     """In the engine process, forked or fresh: lives its life."""
     status = 1
     try:
+        os.setpgid(0, 0)  # a group with all that it starts, see EngineProcess.reap
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         library.die_with_parent(signal.SIGKILL)

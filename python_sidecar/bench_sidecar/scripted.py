@@ -48,6 +48,7 @@ class ScriptedEngine:
         self._script = script
         self._handle: Any = library.scripted_new(*pack(script))
         self._pace = pace(script["growth_ppm"], script["noise"])
+        self._longer_ppm = 0
         self._truth = -1
         self._lengths = array.array("I")
         self._run = ""
@@ -84,8 +85,9 @@ class ScriptedEngine:
 
     def stage(self, lengths: Sequence[tuple[int, int]]) -> None:
         """Takes the lengths of a run's requests, prompt and output, by handle."""
-        if longer_ppm := next(self._pace):
+        if (longer_ppm := next(self._pace)) != self._longer_ppm:
             self._handle = self.library.scripted_new(*pack(stretched(self._script, longer_ppm)))
+            self._longer_ppm = longer_ppm
         packed = array.array("I", [length for pair in lengths for length in pair])
         self.library.scripted_stage(self._handle, packed.tobytes())
 

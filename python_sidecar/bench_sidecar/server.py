@@ -57,8 +57,7 @@ class ForkServer:
         for engine in self.engines.values():
             engine.kill()
         for engine in self.engines.values():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(engine.pid, 0)
+            engine.reap(is_awaited=True)
         self.engines.clear()
 
     def leave_nothing(self) -> None:
@@ -217,8 +216,7 @@ class ForkServer:
             engine.line.connection.close()
 
     def _forget(self, engine: EngineProcess) -> None:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(engine.pid, 0)
+        engine.reap(is_awaited=True)
         engine.line.connection.close()
         del self.engines[engine.pid]
 
@@ -234,8 +232,8 @@ class ForkServer:
 
     def _reap(self) -> None:
         for engine in list(self.engines.values()):
-            done, status = os.waitpid(engine.pid, os.WNOHANG)
-            if done == 0:
+            status = engine.reap(is_awaited=False)
+            if status is None:
                 continue
             engine.line.connection.close()
             del self.engines[engine.pid]

@@ -108,6 +108,13 @@ def test_step_without_tokens_or_ends_has_no_record(ring: Ring) -> None:
     assert ring.records() == []
 
 
+def test_part_of_a_record_and_the_wrong_side_are_refused(ring: Ring) -> None:
+    with pytest.raises(ValueError, match="65 bytes are not whole records"):
+        ring.events.step(10, 20, None, None, bytes(65))
+    with pytest.raises(ValueError, match="other side"):
+        ring.library.push_in_the_end(ring.reader, bytes(64))
+
+
 def finish(handle: int) -> bytes:
     return Finish(handle, LENGTH, 5, 2, 0, 1, 2, 3, 4, 0).pack()
 

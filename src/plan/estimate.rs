@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::history::{EngineHistory, PointHistory, batch_of};
-use super::{Epoch, History, Plan, Point};
+use super::{EngineKey, Epoch, History, Plan, Point};
 use crate::statistics::Spread;
 
 /// How long each part of a plan will take, as far as it has been measured.
@@ -13,7 +13,8 @@ pub struct Estimate {
     pub epochs: Vec<Option<EpochEstimate>>,
     /// Seconds to import vLLM once for each device class; `None` where one of them was never timed on this machine.
     pub imports_s: Option<f64>,
-    /// By metric, how much B / A spread in each pair of points; `None` unless every pair has been measured on this machine.
+    /// By metric, how much B / A spread in each pair of points; `None` unless every pair has been measured on this machine, and
+    /// where an engine is loaded between the members of a pair: how loads differ was not measured.
     pub pair_spreads: Option<BTreeMap<String, Vec<Spread>>>,
 }
 
@@ -67,16 +68,19 @@ pub fn estimate(plan: &Plan, history: &History, cores: usize) -> Estimate {
 
 fn pair_spreads(plan: &Plan, history: &History, cores: usize) -> Option<BTreeMap<String, Vec<Spread>>> {
     // Both members of each pair, whichever epochs they are in.
-    let mut members: BTreeMap<u32, BTreeMap<_, &PointHistory>> = BTreeMap::new();
+    let mut members: BTreeMap<u32, BTreeMap<_, (&PointHistory, &EngineKey)>> = BTreeMap::new();
     for epoch in &plan.epochs {
         for (point, member) in epoch.points.iter().filter_map(|point| Some((point, point.pair.as_ref()?))) {
             let measured = history.engine(&epoch.key, cores)?.point(point)?;
-            members.entry(member.pair).or_default().insert(member.arm, measured);
+            members.entry(member.pair).or_default().insert(member.arm, (measured, &epoch.key));
         }
     }
     let mut spreads: BTreeMap<String, Vec<Spread>> = BTreeMap::new();
     for pair in members.values() {
-        let [a, b] = pair.values().collect::<Vec<_>>().try_into().ok()?;
+        let [(a, key_of_a), (b, key_of_b)] = pair.values().collect::<Vec<_>>().try_into().ok()?;
+        if key_of_a != key_of_b {
+            return None;
+        }
         for (metric, of_a) in &a.spreads {
             spreads
                 .entry(metric.clone())

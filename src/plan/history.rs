@@ -15,7 +15,7 @@ use crate::statistics::Spread;
 /// Version of the file's layout.
 const SCHEMA_VERSION: u32 = 1;
 /// Largest file that is read.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Most engines that are remembered; the one that was not measured for longest goes first.
 const MAX_ENGINES: usize = 200;
 /// Most points that are remembered of an engine.
@@ -63,7 +63,7 @@ pub(super) struct PointHistory {
     pub(super) decode_steps: f64,
     /// Requests in a batch, see [`batch_of`].
     pub(super) batch: u32,
-    /// How runs differ from each other, by metric: of the latest command that had runs enough.
+    /// How runs differ from each other, by metric: of the command that had most runs, the latest of those.
     #[serde(default)]
     pub(super) spreads: BTreeMap<String, Spread>,
 }
@@ -210,8 +210,11 @@ impl History {
                 engine.points.pop_first();
             }
             let mut latest = PointHistory::mean(&runs);
-            if let Some(before) = engine.points.remove(&work).filter(|_| latest.spreads.is_empty()) {
-                latest.spreads = before.spreads;
+            for (metric, before) in engine.points.remove(&work).into_iter().flat_map(|before| before.spreads) {
+                let spread = latest.spreads.entry(metric).or_insert(before);
+                if before.degrees > spread.degrees {
+                    *spread = before;
+                }
             }
             engine.points.insert(work, latest);
         }
@@ -253,8 +256,12 @@ impl PointHistory {
     }
 }
 
-/// The spread of each metric that every run has.
+/// The spread of each metric that every run has. None where the same work stands for several points: how those differ is no
+/// spread.
 fn spreads(runs: &[&RunTimes<'_>]) -> BTreeMap<String, Spread> {
+    if runs.iter().any(|run| run.point.point != runs[0].point.point) {
+        return BTreeMap::new();
+    }
     let mut by_metric: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (metric, value) in runs.iter().flat_map(|run| run.values) {
         by_metric.entry(metric).or_default().push(*value);

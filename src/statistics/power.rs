@@ -22,9 +22,10 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of values above 0 in the order in which they were measured. From the differences of neighbours, in which a slow drift
-    /// cancels as it does in pairs, at two thirds of the efficiency (von Neumann and others 1941). `None` for fewer than three
-    /// values.
+    /// Of values above 0 in the order in which they were measured. From the differences of neighbours, in which a drift that is
+    /// slow against their distance cancels as it does in pairs, at two thirds of the efficiency (von Neumann and others 1941).
+    /// In a sweep neighbours lie a round apart and the members of a pair do not, so that this errs to the safe side there.
+    /// `None` for fewer than three values.
     pub fn of(values: &[f64]) -> Option<Spread> {
         let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
         if logs.len() < 3 || logs.iter().any(|log| !log.is_finite()) {
@@ -55,7 +56,17 @@ impl Spread {
 
     /// The fewest pairs that find `change` so often; `None` if a thousand do not.
     pub fn pairs_for(&self, change: f64) -> Option<usize> {
-        (FEWEST_PAIRS..=MOST_PAIRS).find(|pairs| self.found_from(*pairs).is_some_and(|found| found <= change))
+        let finds = |pairs: usize| self.found_from(pairs).is_some_and(|found| found <= change);
+        // More pairs find smaller changes, so that halving the range finds the fewest.
+        let (mut too_few, mut enough) = (FEWEST_PAIRS - 1, MOST_PAIRS);
+        if !finds(enough) {
+            return None;
+        }
+        while enough - too_few > 1 {
+            let middle = too_few.midpoint(enough);
+            if finds(middle) { enough = middle } else { too_few = middle }
+        }
+        Some(enough)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use bench::config;
 use bench::device::DeviceClass;
-use bench::plan::{self, Detail, Estimate, History, LoadTimes, Overrides, Plan, RunTimes};
+use bench::plan::{self, Detail, EngineKey, Estimate, History, LoadTimes, Overrides, Plan, Point, RunTimes};
 
 use crate::{entry, plan_of, points};
 
@@ -160,4 +160,76 @@ fn a_long_plan_is_cut_on_the_first_screen_only() {
     assert!(short.contains("and 10 points more;"), "{short}");
     let full = plan::render(&plan, &estimate, Detail::Full);
     assert!(points(&plan).iter().all(|point| full.contains(&point.point)) && !full.contains("points more;"), "{full}");
+}
+
+/// Runs of a point with these means of the E2E, all else as it is.
+fn measured(history: &mut History, key: &EngineKey, point: &Point, e2e_s: &[f64]) {
+    let values: Vec<Vec<(String, f64)>> = e2e_s.iter().map(|e2e_s| vec![("avg_e2e_s".to_owned(), *e2e_s)]).collect();
+    let runs: Vec<RunTimes<'_>> = values
+        .iter()
+        .map(|values| RunTimes {
+            point,
+            run_s: 3.0,
+            prefill_s: 1.0,
+            prefill_tokens: 100,
+            decode_s: 2.0,
+            decode_steps: 10,
+            values,
+        })
+        .collect();
+    history.record(key, 2, None, &runs);
+}
+
+/// The pairs of two limits, and what the plan says of them.
+fn said_of_pairs(plan: &Plan, history: &History) -> String {
+    let text = plan::render(plan, &plan::estimate(plan, history, 2), Detail::Short);
+    text.lines().find(|line| line.contains("pairs")).unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
+#[test]
+fn a_plan_of_pairs_says_which_change_it_will_find() {
+    let entry = |repeats: u32, axis: &str| {
+        format!(
+            "defaults: {{model: some/model, num_prompts: 2, repeats: {repeats}, input_len: 64, output_len: 4, sentinel: none}}\n\
+             standalone_runs:\n  - {{name: t, mode: vllm_throughput, matrix: {{{axis}}}}}\n"
+        )
+    };
+    let lowered = "max_num_seqs: [64, 32], compare: max_num_seqs";
+    let plan = plan_of(&entry(10, lowered));
+    let unknown = said_of_pairs(&plan, &History::default());
+    assert!(unknown.contains("10 pairs find a change of 1.24 times the spread"), "{unknown}");
+    assert!(unknown.contains("1 % where that spread is at most 0.80 %"), "{unknown}");
+    let few = said_of_pairs(&plan_of(&entry(4, lowered)), &History::default());
+    assert!(few.contains("With 4 pairs nothing is decided"), "{few}");
+
+    // Neighbours differ by 1 %, to and fro, on one side, and by nothing on the other.
+    let epoch = &plan.epochs[0];
+    let [a, b] = [&epoch.points[0], &epoch.points[1]];
+    let mut history = History::default();
+    let steps: Vec<f64> = (0..20).map(|run| if run % 2 == 0 { 1.0 } else { 0.01f64.exp() }).collect();
+    measured(&mut history, &epoch.key, a, &steps);
+    assert_eq!(said_of_pairs(&plan, &history), unknown, "one side alone says nothing of a pair");
+    measured(&mut history, &epoch.key, b, &[1.0; 20]);
+    let estimate = plan::estimate(&plan, &history, 2);
+    let spread = estimate.pair_spreads.as_ref().unwrap()["avg_e2e_s"][0];
+    assert!((spread.sd - 0.01 / 2f64.sqrt()).abs() < 1e-12, "{spread:?}");
+    let known = said_of_pairs(&plan, &history);
+    let found = spread.found_from(10).unwrap() * 100.0;
+    assert!(known.contains(&format!("avg_e2e_s {found:.2} %")) && known.contains("--repeats"), "{known}");
+    // The fewest pairs that find 1 %: one less does not.
+    let needed = spread.pairs_for(0.01).unwrap();
+    assert!(spread.found_from(needed).unwrap() <= 0.01 && spread.found_from(needed - 1).unwrap() > 0.01, "{needed}");
+    assert!(known.contains(&format!("takes --repeats {needed}")), "{known}");
+
+    // A command with fewer runs says less, and does not take the place of what is known.
+    measured(&mut history, &epoch.key, a, &[1.0, 2.0, 1.0]);
+    assert_eq!(said_of_pairs(&plan, &history), known);
+
+    // How loads differ from each other was not measured.
+    let reloading = plan_of(&entry(10, "quantization: [none, fp8], compare: quantization"));
+    let mut history = History::default();
+    for epoch in &reloading.epochs {
+        measured(&mut history, &epoch.key, &epoch.points[0], &steps);
+    }
+    assert_eq!(said_of_pairs(&reloading, &history), unknown);
 }

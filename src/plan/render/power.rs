@@ -13,16 +13,15 @@ pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
     let repeats = points.filter(|point: &&Point| point.pair.is_some()).map(|point| point.repeats as usize).min();
     let Some(pairs) = repeats else { return Vec::new() };
     let Some(spreads) = found_from(pairs) else {
-        return vec![format!(
-            "{} decide nothing: it takes {FEWEST_PAIRS}, and 7 for a test that one wild pair cannot move",
-            counted(pairs, "pair")
-        )];
+        let few = counted(pairs, "pair");
+        let needed = format!("a comparison takes {FEWEST_PAIRS}, and 7 for a test that one wild pair cannot move");
+        return vec![format!("With {few} nothing is decided: {needed}")];
     };
     let share = PLANNED_POWER * 100.0;
     let Some(known) = &estimate.pair_spreads else {
         return vec![format!(
             "{pairs} pairs find a change of {spreads:.2} times the spread of a pair's ratio in {share} % of the cases or more: 1 % where \
-             that spread is at most {:.2} %; not known yet for these points on this machine",
+             that spread is at most {:.2} %; not known for these points on this machine",
             ASKED.ln_1p() / spreads * 100.0
         )];
     };
@@ -39,8 +38,8 @@ pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
         None => "1 % in all of them takes more than 1,000 pairs".to_owned(),
     };
     vec![format!(
-        "{pairs} pairs find these changes in {share} % of the cases or more, going by how the points spread when they were last \
-         measured here: {}; {for_asked}",
+        "{pairs} pairs find these changes in {share} % of the cases or more, each for itself and where the instrument can see it, \
+         going by how the points spread when they were measured here: {}; {for_asked}",
         metrics.join(", ")
     )]
 }
