@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::CalibrationError;
-use crate::device::{DeviceClass, Placement};
+use crate::device::Placement;
 use crate::session::{Engine, EngineSpec, OBSERVED_WAYS, ObservedSteps, Sidecar, SidecarOptions};
 use crate::statistics::{TrimmedMean, trimmed_mean};
 use crate::telemetry::{DEFAULT_HZ, Places, Telemetry};
@@ -133,7 +133,7 @@ async fn telemetry_effect(
     let (batch, placement) = (effect.batch, &options.placement);
     let steps = (BLOCK_NS / effect.step_ns.max(1)).clamp(1, u32::MAX.into());
     let pairs = (time.as_nanos() as u64 / (2 * BLOCK_NS)).max(FEWEST_PAIRS);
-    let mut telemetry = Telemetry::open(&Places::of_this_machine(), DeviceClass::Cpu, 1, placement);
+    let mut telemetry = Telemetry::open(&Places::of_this_machine(), options.device, 1, placement);
     let (mut on_ns, mut off_ns) = (Vec::new(), Vec::new());
     let (mut samples, mut cpu_ns, mut wall_ns) = (0, 0, 0);
     for pair in 0..pairs {

@@ -50,26 +50,29 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<Exit, CliError> {
 fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Result<SidecarOptions, CliError> {
     let mut say = |line: &str| screen.say(line);
     let python = match args.observer {
-        true => runtime::interpreter(args.python.as_deref(), DeviceClass::Cpu, &mut say)?,
+        true => {
+            launch::check_devices(&smoke(args.device)?, args.python.as_deref())?;
+            runtime::interpreter(args.python.as_deref(), args.device, &mut say)?
+        }
         false => runtime::plain_interpreter(args.python.as_deref(), &mut say)?,
     };
     let assets = assets::lay_out(cache)?;
     Ok(SidecarOptions {
-        device: DeviceClass::Cpu,
+        device: args.device,
         python: python.path.clone(),
         package: assets.package,
         ring_library: assets.ring_library,
         placement: launch::placement(args.wait)?,
         log: log_file(cache)?,
-        env: launch::sidecar_environment(DeviceClass::Cpu, &smoke()?, cache, python.vllm.as_deref()),
+        env: launch::sidecar_environment(args.device, &smoke(args.device)?, cache, python.vllm.as_deref()),
         with_vllm: args.observer,
         stall_limit: SidecarOptions::STALL_LIMIT,
         warm: None,
     })
 }
 
-fn smoke() -> Result<Plan, CliError> {
-    Ok(plan::resolve(&builtin_smoke(DeviceClass::Cpu), Overrides::default())?)
+fn smoke(device: DeviceClass) -> Result<Plan, CliError> {
+    Ok(plan::resolve(&builtin_smoke(device), Overrides::default())?)
 }
 
 /// Where the output of the observed engine goes.
@@ -90,9 +93,11 @@ async fn measure(
     let mut calibration = calibration::calibrate(options, effort, &mut |what| screen.wait_for(what)).await?;
     if args.observer {
         // The engine of the smoke sweep: a tiny model, whose short steps show the most.
-        let key = &smoke()?.epochs[0].key;
-        launch::lay_out_models([key], cache)?;
-        let spec = launch::engine_spec(key, cache, &options.placement);
+        let mut key = smoke(args.device)?.epochs[0].key.clone();
+        // The ways take turns step by step, and under async scheduling a step's tokens come within the next one.
+        key.engine_args.push("--no-async-scheduling".to_owned());
+        launch::lay_out_models([&key], cache)?;
+        let spec = launch::engine_spec(&key, cache, &options.placement);
         let mut say = |what: &str| screen.wait_for(what);
         let time = Duration::from_secs(args.seconds.into());
         let (observer, telemetry) = calibration::observer_effect(options, &spec, time, &mut say).await?;

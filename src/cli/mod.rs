@@ -141,6 +141,9 @@ struct CalibrateArgs {
     /// Measure also what observing changes in the steps of a real engine; needs a Python with vLLM, and minutes
     #[arg(long)]
     observer: bool,
+    /// Device class of the engine that --observer steps
+    #[arg(long, value_enum, default_value_t = DeviceClass::Cpu, requires = "observer")]
+    device: DeviceClass,
     /// Seconds to step the engine for --observer, about, and 20 at least; the intervals shrink with the square root
     #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     seconds: u32,

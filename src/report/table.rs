@@ -1,5 +1,6 @@
 //! The table at the end of a command: a row per point.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -7,7 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::charts::label;
 use super::units::{bound, number, number_within, time_unit};
-use super::{HiccupsEntry, PointEntry, Report, ResetCheckEntry, SentinelEntry};
+use super::{HiccupsEntry, NsSpread, PointEntry, Report, ResetCheckEntry, SentinelEntry};
 use crate::metrics::{Metric, Series, Statistic, Total};
 use crate::telemetry::WindowTelemetry;
 use crate::verdict::Status;
@@ -129,15 +130,15 @@ impl Rows {
     pub fn of(report: &Report) -> Rows {
         let mut headers = vec!["point".to_owned()];
         let mut points: Vec<Vec<String>> = report.points.iter().map(|point| vec![label(point)]).collect();
-        let several = engine_lines(report).len() > 1;
+        let engines = engine_differences(report);
         let mut add = |header: String, cell: &dyn Fn(&PointEntry) -> String| {
             headers.push(header);
             for (row, point) in points.iter_mut().zip(&report.points) {
                 row.push(cell(point));
             }
         };
-        if several {
-            add("engine".to_owned(), &|point| point.identity.engine_line().replace("engine: ", ""));
+        if !engines.is_empty() {
+            add("engine".to_owned(), &|point| engines.get(&point.identity.engine_line()).cloned().unwrap_or_default());
         }
         for (title, series) in [("TTFT", Series::Ttft), ("ITL", Series::Itl)] {
             let medians = report.points.iter().filter_map(|point| shown(point, series)[1]);
@@ -206,8 +207,9 @@ pub(super) fn verdict(point: &PointEntry) -> String {
 pub(super) fn engine_lines(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for point in &report.points {
+        let kind = device_kind(report, point).map(|kind| format!("on: {kind}"));
         let weights = point.weights.as_ref().map(|weights| format!("weights: {}", weights.in_words()));
-        let line: Vec<String> = [Some(point.identity.engine_line()), weights].into_iter().flatten().collect();
+        let line: Vec<String> = [Some(point.identity.engine_line()), kind, weights].into_iter().flatten().collect();
         let line = line.join(" | ");
         if !lines.contains(&line) {
             lines.push(line);
@@ -217,6 +219,24 @@ pub(super) fn engine_lines(report: &Report) -> Vec<String> {
         lines.push("no run has ended yet".to_owned());
     }
     lines
+}
+
+/// The accelerator's name, as the engine of a point gave it.
+fn device_kind<'a>(report: &'a Report, point: &PointEntry) -> Option<&'a str> {
+    let runs = report.runs.iter().filter(|run| run.identity.point == point.identity.point);
+    runs.filter_map(|run| run.engine_facts.as_ref()?.other.get("device_kind")?.as_str()).next()
+}
+
+/// Of each engine's line the parts that not all engines have; none where all are alike.
+fn engine_differences(report: &Report) -> BTreeMap<String, String> {
+    let lines: BTreeSet<String> = report.points.iter().map(|point| point.identity.engine_line()).collect();
+    if lines.len() < 2 {
+        return BTreeMap::new();
+    }
+    let parts = |line: &str| line.split(" | ").map(str::to_owned).collect::<Vec<_>>();
+    let is_shared = |part: &String| lines.iter().all(|line| parts(line).contains(part));
+    let own = |line: &String| parts(line).into_iter().filter(|part| !is_shared(part)).collect::<Vec<_>>().join(" | ");
+    lines.iter().map(|line| (line.clone(), own(line))).collect()
 }
 
 /// A line per reason of a run that is not valid, and per objective that a point misses.
@@ -278,6 +298,7 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     lines.extend(report.points.iter().filter_map(asked_hit_rate));
     lines.extend(scaled_workloads(report));
     lines.extend(marked_itls(report));
+    lines.extend(stamp_bounds(report));
     lines.extend(telemetry_sources(report));
     lines.extend(report.reset_checks.iter().filter_map(ResetCheckEntry::footnote));
     lines.extend(engine_processes(report));
@@ -351,6 +372,14 @@ fn scaled_workloads(report: &Report) -> Option<String> {
         }
     }
     (!scaled.is_empty()).then(|| format!("lengths are not the named workloads' own, but scaled: {}", scaled.join(", ")))
+}
+
+/// How much earlier than their stamps tokens may have been visible: of the points that know it, the worst.
+fn stamp_bounds(report: &Report) -> Option<String> {
+    let gaps: Vec<_> = report.points.iter().filter_map(|point| point.poll_gap_ns).collect();
+    let worst_us = |of: fn(&NsSpread) -> i64| Some(number(Some(gaps.iter().map(of).max()? as f64 * 1e-3)));
+    let (all_us, most_us) = (worst_us(|gap| gap.max)?, worst_us(|gap| gap.p99)?);
+    Some(format!("stamps: every token within {all_us} us of becoming visible, 99 % of a point's within {most_us} us"))
 }
 
 /// How many ITLs have a hiccup in them; `None` if none has.

@@ -130,8 +130,9 @@ impl WindowTelemetry {
         for device in &self.devices {
             let name = &device.name;
             for found in device.throttle_reasons.iter().flatten().filter(|found| found.slows()) {
-                let ThrottleReason { reason, samples, of } = found;
-                warnings.push(format!("throttling: {name}: {reason} in {samples} of {of} samples of the window"));
+                // Without their number, which is in `telemetry`: a sweep's points then share the line.
+                let share = if found.samples == found.of { "all" } else { "some" };
+                warnings.push(format!("throttling: {name}: {} in {share} samples of the window", found.reason));
             }
             if let Some(count) = device.throttle_count.filter(|count| count.high >= 1.0) {
                 let (low, high) = (count.low, count.high);

@@ -23,6 +23,8 @@ fn what_needs_no_engine_is_refused_without_one() {
     refused(&run(&["engine", "--config", &lazy, "--device", "tpu"]), 3, &missing);
     let missing = ["device class cuda is not on this machine", "libnvidia-ml.so.1", "to get it"];
     refused(&run(&["engine", "--config", &lazy, "--device", "cuda"]), 3, &missing);
+    refused(&run(&["calibrate", "--short", "--observer", "--device", "cuda"]), 3, &missing);
+    refused(&run(&["calibrate", "--short", "--device", "cuda"]), 2, &["--observer"]);
     let eager = given(ARGS, lengths);
     refused(
         &run(&["engine", "--config", &eager, "--device", "tpu"]),

@@ -63,6 +63,15 @@ fn a_prefill_in_the_step_is_the_cause() {
 }
 
 #[test]
+fn of_two_prefills_of_a_size_neither_is_the_usual_one() {
+    let mut run = one_slow_itl();
+    for step in [40, SLOW] {
+        (run.steps[step].prefill_tokens, run.steps[step].prefill_requests) = (512, 1);
+    }
+    assert_one_cause(&run, "itl", "prefill");
+}
+
+#[test]
 fn a_prefill_that_is_usually_quick_is_not_the_cause() {
     let mut run = one_slow_itl();
     // Three others of its size take as long as any step.

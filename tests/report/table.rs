@@ -1,5 +1,6 @@
 //! The table that a person reads, and its other formats.
 
+use bench::plan::Quantization;
 use bench::report::{Report, Results, TableFormat, table};
 use bench::timeline::Hiccup;
 
@@ -111,4 +112,25 @@ fn a_footnote_says_how_many_itls_have_a_hiccup_in_them() {
     let expected = "hiccups: 5 of 303 ITLs (1.65 %) have one in them, and 2 of the 3 above the p99 (66.7 %)";
     assert!(text.lines().any(|line| line == expected), "{text}");
     assert!(!table(&report(), TableFormat::Table, false).contains("hiccups"));
+}
+
+#[test]
+fn engines_that_differ_are_told_apart_by_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a", "b"])).unwrap();
+    for (label, quantization) in [("a", Quantization::None), ("b", Quantization::Fp8)] {
+        let mut timeline = typical_run(label, 0, 8);
+        timeline.run.engine_key.quantization = quantization;
+        let facts = timeline.run.engine_facts.as_mut().unwrap();
+        facts.other.insert("device_kind".to_owned(), "NVIDIA H200".into());
+        results.add(&timeline).unwrap();
+    }
+    let text = table(&results.finish().unwrap(), TableFormat::Md, false);
+    let engines: Vec<&str> = text.lines().filter(|line| line.starts_with("engine: ")).collect();
+    assert!(engines.len() == 2 && engines[1].contains(" | quantization: fp8 | on: NVIDIA H200 | "), "{text}");
+    let cells = |point: &str| text.lines().find(|line| line.starts_with(&format!("| sketch {point} "))).unwrap();
+    assert!(
+        cells("a").starts_with("| sketch a |  | ") && cells("b").starts_with("| sketch b | quantization: fp8 | "),
+        "{text}"
+    );
 }

@@ -152,10 +152,12 @@ fn throttling_in_the_window_is_a_warning() {
     assert_eq!(
         run.warnings,
         [
-            "throttling: host: sw_power_cap in 2 of 3 samples of the window",
-            "throttling: host: sw_thermal_slowdown in 1 of 3 samples of the window"
+            "throttling: host: sw_power_cap in some samples of the window",
+            "throttling: host: sw_thermal_slowdown in some samples of the window"
         ]
     );
+    let capped = entry(&sampled(Quantity::ThrottleReasonBits, &[(2_000, 4), (3_000, 4)]));
+    assert_eq!(capped.warnings, ["throttling: host: sw_power_cap in all samples of the window"]);
     let calm = entry(&sampled(Quantity::ThrottleReasonBits, &[(1_500, 1), (2_000, 2), (3_000, 0)]));
     assert_eq!((calm.warnings, calm.status), (Vec::new(), run.status));
 
