@@ -96,7 +96,8 @@ struct EngineArgs {
     #[arg(long, value_name = "N")]
     repeats: Option<u32>,
     /// Compare two values of a setting: every point is measured with both, in pairs that run directly one after the other, and
-    /// the difference is decided (ten pairs where nothing says how many; exit status 1 if B is worse): quantization=none,fp8
+    /// the difference is decided (ten pairs, or more over many points, where nothing says how many; exit status 1 if B is
+    /// worse): quantization=none,fp8
     #[arg(long, value_name = "KEY=A,B", conflicts_with = "resume")]
     ab: Option<String>,
     /// Measure each point until the 95 % intervals of its mean TTFT, mean ITL and output tokens per second are within this of the

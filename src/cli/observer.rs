@@ -2,7 +2,6 @@
 
 use super::interrupts::UserInterrupts;
 use super::screen::Screen;
-use crate::comparison;
 use crate::device::StolenTime;
 use crate::metrics::{Metric, Statistic};
 use crate::plan::{EngineKey, LoadTimes, Point, RunTimes};
@@ -115,7 +114,7 @@ impl MeasuredTime {
         let load = (run.engine_load_s > 0.0).then_some(LoadTimes { load_s: run.engine_load_s, warm_up_s });
         // A run has too few samples for the percentiles that a comparison would show.
         let is_mean = |metric: &&Metric| !matches!(metric, Metric::Of(_, Statistic::Percentile(_)));
-        let compared = comparison::METRICS.iter().filter(is_mean);
+        let compared = Metric::COMPARED.iter().filter(is_mean);
         let values = compared.filter_map(|metric| Some((metric.name(), values.get(*metric)?))).collect();
         MeasuredTime { key, point, load, run_s, prefill, decode, values }
     }

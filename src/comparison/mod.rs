@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::atomic_file::{self, Durability};
-use crate::metrics::{Metric, Percentile, Series, Statistic, Total};
-use crate::report::{PointEntry, Report, TableFormat};
-use crate::statistics::{PairedMethod, benjamini_hochberg, holm};
+use crate::metrics::Metric;
+use crate::report::{PointEntry, Report, TableFormat, number};
+use crate::statistics::{LEVEL, PairedMethod, benjamini_hochberg, holm, least_p, pairs_against};
 use crate::verdict::{Objective, objectives};
 pub use decision::Decision;
 
@@ -27,21 +27,6 @@ pub const COMPARISON_SCHEMA_VERSION: u32 = 1;
 
 /// The JSON Schema of [`Comparison`].
 pub const COMPARISON_SCHEMA: &str = include_str!("../../schemas/comparison-1.schema.json");
-
-/// The level of every decision.
-const LEVEL: f64 = 0.05;
-
-/// What is compared where nothing else is asked for.
-pub const METRICS: [Metric; 8] = [
-    Metric::Of(Series::Ttft, Statistic::Average),
-    Metric::Of(Series::Ttft, Statistic::Percentile(Percentile::P99)),
-    Metric::Of(Series::Itl, Statistic::Average),
-    Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99)),
-    Metric::Of(Series::TimePerOutputToken, Statistic::Average),
-    Metric::Of(Series::E2e, Statistic::Average),
-    Metric::Of(Series::E2e, Statistic::Percentile(Percentile::P99)),
-    Metric::Total(Total::OutputTokens),
-];
 
 /// What is asked of a comparison.
 #[derive(Clone, Debug, Default)]
@@ -229,13 +214,30 @@ impl Comparison {
             got_worse: false,
         };
         comparison.got_worse = comparison.points.iter().any(PointComparison::got_worse);
+        comparison.remarks.extend(comparison.out_of_reach());
         comparison
+    }
+
+    /// Why no metric of any pair could have been worse, however much slower B is; `None` where one could.
+    fn out_of_reach(&self) -> Option<String> {
+        let tested = |point: &PointComparison| point.metrics.iter().filter(|metric| metric.p.is_some()).count();
+        let tests = self.points.iter().map(tested).sum::<usize>();
+        let pairs = self.points.iter().filter(|point| tested(point) > 0).map(|point| point.pairs).max()?;
+        let least = least_p(pairs).filter(|p| p * tests as f64 > LEVEL && self.design == Design::RandomPairs)?;
+        let (wanted, needed) = (number(Some(LEVEL / tests as f64)), pairs_against(tests));
+        Some(format!(
+            "{pairs} pairs cannot show that anything got worse: of {tests} tests, Holm's correction asks one for a p-value of {wanted}, and \
+             as many pairs give {} at least. Measure {needed} pairs or more, or compare fewer metrics (`bench compare DIR --metric`)",
+            number(Some(least))
+        ))
     }
 
     /// Whether anything could be decided: a gate that never could is none.
     pub fn is_decided(&self) -> bool {
         let metrics = self.points.iter().flat_map(|point| &point.metrics);
-        metrics.into_iter().any(|metric| !matches!(metric.decision, Decision::Insufficient | Decision::Unverified))
+        let is_decided =
+            |metric: &MetricComparison| !matches!(metric.decision, Decision::Insufficient | Decision::Unverified);
+        (self.out_of_reach().is_none() && metrics.into_iter().any(is_decided))
             || self.points.iter().any(|point| point.slo[1].iter().any(|objective| objective.met.is_some()))
     }
 
@@ -333,5 +335,5 @@ impl MetricComparison {
 }
 
 fn metrics_of(question: &Question) -> Vec<Metric> {
-    if question.metrics.is_empty() { METRICS.to_vec() } else { question.metrics.clone() }
+    if question.metrics.is_empty() { Metric::COMPARED.to_vec() } else { question.metrics.clone() }
 }

@@ -9,9 +9,6 @@ use super::settings::LENGTH_KEYS;
 use super::suggest::quoted;
 use super::{Config, ConfigError, Location, matrix, node};
 
-/// Pairs of each point where neither the configuration nor the command line says how many.
-pub const PAIRS: u32 = 10;
-
 impl Config {
     /// The same with an axis of two values in every entry, whose points are compared in pairs. `text` is `KEY=A,B`.
     ///
@@ -57,7 +54,7 @@ impl Config {
                 ..matrix::Matrix::clone(&entry.matrix)
             });
         }
-        self.usual_repeats = Some(PAIRS);
+        self.is_compared = true;
         problems.into_result(self)
     }
 }

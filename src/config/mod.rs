@@ -23,7 +23,6 @@ mod workload;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use ab::PAIRS;
 pub use builtin::{
     BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE, builtin_model_config, builtin_smoke, known_model_config,
 };
@@ -62,8 +61,8 @@ pub struct Config {
     pub defaults: Settings,
     /// What is of no single point.
     pub whole_sweep: WholeSweep,
-    /// Runs of each point where nothing says how many; `None` for the usual number.
-    pub usual_repeats: Option<u32>,
+    /// Whether the command line asks for a comparison: every point is then one side of a pair.
+    pub is_compared: bool,
     /// The entries, in the order of the file.
     pub entries: Vec<Entry>,
 }
@@ -98,7 +97,7 @@ fn parse(text: &str, name: String, file: Option<PathBuf>) -> Result<Config, Conf
     )?;
     let (defaults, entries) = read_root(&mut reader, &root);
     let Defaults { settings: defaults, whole_sweep, .. } = defaults;
-    reader.problems.into_result(Config { name, file, defaults, whole_sweep, usual_repeats: None, entries })
+    reader.problems.into_result(Config { name, file, defaults, whole_sweep, is_compared: false, entries })
 }
 
 fn read_root(reader: &mut Reader, root: &Node) -> (Defaults, Vec<Entry>) {

@@ -182,6 +182,18 @@ impl Total {
 }
 
 impl Metric {
+    /// What a comparison compares where nothing else is asked for.
+    pub const COMPARED: [Metric; 8] = [
+        Metric::Of(Series::Ttft, Statistic::Average),
+        Metric::Of(Series::Ttft, Statistic::Percentile(Percentile::P99)),
+        Metric::Of(Series::Itl, Statistic::Average),
+        Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99)),
+        Metric::Of(Series::TimePerOutputToken, Statistic::Average),
+        Metric::Of(Series::E2e, Statistic::Average),
+        Metric::Of(Series::E2e, Statistic::Percentile(Percentile::P99)),
+        Metric::Total(Total::OutputTokens),
+    ];
+
     /// All of them, in the order of a report.
     pub fn all() -> impl Iterator<Item = Metric> {
         let of_series = Series::ALL

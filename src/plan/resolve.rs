@@ -17,6 +17,8 @@ use crate::config::{
     quoted,
 };
 use crate::device::DeviceClass;
+use crate::metrics::Metric;
+use crate::statistics::pairs_against;
 use crate::telemetry::DEFAULT_HZ;
 
 /// What the command line says; it counts more than the configuration.
@@ -46,6 +48,8 @@ pub mod defaults {
     pub const NUM_PROMPTS: u32 = 1_000;
     /// Runs of each point: the fewest that an interval with a decision needs (R = 2 to 4 is shown as "few runs").
     pub const REPEATS: u32 = 5;
+    /// Pairs of each point of a comparison that the command line asks for, or more where there are many points.
+    pub const PAIRS: u32 = 10;
     /// Runs of each point at most, where an interval of a given width is wanted.
     pub const MOST_REPEATS: u32 = 40;
     /// The plan's seed.
@@ -68,6 +72,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         keys: Vec::new(),
         index_of_key: BTreeMap::new(),
         num_pairs: 0,
+        usual_repeats: defaults::REPEATS,
     };
     resolver.check_overrides();
     let mut points = Vec::new();
@@ -98,6 +103,8 @@ struct Resolver<'c> {
     index_of_key: BTreeMap<EngineKey, usize>,
     /// The pairs so far.
     num_pairs: u32,
+    /// Runs of a point for which nothing says how many.
+    usual_repeats: u32,
 }
 
 /// An axis of an entry: the keys that it gives, and a level of settings for each value.
@@ -178,6 +185,11 @@ impl Resolver<'_> {
                 self.problem(entry.name.place, message);
                 return false;
             }
+        }
+        if self.config.is_compared {
+            // Every point is one side of a pair. One pair more than it takes if all agree.
+            let tests = total as usize / 2 * Metric::COMPARED.len();
+            self.usual_repeats = defaults::PAIRS.max(pairs_against(tests) as u32 + 1);
         }
         true
     }
@@ -294,8 +306,8 @@ impl Resolver<'_> {
         let num_prompts = value(&settings.num_prompts, defaults::NUM_PROMPTS);
         // Pairs have a rule of their own.
         let until_ci = self.overrides.until_ci.filter(|_| entry.matrix.compare.is_none());
-        let usual_repeats = self.config.usual_repeats.unwrap_or(defaults::REPEATS);
-        let planned = if until_ci.is_some() { defaults::MOST_REPEATS } else { value(&settings.repeats, usual_repeats) };
+        let given = value(&settings.repeats, self.usual_repeats);
+        let planned = if until_ci.is_some() { defaults::MOST_REPEATS } else { given };
         let repeats = self.overrides.repeats.unwrap_or(planned);
         let tokens = u64::from(num_prompts) * (u64::from(lengths.input_len) + u64::from(lengths.output_len));
         if tokens > MAX_TOKENS_PER_RUN {

@@ -3,6 +3,9 @@
 use super::student_t::two_sided_p;
 use super::{TWO_SIDED_95, student_t_quantile};
 
+/// The level of every decision.
+pub const LEVEL: f64 = 0.05;
+
 /// Fewer pairs than this decide nothing.
 pub const FEWEST_PAIRS: usize = 5;
 
@@ -49,6 +52,21 @@ pub fn paired_effect(log_ratios: &[f64]) -> Option<PairedEffect> {
         FEWEST_PAIRS..SIGNED_RANK_FROM => Some(paired_t(log_ratios)),
         _ => Some(signed_rank(log_ratios)),
     }
+}
+
+/// The least p-value that as many pairs can give: that of pairs of one sign. `None` for fewer than [`FEWEST_PAIRS`].
+pub fn least_p(pairs: usize) -> Option<f64> {
+    match pairs {
+        ..FEWEST_PAIRS => None,
+        FEWEST_PAIRS..SIGNED_RANK_FROM => Some(0.0),
+        _ => Some(0.5f64.powi(pairs as i32 - 1)),
+    }
+}
+
+/// The fewest pairs whose signed ranks can reject one of `tests` at [`LEVEL`] after Holm's correction.
+pub fn pairs_against(tests: usize) -> usize {
+    let can_reject = |pairs: &usize| least_p(*pairs).is_some_and(|p| p * tests as f64 <= LEVEL);
+    (SIGNED_RANK_FROM..).find(can_reject).unwrap_or(SIGNED_RANK_FROM)
 }
 
 fn paired_t(log_ratios: &[f64]) -> PairedEffect {

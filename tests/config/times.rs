@@ -6,7 +6,7 @@ use bench::config;
 use bench::device::DeviceClass;
 use bench::plan::{self, Detail, EngineKey, Estimate, History, LoadTimes, Overrides, Plan, Point, RunTimes};
 
-use crate::{entry, plan_of, points};
+use crate::{entry, load, plan_of, points};
 
 fn two_engines() -> Plan {
     plan_of(
@@ -180,10 +180,13 @@ fn measured(history: &mut History, key: &EngineKey, point: &Point, e2e_s: &[f64]
     history.record(key, 2, None, &runs);
 }
 
-/// The pairs of two limits, and what the plan says of them.
+/// What the plan says that pairs will find.
 fn said_of_pairs(plan: &Plan, history: &History) -> String {
     let text = plan::render(plan, &plan::estimate(plan, history, 2), Detail::Short);
-    text.lines().find(|line| line.contains("pairs")).unwrap_or_else(|| panic!("{text}")).to_owned()
+    text.lines()
+        .find(|line| line.contains(" pairs find ") || line.starts_with("With "))
+        .unwrap_or_else(|| panic!("{text}"))
+        .to_owned()
 }
 
 #[test]
@@ -232,4 +235,25 @@ fn a_plan_of_pairs_says_which_change_it_will_find() {
         measured(&mut history, &epoch.key, &epoch.points[0], &steps);
     }
     assert_eq!(said_of_pairs(&reloading, &history), unknown);
+}
+
+#[test]
+fn a_comparison_of_many_points_has_as_many_pairs_as_hold_against_their_tests() {
+    let lengths = |most: u32| (1..=most).map(|length| length.to_string()).collect::<Vec<_>>().join(", ");
+    let compared = |most: u32, more: &str, overrides: Overrides| {
+        let lines = format!("model: some/model\noutput_len: 4\n{more}\nmatrix: {{input_len: [{}]}}", lengths(most));
+        let config = load(entry(&lines)).unwrap().compared("max_num_seqs=64,32").unwrap();
+        plan::resolve(&config, overrides).unwrap()
+    };
+    let pairs = |most, more| points(&compared(most, more, Overrides::default()))[0].repeats;
+    // A test that all pairs agree in has p = 2^(1 - pairs); each point has eight tests, and Holm asks for 0.05 / tests.
+    assert_eq!([1, 7, 100].map(|most| pairs(most, "")), [10, 13, 16]);
+    assert_eq!(pairs(7, "repeats: 8"), 8, "the configuration's own number");
+
+    let said = |plan: &Plan| plan::render(plan, &plan::estimate(plan, &History::default(), 2), Detail::Short);
+    let few = said(&compared(7, "", Overrides { repeats: Some(10), ..Overrides::default() }));
+    let cannot = "10 pairs of each of 7 points cannot show that anything got worse, however much: Holm's correction over up to 56 \
+                  tests takes --repeats 12";
+    assert!(few.contains(cannot), "{few}");
+    assert!(!said(&compared(7, "", Overrides::default())).contains("cannot show"));
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bench::comparison::{COMPARISON_SCHEMA, Comparison, Decision, Design, Question};
+use bench::metrics::Metric;
 use bench::plan::{Arm, PairMember, Role};
 use bench::report::{Report, Results, TableFormat};
 use bench::timeline::{Outcome, Timeline};
@@ -41,7 +42,7 @@ fn in_pairs(folder: &Path, pairs: &[Pair]) -> Report {
 }
 
 fn question(threshold: f64) -> Question {
-    let metrics = ["avg_e2e_s", "output_tokens_per_s"].map(|name| bench::metrics::Metric::named(name).unwrap());
+    let metrics = ["avg_e2e_s", "output_tokens_per_s"].map(|name| Metric::named(name).unwrap());
     Question { metrics: metrics.to_vec(), threshold, slo: BTreeMap::new() }
 }
 
@@ -161,6 +162,25 @@ fn too_few_pairs_decide_nothing_and_broken_ones_are_left_out() {
     let point = &comparison.points[0];
     assert_eq!((point.pairs, point.pairs_left_out), (9, 1), "what was measured anew did not run beside its partner");
     assert!((point.metrics[0].ratio.unwrap() - 1.05).abs() < 0.002);
+}
+
+#[test]
+fn a_gate_that_could_not_fail_says_so_and_how_many_pairs_it_takes() {
+    let slower = |pairs: u64| (0..pairs).map(|pair| (5_000 + 300 * pair, 10_000 + 600 * pair)).collect::<Vec<Pair>>();
+    let of_all_metrics = |pairs: &[Pair]| {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Question { metrics: Metric::all().collect(), ..question(0.01) };
+        Comparison::of_pairs(&in_pairs(folder.path(), pairs), folder.path(), &all).unwrap()
+    };
+    let comparison = of_all_metrics(&slower(10));
+    let tests = comparison.points[0].metrics.iter().filter(|metric| metric.p.is_some()).count();
+    assert!((26..52).contains(&tests), "more than ten pairs hold against: {tests}");
+    assert!(!comparison.got_worse && !comparison.is_decided(), "twice as slow, and it could not be told");
+    let said = format!("10 pairs cannot show that anything got worse: of {tests} tests");
+    assert!(comparison.remarks.iter().any(|remark| remark.starts_with(&said) && remark.contains("11 pairs or more")));
+    assert!(comparison.render(TableFormat::Table).contains("nothing could be decided"));
+    let enough = of_all_metrics(&slower(11));
+    assert!(enough.got_worse && enough.is_decided() && enough.remarks.is_empty(), "{:?}", enough.remarks);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the comparisons of a plan will be able to find.
 
 use super::counted;
+use crate::metrics::Metric;
 use crate::plan::{Estimate, Plan, Point};
-use crate::statistics::{FEWEST_PAIRS, PLANNED_POWER, Spread, found_from};
+use crate::statistics::{FEWEST_PAIRS, LEVEL, PLANNED_POWER, Spread, found_from, least_p, pairs_against};
 
 /// The change that a comparison is mostly asked for.
 const ASKED: f64 = 0.01;
@@ -17,13 +18,25 @@ pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
         let needed = format!("a comparison takes {FEWEST_PAIRS}, and 7 for a test that one wild pair cannot move");
         return vec![format!("With {few} nothing is decided: {needed}")];
     };
+    let compared = plan.epochs.iter().flat_map(|epoch| &epoch.points).filter(|point| point.pair.is_some()).count() / 2;
+    let tests = compared * Metric::COMPARED.len();
+    let mut lines = Vec::new();
+    if least_p(pairs).is_some_and(|p| p * tests as f64 > LEVEL) {
+        lines.push(format!(
+            "{pairs} pairs of each of {} cannot show that anything got worse, however much: Holm's correction over up to {tests} tests takes \
+             --repeats {}",
+            counted(compared, "point"),
+            pairs_against(tests)
+        ));
+    }
     let share = PLANNED_POWER * 100.0;
     let Some(known) = &estimate.pair_spreads else {
-        return vec![format!(
+        lines.push(format!(
             "{pairs} pairs find a change of {spreads:.2} times the spread of a pair's ratio in {share} % of the cases or more: 1 % where \
              that spread is at most {:.2} %; not known for these points on this machine",
             ASKED.ln_1p() / spreads * 100.0
-        )];
+        ));
+        return lines;
     };
     let found = |of_pairs: &[Spread]| {
         let found = of_pairs.iter().filter_map(|spread| spread.found_from(pairs));
@@ -37,9 +50,10 @@ pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
         Some(needed) => format!("1 % in all of them takes --repeats {needed}"),
         None => "1 % in all of them takes more than 1,000 pairs".to_owned(),
     };
-    vec![format!(
+    lines.push(format!(
         "{pairs} pairs find these changes in {share} % of the cases or more, each for itself and where the instrument can see it, \
          going by how the points spread when they were measured here: {}; {for_asked}",
         metrics.join(", ")
-    )]
+    ));
+    lines
 }
