@@ -122,7 +122,7 @@ class Comparison:
         if done.returncode != 0:
             raise PeerError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         report = json.loads((out / "summary_report.json").read_text())
-        self.openmp = report["environment"]["openmp"]
+        self.openmp = report["environment"]["sidecars"]["cpu"]["openmp"]
         return Run({batch: batch_of_report(report, batch) for batch in BATCHES}, wall_s)
 
     def latency(self, code: str, environment: dict[str, str]) -> Run:

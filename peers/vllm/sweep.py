@@ -63,7 +63,7 @@ class Sweep:
         report = json.loads((out / "summary_report.json").read_text())
         if len(report["runs"]) != len(POINTS) * len(max_model_lens):
             raise PeerError(f"{len(report['runs'])} runs, not {len(POINTS) * len(max_model_lens)}")
-        self.openmp = report["environment"]["openmp"]
+        self.openmp = report["environment"]["sidecars"]["cpu"]["openmp"]
         return wall_s, report
 
     def throughput(self) -> float:

@@ -206,8 +206,9 @@ pub(super) fn verdict(point: &PointEntry) -> String {
 /// A line per engine that took part, in the order of execution.
 pub(super) fn engine_lines(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let kinds = device_kinds(report);
     for point in &report.points {
-        let kind = device_kind(report, point).map(|kind| format!("on: {kind}"));
+        let kind = kinds.get(point.identity.point.as_str()).map(|kind| format!("on: {kind}"));
         let weights = point.weights.as_ref().map(|weights| format!("weights: {}", weights.in_words()));
         let line: Vec<String> = [Some(point.identity.engine_line()), kind, weights].into_iter().flatten().collect();
         let line = line.join(" | ");
@@ -221,10 +222,12 @@ pub(super) fn engine_lines(report: &Report) -> Vec<String> {
     lines
 }
 
-/// The accelerator's name, as the engine of a point gave it.
-fn device_kind<'a>(report: &'a Report, point: &PointEntry) -> Option<&'a str> {
-    let runs = report.runs.iter().filter(|run| run.identity.point == point.identity.point);
-    runs.filter_map(|run| run.engine_facts.as_ref()?.other.get("device_kind")?.as_str()).next()
+/// The accelerator's name, as the engine of each point gave it.
+fn device_kinds(report: &Report) -> BTreeMap<&str, &str> {
+    let named = report.runs.iter().filter_map(|run| {
+        Some((run.identity.point.as_str(), run.engine_facts.as_ref()?.other.get("device_kind")?.as_str()?))
+    });
+    named.collect()
 }
 
 /// Of each engine's line the parts that not all engines have; none where all are alike.
@@ -374,9 +377,10 @@ fn scaled_workloads(report: &Report) -> Option<String> {
     (!scaled.is_empty()).then(|| format!("lengths are not the named workloads' own, but scaled: {}", scaled.join(", ")))
 }
 
-/// How much earlier than their stamps tokens may have been visible: of the points that know it, the worst.
+/// How much earlier than their stamps tokens may have been visible: the worst of the points. `None` if one does not know.
 fn stamp_bounds(report: &Report) -> Option<String> {
-    let gaps: Vec<_> = report.points.iter().filter_map(|point| point.poll_gap_ns).collect();
+    let shown = report.points.iter().filter(|point| point.num_valid > 0);
+    let gaps: Vec<NsSpread> = shown.map(|point| point.poll_gap_ns).collect::<Option<_>>()?;
     let worst_us = |of: fn(&NsSpread) -> i64| Some(number(Some(gaps.iter().map(of).max()? as f64 * 1e-3)));
     let (all_us, most_us) = (worst_us(|gap| gap.max)?, worst_us(|gap| gap.p99)?);
     Some(format!("stamps: every token within {all_us} us of becoming visible, 99 % of a point's within {most_us} us"))

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// No sandbox: tests run as root, too. The rest keeps it from looking for hosts of its own.
@@ -26,17 +28,28 @@ const FLAGS: [&str; 9] = [
 pub struct Browser {
     pub client: Client,
     driver: Driver,
-    _profile: tempfile::TempDir,
 }
 
-/// The driver's process; with it the browser ends.
-struct Driver(Child);
+/// The driver's process, and the folder that its browser is told to use.
+struct Driver {
+    process: Child,
+    profile: tempfile::TempDir,
+}
 
 impl Drop for Driver {
+    /// A test that failed must not leave them behind; mostly they have ended already. The browser outlives a driver that is
+    /// killed.
     fn drop(&mut self) {
-        // A test that failed must not leave them behind; mostly they have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let profile = self.profile.path().display().to_string();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&profile) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 }
 
@@ -61,13 +74,13 @@ impl Browser {
     /// A window of this size without a page, light or dark.
     pub async fn start(width: u32, height: u32, theme: &str) -> Browser {
         let (driver, url) = start();
-        let profile = tempfile::tempdir().unwrap();
-        let own = [format!("--user-data-dir={}", profile.path().display()), format!("--window-size={width},{height}")];
+        let own =
+            [format!("--user-data-dir={}", driver.profile.path().display()), format!("--window-size={width},{height}")];
         let flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).chain(own).collect();
         let wanted = json!({"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}});
         let Value::Object(wanted) = wanted else { unreachable!("an object") };
         let client = ClientBuilder::new(HttpConnector::new()).capabilities(wanted).connect(&url).await.unwrap();
-        let browser = Browser { client, driver, _profile: profile };
+        let browser = Browser { client, driver };
         // A window is never narrower than 500 pixels; a phone is.
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         browser.devtools("Emulation.setDeviceMetricsOverride", size).await;
@@ -152,7 +165,7 @@ fn start() -> (Driver, String) {
         panic!("chromedriver: {error}: install Chromium and ChromeDriver, `make browser` does it on Debian")
     });
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let driver = Driver(child);
+    let driver = Driver { process: child, profile: tempfile::tempdir().unwrap() };
     let said = lines.by_ref().map_while(Result::ok).find(|line| line.contains("started successfully on port"));
     // It goes on writing: what nobody reads would stop it in the end.
     std::thread::spawn(move || lines.for_each(drop));

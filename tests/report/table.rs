@@ -134,3 +134,23 @@ fn engines_that_differ_are_told_apart_by_what_differs() {
         "{text}"
     );
 }
+
+#[test]
+fn a_footnote_says_how_well_every_stamp_is_bounded() {
+    let said = |gaps_ns: [u32; 2]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::create(folder.path(), &session(&["a", "b"])).unwrap();
+        for (order, (label, gap_ns)) in ["a", "b"].into_iter().zip(gaps_ns).enumerate() {
+            let mut timeline = typical_run(label, 0, 8);
+            timeline.run.order = order as u32;
+            timeline.tokens.iter_mut().for_each(|event| event.poll_gap_ns = 50);
+            timeline.tokens.last_mut().unwrap().poll_gap_ns = gap_ns;
+            results.add(&timeline).unwrap();
+        }
+        let text = table(&results.finish().unwrap(), TableFormat::Table, false);
+        text.lines().find(|line| line.starts_with("stamps: ")).map(str::to_owned)
+    };
+    let worst = "stamps: every token within 54.0 us of becoming visible, 99 % of a point's within 54.0 us";
+    assert_eq!(said([54_000, 60]).as_deref(), Some(worst), "the worst point's; of 32 tokens the slowest is the p99");
+    assert_eq!(said([u32::MAX, 60]), None, "one token of `a` is not bounded");
+}
