@@ -56,12 +56,15 @@ def write_config(folder: Path, engine: str, is_changed: bool) -> list[str]:
 
 
 def compare(bench: str, arguments: list[str], out: Path) -> list[dict[str, object]]:
-    """Measures and compares once; the metrics of all points. A difference that is found is no failure here."""
+    """Measures and compares once; the metrics of all points. A difference is no failure here, and each test counts for
+    itself, so that it does not matter that ten pairs cannot hold against all tests together.
+    """
     command = [bench, "engine", "--keep-warm", "--quiet", "--out", str(out), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode not in {0, 1}:
+    path = out / "comparison.json"
+    if not path.is_file():
         raise SystemExit(done.stderr)
-    comparison = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    comparison = json.loads(path.read_text(encoding="utf-8"))
     return [metric for point in comparison["points"] for metric in point["metrics"]]
 
 

@@ -21,6 +21,9 @@ fn a_sweep_is_measured_stored_rebuilt_and_judged() {
     let report = summary(&out);
     let runs = report["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 4);
+    let environment = &report["environment"];
+    let openmp = &environment["sidecars"]["cpu"]["openmp"]["OMP_NUM_THREADS"];
+    assert!(openmp.is_string(), "peers/vllm gives the others the same: {environment}");
     assert_eq!(runs.iter().filter(|run| run["engine_load_s"].as_f64().unwrap() > 0.0).count(), 1);
     for run in runs {
         assert_eq!(run["status"], "valid", "{run}");
