@@ -72,7 +72,7 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
 }
 
 fn smoke(device: DeviceClass) -> Result<Plan, CliError> {
-    Ok(plan::resolve(&builtin_smoke(device), Overrides::default())?)
+    Ok(plan::resolve(&builtin_smoke(device), Overrides { device: Some(device), ..Overrides::default() })?)
 }
 
 /// Where the output of the observed engine goes.
