@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Metric;
-use crate::report::{PointEntry, Report, TableFormat, number};
-use crate::statistics::{LEVEL, PairedMethod, benjamini_hochberg, holm, least_p, pairs_against};
+use crate::report::{PointEntry, Report, TableFormat};
+use crate::statistics::{LEVEL, PairedMethod, benjamini_hochberg, can_hold, holm, pairs_against};
 use crate::verdict::{Objective, objectives};
 pub use decision::Decision;
 
@@ -218,18 +218,19 @@ impl Comparison {
         comparison
     }
 
-    /// Why no metric of any pair could have been worse, however much slower B is; `None` where one could.
+    /// Why no metric of any point could have been worse, however much slower B is; `None` where one could.
     fn out_of_reach(&self) -> Option<String> {
         let tested = |point: &PointComparison| point.metrics.iter().filter(|metric| metric.p.is_some()).count();
         let tests = self.points.iter().map(tested).sum::<usize>();
-        let pairs = self.points.iter().filter(|point| tested(point) > 0).map(|point| point.pairs).max()?;
-        let least = least_p(pairs).filter(|p| p * tests as f64 > LEVEL && self.design == Design::RandomPairs)?;
-        let (wanted, needed) = (number(Some(LEVEL / tests as f64)), pairs_against(tests));
-        Some(format!(
-            "{pairs} pairs cannot show that anything got worse: of {tests} tests, Holm's correction asks one for a p-value of {wanted}, and \
-             as many pairs give {} at least. Measure {needed} pairs or more, or compare fewer metrics (`bench compare DIR --metric`)",
-            number(Some(least))
-        ))
+        let pairs: Vec<usize> = self.points.iter().filter(|point| tested(point) > 0).map(|point| point.pairs).collect();
+        let most = pairs.iter().max().filter(|_| self.design == Design::RandomPairs)?;
+        (!pairs.iter().any(|pairs| can_hold(*pairs, tests))).then(|| {
+            format!(
+                "{most} pairs cannot show that anything got worse: against {tests} tests Holm's correction takes {} that all agree. \
+                 Measure more pairs, or compare fewer metrics (`bench compare DIR --metric`)",
+                pairs_against(tests)
+            )
+        })
     }
 
     /// Whether anything could be decided: a gate that never could is none.

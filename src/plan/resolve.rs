@@ -76,7 +76,10 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
     };
     resolver.check_overrides();
     let mut points = Vec::new();
-    if resolver.check_number_of_points() {
+    if let Some(most) = resolver.number_of_points() {
+        if config.is_compared {
+            resolver.usual_repeats = pairs_of(most as usize / 2);
+        }
         for entry in &config.entries {
             resolver.cross(entry, plan_seed, &mut points);
         }
@@ -140,6 +143,11 @@ impl Built {
     }
 }
 
+/// Pairs of each of so many points: one more than it takes for a difference in all of them to hold against all tests.
+fn pairs_of(points: usize) -> u32 {
+    defaults::PAIRS.max(pairs_against(points * Metric::COMPARED.len()) as u32 + 1)
+}
+
 /// The entry, with the words of an axis `args` behind its own.
 fn with_args(entry: &Entry, added: &[String]) -> Entry {
     let Given { value: own, place } = &*entry.engine_args;
@@ -170,7 +178,7 @@ impl Resolver<'_> {
     }
 
     /// Whether the axes of all entries cross to a number of points that can be planned. Nothing is built for it.
-    fn check_number_of_points(&mut self) -> bool {
+    fn number_of_points(&mut self) -> Option<u64> {
         let mut total: u64 = 0;
         for entry in &self.config.entries {
             let axes = entry.matrix.axes.iter().map(|axis| axis.values.len());
@@ -183,15 +191,10 @@ impl Resolver<'_> {
                     "up to this entry the configuration crosses to {many} points; at most {MAX_POINTS} are planned"
                 );
                 self.problem(entry.name.place, message);
-                return false;
+                return None;
             }
         }
-        if self.config.is_compared {
-            // Every point is one side of a pair. One pair more than it takes if all agree.
-            let tests = total as usize / 2 * Metric::COMPARED.len();
-            self.usual_repeats = defaults::PAIRS.max(pairs_against(tests) as u32 + 1);
-        }
-        true
+        Some(total)
     }
 
     /// Appends every point of `entry`: sizes, then lengths, then the axes, the last one turning fastest.

@@ -236,9 +236,9 @@ fn engine_differences(report: &Report) -> BTreeMap<String, String> {
     if lines.len() < 2 {
         return BTreeMap::new();
     }
-    let parts = |line: &str| line.split(" | ").map(str::to_owned).collect::<Vec<_>>();
-    let is_shared = |part: &String| lines.iter().all(|line| parts(line).contains(part));
-    let own = |line: &String| parts(line).into_iter().filter(|part| !is_shared(part)).collect::<Vec<_>>().join(" | ");
+    let parts = lines.iter().map(|line| line.split(" | ").collect::<BTreeSet<_>>());
+    let shared = parts.reduce(|shared, of_one| &shared & &of_one).unwrap_or_default();
+    let own = |line: &String| line.split(" | ").filter(|part| !shared.contains(part)).collect::<Vec<_>>().join(" | ");
     lines.iter().map(|line| (line.clone(), own(line))).collect()
 }
 

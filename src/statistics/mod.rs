@@ -17,7 +17,7 @@ pub use convergence::{Convergence, SEQUENTIAL_95};
 pub use drift::{Drift, drift};
 pub use log_interval::{LogInterval, log_interval};
 pub use multiple::{benjamini_hochberg, holm};
-pub use paired::{FEWEST_PAIRS, LEVEL, PairedEffect, PairedMethod, least_p, paired_effect, pairs_against};
+pub use paired::{FEWEST_PAIRS, LEVEL, PairedEffect, PairedMethod, can_hold, paired_effect, pairs_against};
 pub use power::{PLANNED_POWER, Spread, found_from};
 pub use student_t::student_t_quantile;
 pub use trimmed_mean::{TrimmedMean, trimmed_mean};

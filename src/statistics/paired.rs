@@ -54,19 +54,19 @@ pub fn paired_effect(log_ratios: &[f64]) -> Option<PairedEffect> {
     }
 }
 
-/// The least p-value that as many pairs can give: that of pairs of one sign. `None` for fewer than [`FEWEST_PAIRS`].
-pub fn least_p(pairs: usize) -> Option<f64> {
+/// Whether as many pairs can reject one of `tests` at [`LEVEL`] after Holm's correction: pairs of one sign have signed ranks of
+/// p = 2^(1 - pairs), and Student's t has no least p.
+pub fn can_hold(pairs: usize, tests: usize) -> bool {
     match pairs {
-        ..FEWEST_PAIRS => None,
-        FEWEST_PAIRS..SIGNED_RANK_FROM => Some(0.0),
-        _ => Some(0.5f64.powi(pairs as i32 - 1)),
+        ..FEWEST_PAIRS => false,
+        FEWEST_PAIRS..SIGNED_RANK_FROM => true,
+        _ => 0.5f64.powi(pairs as i32 - 1) * tests as f64 <= LEVEL,
     }
 }
 
-/// The fewest pairs whose signed ranks can reject one of `tests` at [`LEVEL`] after Holm's correction.
+/// The fewest pairs whose signed ranks [`can_hold`] against `tests`.
 pub fn pairs_against(tests: usize) -> usize {
-    let can_reject = |pairs: &usize| least_p(*pairs).is_some_and(|p| p * tests as f64 <= LEVEL);
-    (SIGNED_RANK_FROM..).find(can_reject).unwrap_or(SIGNED_RANK_FROM)
+    (SIGNED_RANK_FROM..).find(|pairs| can_hold(*pairs, tests)).unwrap_or(SIGNED_RANK_FROM)
 }
 
 fn paired_t(log_ratios: &[f64]) -> PairedEffect {

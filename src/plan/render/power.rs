@@ -3,7 +3,7 @@
 use super::counted;
 use crate::metrics::Metric;
 use crate::plan::{Estimate, Plan, Point};
-use crate::statistics::{FEWEST_PAIRS, LEVEL, PLANNED_POWER, Spread, found_from, least_p, pairs_against};
+use crate::statistics::{FEWEST_PAIRS, PLANNED_POWER, Spread, can_hold, found_from, pairs_against};
 
 /// The change that a comparison is mostly asked for.
 const ASKED: f64 = 0.01;
@@ -21,7 +21,7 @@ pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
     let compared = plan.epochs.iter().flat_map(|epoch| &epoch.points).filter(|point| point.pair.is_some()).count() / 2;
     let tests = compared * Metric::COMPARED.len();
     let mut lines = Vec::new();
-    if least_p(pairs).is_some_and(|p| p * tests as f64 > LEVEL) {
+    if !can_hold(pairs, tests) {
         lines.push(format!(
             "{pairs} pairs of each of {} cannot show that anything got worse, however much: Holm's correction over up to {tests} tests takes \
              --repeats {}",
