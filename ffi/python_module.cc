@@ -105,9 +105,9 @@ PyObject* tap(PyObject*, PyObject* const* args, Py_ssize_t n) {
   // A step without sampling gives ids and no rows.
   const Py_ssize_t pairs = rows == 0 ? 0 : requests;
   if (rows != pairs) return PyErr_Format(PyExc_ValueError, "%zd request ids, %zd rows of tokens", requests, rows);
-  const bool has_room = side->tap.begin_step(static_cast<std::uint32_t>(pairs));
-  if (has_room && !gather(side->tap, args[2], args[3], pairs)) return nullptr;
-  side->tap.publish();
+  const bool has_room = side->ring->tap.begin_step(static_cast<std::uint32_t>(pairs));
+  if (has_room && !gather(side->ring->tap, args[2], args[3], pairs)) return nullptr;
+  side->ring->tap.publish_step();
   side->tap_push_ns = static_cast<std::uint32_t>(bench::clock_ns() - PyLong_AsUnsignedLongLong(args[1]));
   return Py_BuildValue("");
 }
@@ -139,7 +139,7 @@ PyObject* tapped(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("tapped", n, 1)) return nullptr;
   const Side* side = side_of(args[0]);
   if (side == nullptr) return nullptr;
-  return Py_BuildValue("(III)", side->tap.steps(), side->tap_push_ns, side->tap.events());
+  return Py_BuildValue("(III)", side->ring->tap.steps(), side->tap_push_ns, side->ring->tap.events());
 }
 
 // begin(ring) -> None: the next tap is step 0 of a new run.
@@ -147,7 +147,7 @@ PyObject* begin(PyObject*, PyObject* const* args, Py_ssize_t n) {
   if (!has_arguments("begin", n, 1)) return nullptr;
   Side* side = side_of(args[0]);
   if (side == nullptr) return nullptr;
-  side->tap.begin_run();
+  side->ring->tap.begin_run();
   side->recorded_steps = 0;
   side->recorded_switches = involuntary_switches();
   return Py_BuildValue("");

@@ -5,20 +5,19 @@
 #include <vector>
 
 #include "python_abi.h"
-#include "ring.hpp"
-#include "tap.hpp"
+#include "handle.hpp"
 
 namespace bench::python {
 
-// What a Python ring object stands for: one side of a ring, and the tap on it where that is the event ring's producer.
+// What a Python ring object stands for: one side of a ring, and what the sidecar keeps of its steps where that is the event
+// ring's producer.
 struct Side {
-  explicit Side(bench_ring* attached) noexcept : ring(attached), tap(&attached->producer) {}
+  explicit Side(bench_ring* attached) noexcept : ring(attached) {}
   Side(const Side&) = delete;
   Side& operator=(const Side&) = delete;
   ~Side() { bench_ring_close(ring); }
 
   bench_ring* ring;
-  bench::Tap tap;
   std::uint32_t tap_push_ns = 0;  // how long the last tap took
   // What the step record before knew: steps tapped, and how often its thread was taken off its core.
   std::uint32_t recorded_steps = 0;

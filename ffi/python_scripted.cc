@@ -115,7 +115,7 @@ PyObject* scripted_run(PyObject*, PyObject* const* args, Py_ssize_t n) {
   const long stepped = PyLong_AsLong(args[3]);
   if (engine == nullptr || events == nullptr || requests == nullptr || PyErr_Occurred() != nullptr) return nullptr;
   PyThreadState* state = PyEval_SaveThread();
-  const auto end = engine->run(events->tap, events->ring->producer, requests->ring->consumer, stepped != 0);
+  const auto end = engine->run(events->ring->tap, requests->ring->consumer, stepped != 0);
   PyEval_RestoreThread(state);
   const auto& refused = engine->refused();
   PyObject* handles = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(refused.data()),

@@ -197,7 +197,7 @@ bool push_in_the_end(Side* side, const bench_record* records, std::uint32_t n) {
     PyErr_Format(PyExc_ValueError, "%s", bench_ring_message(BENCH_RING_WRONG_SIDE));
     return false;
   }
-  bench::Producer& producer = side->ring->producer;
+  bench::Producer& producer = side->ring->tap;
   if (producer.has_room(n)) return producer.push(records, n) == n;
   PyThreadState* state = PyEval_SaveThread();  // the sidecar's other thread notices the harness's death
   const bool has_come = producer.push_in_the_end(records, n, kRoomLimitNs);
@@ -219,15 +219,15 @@ PyObject* step(PyObject*, PyObject* const* args, Py_ssize_t n) {
   const bench_record* finishes = nullptr;
   std::uint32_t num_finishes = 0;
   if (side == nullptr || PyErr_Occurred() != nullptr || !records_in(args[5], &finishes, &num_finishes)) return nullptr;
-  const bool is_tapped = side->tap.steps() != side->recorded_steps;
+  const bool is_tapped = side->ring->tap.steps() != side->recorded_steps;
   const std::uint32_t switches = involuntary_switches();
   record.flags = clamped<std::uint16_t>(static_cast<long long>(switches) - side->recorded_switches);
-  side->recorded_steps = side->tap.steps();
+  side->recorded_steps = side->ring->tap.steps();
   side->recorded_switches = switches;
   if (!is_tapped && num_finishes == 0) return Py_BuildValue("i", 0);
-  record.step = std::max(side->tap.steps(), 1u) - 1;
+  record.step = std::max(side->ring->tap.steps(), 1u) - 1;
   record.tap_push_ns = is_tapped ? side->tap_push_ns : BENCH_UNKNOWN_COUNT;
-  record.token_events = is_tapped ? side->tap.events() : 0;
+  record.token_events = is_tapped ? side->ring->tap.events() : 0;
   if ((args[3] != &_Py_NoneStruct && !read_batch(args[3], &record)) ||
       (args[4] != &_Py_NoneStruct && !read_queues(args[4], &record)) ||
       !push_together(side, record, finishes, num_finishes)) {

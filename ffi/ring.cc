@@ -1,5 +1,5 @@
 // Implementation of the ring and of its C ABI.
-#include "ring.hpp"
+#include "handle.hpp"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -76,11 +76,18 @@ Producer::Producer(Mapping* mapping, int wake_fd) noexcept
       records_(mapping->records),
       mask_(mapping->mask),
       head_(0),
-      cached_tail_(0),
+      limit_(0),
       wake_fd_(wake_fd) {
   if (header_ == nullptr) return;
-  head_ = header_->head.load(std::memory_order_relaxed);         // written by this side only
-  cached_tail_ = header_->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
+  head_ = header_->head.load(std::memory_order_relaxed);  // written by this side only
+  look_for_room();
+}
+
+void Producer::look_for_room() noexcept {
+  const std::uint64_t capacity = mask_ + 1;
+  const std::uint64_t tail = header_->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
+  // A consumer ahead of us, or too far behind, is broken, and there is no room.
+  limit_ = head_ - tail <= capacity ? tail + capacity : head_;
 }
 
 void Producer::wake() noexcept {
@@ -153,7 +160,7 @@ int Consumer::pop(bench_record* out, std::uint32_t max, std::uint32_t* n, bench_
   const std::uint32_t take = there < max ? static_cast<std::uint32_t>(there) : max;
   for (std::uint32_t i = 0; i < take; ++i) out[i] = mapping_->records[(tail_ + i) & mapping_->mask];
   tail_ += take;
-  mapping_->header->tail.store(tail_, std::memory_order_release);  // partner: Producer::has_room
+  mapping_->header->tail.store(tail_, std::memory_order_release);  // partner: Producer::look_for_room
   *n = take;
   *look = seen_;
   return BENCH_RING_OK;
@@ -230,7 +237,7 @@ int bench_ring_attach(int fd, int wake_fd, uint32_t stream, int is_producer, str
     return status;
   }
   ring->is_producer = is_producer != 0;
-  ring->producer = bench::Producer(&ring->mapping, wake_fd);
+  ring->tap = bench::Tap(&ring->mapping, wake_fd);
   ring->consumer = bench::Consumer(&ring->mapping, wake_fd);
   *out = ring;
   return BENCH_RING_OK;
@@ -249,7 +256,7 @@ uint64_t bench_ring_dropped(const struct bench_ring* ring) {
 }
 
 uint32_t bench_ring_push(struct bench_ring* ring, const struct bench_record* records, uint32_t n) {
-  return ring->is_producer ? ring->producer.push(records, n) : 0;
+  return ring->is_producer ? ring->tap.push(records, n) : 0;
 }
 
 int bench_ring_pop(struct bench_ring* ring, struct bench_record* out, uint32_t max, uint32_t* n,

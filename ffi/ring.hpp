@@ -19,6 +19,7 @@
 namespace bench {
 
 inline constexpr std::size_t kHeaderBytes = 4096;
+inline constexpr std::size_t kLine = 64;
 inline constexpr std::size_t kSeparation = 128;  // two lines: the adjacent-line prefetcher moves lines in pairs
 
 // What stands at the start of the shared memory.
@@ -59,15 +60,15 @@ class Mapping {
 
 // Writes records. One thread at a time. All that a push reads lies in one cache line, and its code in its caller: after
 // milliseconds of other work each line costs a trip to memory, between the event and its stamp.
-class alignas(64) Producer {
+class alignas(kLine) Producer {
  public:
   Producer(Mapping* mapping, int wake_fd) noexcept;
 
   // Room for `n` more records? Looks at the consumer's index only when the last one seen leaves too little.
   bool has_room(std::uint32_t n) noexcept {
-    if (fits(n)) return true;
-    cached_tail_ = header_->tail.load(std::memory_order_acquire);  // partner: Consumer::pop
-    return fits(n);
+    if (limit_ - head_ >= n) [[likely]] return true;
+    look_for_room();
+    return limit_ - head_ >= n;
   }
   // The slot of the `i`-th record after the published ones. Only after has_room(i + 1).
   bench_record* slot(std::uint32_t i) noexcept { return &records_[(head_ + i) & mask_]; }
@@ -86,20 +87,16 @@ class alignas(64) Producer {
   bool push_in_the_end(const bench_record* records, std::uint32_t n, std::uint64_t limit_ns) noexcept;
 
  private:
-  // Of a consumer ahead of us, or too far behind, `used` is more than the capacity: it is broken, and there is no room.
-  bool fits(std::uint32_t n) const noexcept {
-    const std::uint64_t capacity = mask_ + 1;
-    const std::uint64_t used = head_ - cached_tail_;
-    return used <= capacity && capacity - used >= n;
-  }
+  // Takes the limit from the consumer's index.
+  void look_for_room() noexcept;
   // Wakes a consumer that says it sleeps.
   void wake() noexcept;
 
-  Header* header_;             // these three are the mapping's
+  Header* header_;  // these three are the mapping's
   bench_record* records_;
   std::uint64_t mask_;
-  std::uint64_t head_;         // next index to write
-  std::uint64_t cached_tail_;  // the consumer's index as last seen
+  std::uint64_t head_;   // next index to write
+  std::uint64_t limit_;  // the index up to which there was room as last seen, never below `head_`
   int wake_fd_;
 };
 
@@ -121,10 +118,3 @@ class Consumer {
 };
 
 }  // namespace bench
-
-struct bench_ring {
-  bench::Mapping mapping;
-  bench::Producer producer{&mapping, -1};
-  bench::Consumer consumer{&mapping, -1};
-  bool is_producer = false;  // the C ABI refuses the other side's functions
-};

@@ -3,13 +3,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 namespace bench {
 namespace {
 
-// How long an idle engine looks at the request ring before it sleeps, and how long it sleeps at most.
-constexpr std::uint64_t kIdleSpinNs = 2'000'000;
-constexpr std::uint32_t kSleepMs = 100;
+constexpr std::uint64_t kNsPerMs = 1'000'000;
+// How long the engine looks at the request ring after a request or a step before it sleeps, how long it sleeps at most, and
+// how long before a token's time it is awake again. An engine that spun all the time would take a core to compute nothing; on
+// a machine that has no third one, the kernel's other work would then take the recorder's.
+constexpr std::uint64_t kIdleSpinNs = 500'000;
+constexpr std::uint64_t kMostSleepMs = 100;
+constexpr std::uint64_t kAwakeNs = 1'500'000;
 // How long before its time the engine looks up what a step emits: for the step, and for each of its requests. Memory that
 // nobody has touched for milliseconds is slow, and slow looking up would be lateness of the engine, not of what measures it.
 constexpr std::uint64_t kAheadNs = 5'000;
@@ -59,25 +64,24 @@ void ScriptedEngine::stage(std::vector<Lengths> lengths) {
   running_ = 0;
 }
 
-ScriptedEngine::End ScriptedEngine::run(Tap& tap, Producer& events, Consumer& requests, bool stepped) {
+ScriptedEngine::End ScriptedEngine::run(Tap& tap, Consumer& requests, bool stepped) {
   std::uint64_t idle_since_ns = clock_ns();
   std::uint64_t began_ns = idle_since_ns;  // of the step that is waited for
   for (;;) {
     const Taken taken = take_requests(requests);
     if (taken == Taken::kBroken) return End::kBrokenRing;
     if (taken == Taken::kEnd) {
-      end_run(events, tap.steps());
+      end_run(tap);
       return End::kAsked;
     }
     if (taken == Taken::kRecords) return_batch();  // something new may be due earlier
     gather_batch();
     const std::uint64_t now_ns = clock_ns();
-    if (batch_.empty()) {
-      began_ns = now_ns;
-      if (now_ns - idle_since_ns > kIdleSpinNs) requests.wait(kSleepMs);
-      continue;
-    }
-    idle_since_ns = now_ns;
+    if (taken == Taken::kRecords) idle_since_ns = now_ns;
+    const std::uint32_t sleep_ms = now_ns - idle_since_ns > kIdleSpinNs ? sleep_ms_at(now_ns) : 0;
+    if (sleep_ms > 0) requests.wait(sleep_ms);
+    if (batch_.empty()) began_ns = clock_ns();
+    if (sleep_ms > 0 || batch_.empty()) continue;
     const std::uint64_t ahead_ns = kAheadNs + batch_.size() * kAheadPerRequestNs;
     if (now_ns + ahead_ns < batch_.front().at_ns || (stepped && granted_ == 0)) continue;
     const std::optional<FaultKind> fault = fault_at(tap.steps());
@@ -85,10 +89,17 @@ ScriptedEngine::End ScriptedEngine::run(Tap& tap, Producer& events, Consumer& re
     if (fault == FaultKind::kExit) return End::kExit;
     if (fault == FaultKind::kHang) return End::kHang;
     if (fault == FaultKind::kSilent) return End::kSilent;
-    step(tap, events, began_ns, fault);
+    step(tap, began_ns, fault);
     if (granted_ > 0) --granted_;
     began_ns = idle_since_ns = clock_ns();
   }
+}
+
+std::uint32_t ScriptedEngine::sleep_ms_at(std::uint64_t now_ns) const noexcept {
+  if (batch_.empty()) return kMostSleepMs;
+  const std::uint64_t awake_ns = now_ns + kAwakeNs;
+  const std::uint64_t at_ns = batch_.front().at_ns;
+  return at_ns > awake_ns ? static_cast<std::uint32_t>(std::min((at_ns - awake_ns) / kNsPerMs, kMostSleepMs)) : 0;
 }
 
 ScriptedEngine::Taken ScriptedEngine::take_requests(Consumer& requests) {
@@ -150,7 +161,7 @@ void ScriptedEngine::return_batch() {
   batch_.clear();
 }
 
-void ScriptedEngine::step(Tap& tap, Producer& events, std::uint64_t began_ns, std::optional<FaultKind> fault) {
+void ScriptedEngine::step(Tap& tap, std::uint64_t began_ns, std::optional<FaultKind> fault) {
   const std::uint64_t at_ns = batch_.front().at_ns;
   // The batch holds what is due first. What else is due by now is late already, and goes with it.
   while (!due_.empty() && due_.front().at_ns <= clock_ns()) {
@@ -166,11 +177,12 @@ void ScriptedEngine::step(Tap& tap, Producer& events, std::uint64_t began_ns, st
   const std::uint32_t number = tap.steps();
   const std::size_t first = truth_.size();
   foresee();
+  const std::span<const Truth> foreseen(truth_.data() + first, truth_.size() - first);
   const std::uint64_t emitted_ns = spin_until(at_ns);
-  if (tap.begin_step(static_cast<std::uint32_t>(batch_.size()))) {
-    for (std::size_t i = first; i < truth_.size(); ++i) tap.add(truth_[i].request, truth_[i].tokens);
+  if (tap.begin_step(static_cast<std::uint32_t>(foreseen.size()))) [[likely]] {
+    for (const Truth& event : foreseen) tap.add(event.request, event.tokens);
   }
-  tap.publish();
+  tap.publish_step();
   const std::uint64_t pushed_ns = clock_ns();
   for (std::size_t i = first; i < truth_.size(); ++i) truth_[i].emitted_ns = emitted_ns;
 
@@ -187,7 +199,7 @@ void ScriptedEngine::step(Tap& tap, Producer& events, std::uint64_t began_ns, st
   record.ended_ns = clock_ns();
   stepping_ns_ += record.ended_ns - record.started_ns;
   records_.front() = raw(record);
-  push_records(events);
+  push_records(tap);
 }
 
 void ScriptedEngine::foresee() {
@@ -239,11 +251,12 @@ void ScriptedEngine::finish(std::uint32_t handle, std::uint32_t step, std::uint6
   records_.push_back(raw(record));
 }
 
-void ScriptedEngine::push_records(Producer& events) {
-  events.push_in_the_end(records_.data(), static_cast<std::uint32_t>(records_.size()), kRoomLimitNs);
+void ScriptedEngine::push_records(Tap& tap) {
+  tap.push_in_the_end(records_.data(), static_cast<std::uint32_t>(records_.size()), kRoomLimitNs);
 }
 
-void ScriptedEngine::end_run(Producer& events, std::uint32_t steps) {
+void ScriptedEngine::end_run(Tap& tap) {
+  const std::uint32_t steps = tap.steps();
   records_.clear();
   constexpr std::uint32_t kAbort = 3;
   for (std::uint32_t handle = 0; handle < requests_.size(); ++handle) {
@@ -256,7 +269,7 @@ void ScriptedEngine::end_run(Producer& events, std::uint32_t steps) {
   record.step = steps;
   record.steps = steps;
   records_.push_back(raw(record));
-  push_records(events);
+  push_records(tap);
 }
 
 std::optional<FaultKind> ScriptedEngine::fault_at(std::uint32_t step) const noexcept {

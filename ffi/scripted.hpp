@@ -1,7 +1,7 @@
 // The scripted engine: emits tokens on a schedule, through the same tap, ring and records as vLLM's tokens.
 //
-// It spins, in compiled code, so that a schedule of 1,000 streams is kept to within a microsecond where it is possible at
-// all. What it really did is kept as the truth that the harness's numbers are checked against.
+// It spins before each token, in compiled code, so that a schedule of 1,000 streams is kept to within a microsecond where it
+// is possible at all; in long gaps it sleeps. What it really did is kept as the truth that the harness's numbers are checked against.
 #pragma once
 
 #include <cstdint>
@@ -63,7 +63,7 @@ class ScriptedEngine {
   // The requests of the next run, by handle. What the run before left is forgotten.
   void stage(std::vector<Lengths> lengths);
   // One run: until the harness ends it, or a fault does. `stepped`: a step only where the harness has granted one.
-  End run(Tap& tap, Producer& events, Consumer& requests, bool stepped);
+  End run(Tap& tap, Consumer& requests, bool stepped);
 
   std::uint64_t stepping_ns() const noexcept { return stepping_ns_; }
   // Handles that were refused: not staged, or submitted twice.
@@ -97,14 +97,16 @@ class ScriptedEngine {
   // Moves what is due at the earliest time from the heap into the batch, or puts the batch back.
   void gather_batch();
   void return_batch();
+  // How long it may sleep from `now_ns` and still be awake well before the batch's time.
+  std::uint32_t sleep_ms_at(std::uint64_t now_ns) const noexcept;
   // Emits the batch as one step when its time has come, and what is late by now with it.
-  void step(Tap& tap, Producer& events, std::uint64_t began_ns, std::optional<FaultKind> fault);
+  void step(Tap& tap, std::uint64_t began_ns, std::optional<FaultKind> fault);
   // Writes down what the batch is about to emit.
   void foresee();
   void advance(bench_step_record& record, std::uint64_t emitted_ns, std::optional<FaultKind> fault);
   void finish(std::uint32_t handle, std::uint32_t step, std::uint64_t last_token_ns, std::uint32_t reason);
-  void push_records(Producer& events);
-  void end_run(Producer& events, std::uint32_t steps);
+  void push_records(Tap& tap);
+  void end_run(Tap& tap);
   std::optional<FaultKind> fault_at(std::uint32_t step) const noexcept;
   std::uint32_t events_of(const Request& request) const noexcept;
   std::uint64_t gap_after(const Request& request, std::uint32_t event) const noexcept;

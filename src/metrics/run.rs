@@ -37,6 +37,8 @@ pub struct RunMetrics {
     pub issue_delay_ns: Option<Distribution<i64>>,
     /// received - emitted, ns.
     pub transport_ns: Option<Distribution<i64>>,
+    /// How late the stamps were that the latencies end with.
+    pub stamp_errors: Option<StampErrors>,
     /// received - the recorder's look before, ns: how much earlier a token event may have become visible.
     pub poll_gap_ns: Option<Distribution<u32>>,
     /// The engine's own stamps against ours.
@@ -49,6 +51,31 @@ pub struct RunMetrics {
     pub tap_push_by_batch: Vec<(u32, Distribution<i64>)>,
     /// Sums.
     pub totals: Totals,
+}
+
+/// Within what 99 % of the latencies are right, by received - emitted of the stamps they end with, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StampErrors {
+    /// TTFTs: the first tokens' own.
+    pub ttft_ns: i64,
+    /// ITLs. One is wrong by more only if one of its two stamps was later than that, and a stamp belongs to two ITLs at most:
+    /// so many stamps are later as are half of one ITL in a hundred. `None` without ITLs.
+    pub itl_ns: Option<i64>,
+    /// E2E latencies: the last tokens' own.
+    pub e2e_ns: i64,
+}
+
+impl StampErrors {
+    /// Of several runs, all their transport times, ascending, and the number of their ITLs.
+    fn of(runs: &[Samples], all_ns: &[i64], itls: u64) -> Option<StampErrors> {
+        let p99 = |pick: fn(&Samples) -> &[i64]| Percentile::P99.of_sorted(&pooled(runs, pick));
+        let later = (itls / (2 * 100)) as usize;
+        Some(StampErrors {
+            ttft_ns: p99(|samples| &samples.first_transport_ns)?,
+            itl_ns: all_ns.len().checked_sub(1 + later).filter(|_| itls > 0).map(|index| all_ns[index]),
+            e2e_ns: p99(|samples| &samples.last_transport_ns)?,
+        })
+    }
 }
 
 /// The engine's own stamps against ours, ns, over the requests that have them.
@@ -80,6 +107,9 @@ impl RunMetrics {
     pub fn of(runs: &[Samples]) -> RunMetrics {
         let times = |pick: fn(&Samples) -> &[i64]| Distribution::of_sorted(&pooled(runs, pick));
         let (itl_ns, itl_marks) = itls(runs);
+        // Of the instrument's own figures: a run without them leaves the pool without them.
+        let transport_ns = pooled(runs, |samples| samples.transport_ns.as_slice());
+        let is_stamped = runs.iter().all(|samples| !samples.transport_ns.is_empty());
         let per_token = pooled(runs, |samples| samples.time_per_output_token_ns.as_slice());
         let tap_push = pooled(runs, |samples| samples.tap_push.as_slice());
         RunMetrics {
@@ -95,9 +125,8 @@ impl RunMetrics {
             decode_ns: times(|samples| &samples.decode_ns),
             step_ns: times(|samples| &samples.step_ns),
             issue_delay_ns: times(|samples| &samples.issue_delay_ns),
-            // Of the instrument's own figures: a run without them leaves the pool without them.
-            transport_ns: times(|samples| &samples.transport_ns)
-                .filter(|_| runs.iter().all(|samples| !samples.transport_ns.is_empty())),
+            stamp_errors: StampErrors::of(runs, &transport_ns, itl_marks.count).filter(|_| is_stamped),
+            transport_ns: Distribution::of_sorted(&transport_ns).filter(|_| is_stamped),
             poll_gap_ns: Distribution::of_sorted(&pooled(runs, |samples| samples.poll_gap_ns.as_slice()))
                 .filter(|_| runs.iter().all(|samples| !samples.poll_gap_ns.is_empty())),
             cross_check: CrossCheck {

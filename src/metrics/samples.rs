@@ -39,6 +39,10 @@ pub struct Samples {
     pub time_per_output_token_ns: Vec<Fraction>,
     /// received - emitted, by token event; empty unless all of them have both.
     pub transport_ns: Vec<i64>,
+    /// The same of each request's first token event.
+    pub first_transport_ns: Vec<i64>,
+    /// And of its last one.
+    pub last_transport_ns: Vec<i64>,
     /// received - the recorder's look before, by token event; empty unless it is known of all of them.
     pub poll_gap_ns: Vec<u32>,
     /// Which gaps have a hiccup in them, in the order of `itl_ns`.
@@ -229,6 +233,10 @@ impl Samples {
             self.ttft_service_ns.push(elapsed_ns(request.submitted_ns, tokens.first_received_ns));
             self.e2e_ns.push(elapsed_ns(scheduled_ns, tokens.last_received_ns));
             self.issue_delay_ns.push(elapsed_ns(scheduled_ns, request.submitted_ns));
+            if !self.transport_ns.is_empty() {
+                self.first_transport_ns.push(tokens.first_transport_ns);
+                self.last_transport_ns.push(tokens.last_transport_ns);
+            }
             self.time_per_output_token_ns.extend(tokens.time_per_output_token_ns());
             self.queue_ns.extend(known_elapsed_ns(request.engine_queued_ns, request.engine_scheduled_ns));
             self.prefill_ns.extend(known_elapsed_ns(request.engine_scheduled_ns, request.engine_first_token_ns));
@@ -284,6 +292,8 @@ impl Samples {
             &mut self.decode_ns,
             &mut self.itl_per_token_ps,
             &mut self.transport_ns,
+            &mut self.first_transport_ns,
+            &mut self.last_transport_ns,
             &mut self.submitted_to_queued_ns,
             &mut self.first_token_after_engine_ns,
             &mut self.last_token_after_engine_ns,

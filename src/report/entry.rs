@@ -206,7 +206,7 @@ impl RunEntry {
             num_prompts: totals.requests,
             num_prompts_planned: run.point.num_prompts.into(),
             num_failed: (verdict.status != Status::Skipped).then_some(totals.failed),
-            instrument_error: InstrumentErrors::of(ruler.budget, &run.point, &values),
+            instrument_error: InstrumentErrors::of(ruler.budget, &run.point, &values, metrics.stamp_errors.as_ref()),
             values,
             transport_ns: NsSpread::of(&metrics.transport_ns),
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),

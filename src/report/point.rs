@@ -164,6 +164,7 @@ impl PointEntry {
     pub fn of(runs: &[&RunEntry], samples: &[Samples], ruler: Ruler<'_>) -> PointEntry {
         let valid: Vec<&RunEntry> = runs.iter().copied().filter(|run| run.status == Status::Valid).collect();
         let metrics = RunMetrics::of(samples);
+        let stamp_errors = metrics.stamp_errors.as_ref();
         let mut values = MetricValues::of(&metrics);
         let mut intervals = BTreeMap::new();
         let mut notes = BTreeMap::new();
@@ -197,8 +198,8 @@ impl PointEntry {
                 .collect(),
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
-            instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values),
-            typical_error: InstrumentErrors::typical(ruler.budget, &runs[0].asked, &values),
+            instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values, stamp_errors),
+            typical_error: InstrumentErrors::typical(ruler.budget, &runs[0].asked, &values, stamp_errors),
             values,
             intervals,
             notes,

@@ -294,8 +294,8 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     let is_known = |point: &PointEntry| point.instrument_error.get(Metric::Total(Total::Elapsed)).is_some();
     if report.points.iter().any(is_known) {
         lines.push(format!(
-            "{PLUS_MINUS}: by how much the instrument itself can be wrong, from known answers on this machine; what is finer \
-             is no difference"
+            "{PLUS_MINUS}: by how much the instrument itself can be wrong, from known answers on this machine and \
+             the stamps of the runs themselves; what is finer is no difference"
         ));
     }
     lines.extend(report.points.iter().filter_map(asked_hit_rate));

@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::entry::MetricValues;
 use crate::calibration::{ErrorBudget, MetricErrors};
-use crate::metrics::{Metric, Percentile, Series, Statistic, Total};
+use crate::metrics::{Metric, Percentile, Series, StampErrors, Statistic, Total};
 use crate::plan::{Load, Point};
 use crate::roofline::CpuPeaks;
 
@@ -30,15 +30,27 @@ impl Ruler<'_> {
 }
 
 impl InstrumentErrors {
-    /// The bounds for the numbers `values` of a point.
-    pub(super) fn of(budget: Option<&ErrorBudget>, asked: &Point, values: &MetricValues) -> InstrumentErrors {
-        InstrumentErrors::from(budget.and_then(|budget| budget.errors(in_flight(asked))), asked, values)
+    /// The bounds for the numbers `values` of a run or a point: what the known answers were off by at as many requests at
+    /// once, or what its own stamps were late by, if that is more. A calibration cannot know what a run's machine did.
+    pub(super) fn of(
+        budget: Option<&ErrorBudget>,
+        asked: &Point,
+        values: &MetricValues,
+        stamps: Option<&StampErrors>,
+    ) -> InstrumentErrors {
+        let calibrated = budget.and_then(|budget| budget.errors(in_flight(asked)));
+        InstrumentErrors::from(calibrated.map(|errors| at_least(errors, stamps)), asked, values)
     }
 
     /// What the instrument typically moves each number by: of percentiles above the median, whose samples are few, the bound.
-    pub(super) fn typical(budget: Option<&ErrorBudget>, asked: &Point, values: &MetricValues) -> InstrumentErrors {
+    pub(super) fn typical(
+        budget: Option<&ErrorBudget>,
+        asked: &Point,
+        values: &MetricValues,
+        stamps: Option<&StampErrors>,
+    ) -> InstrumentErrors {
         let typical = budget.and_then(|budget| budget.typical_errors(in_flight(asked)));
-        let bounds = InstrumentErrors::of(budget, asked, values);
+        let bounds = InstrumentErrors::of(budget, asked, values, stamps);
         let mut errors = InstrumentErrors::from(typical, asked, values);
         for ((metric, error), (_, bound)) in errors.0.iter_mut().zip(bounds.0) {
             if matches!(metric, Metric::Of(_, Statistic::Percentile(Percentile::P90 | Percentile::P99))) {
@@ -75,20 +87,31 @@ fn in_flight(asked: &Point) -> u32 {
     concurrency.map_or(asked.num_prompts, |concurrency| concurrency.min(asked.num_prompts))
 }
 
+fn at_least(errors: MetricErrors, stamps: Option<&StampErrors>) -> MetricErrors {
+    let Some(stamps) = stamps else { return errors };
+    let or_late = |error_s: f64, late_ns: i64| error_s.max(late_ns as f64 / 1e9);
+    MetricErrors {
+        ttft_s: or_late(errors.ttft_s, stamps.ttft_ns),
+        itl_s: stamps.itl_ns.map_or(errors.itl_s, |late_ns| or_late(errors.itl_s, late_ns)),
+        e2e_s: or_late(errors.e2e_s, stamps.e2e_ns),
+    }
+}
+
 fn bound(metric: Metric, errors: &MetricErrors, asked: &Point, values: &MetricValues) -> Option<f64> {
     match metric {
-        Metric::Of(Series::Ttft | Series::TtftService | Series::E2e, _) => Some(errors.ttft_s),
+        Metric::Of(Series::Ttft | Series::TtftService, _) => Some(errors.ttft_s),
+        Metric::Of(Series::E2e, _) => Some(errors.e2e_s),
         Metric::Of(Series::Itl | Series::ItlPerToken, _) => Some(errors.itl_s),
         Metric::Of(Series::TimePerOutputToken, _) => Some(per_token_s(errors, asked)),
         // Of a reciprocal 1/t the error is that of t, over the square of t.
         Metric::Of(Series::Tpot, _) => values.get(metric).map(|rate| rate * rate * per_token_s(errors, asked)),
         Metric::Of(Series::Queue | Series::Prefill | Series::Decode | Series::Step, _) => None,
-        Metric::Total(Total::Elapsed) => Some(errors.ttft_s),
+        Metric::Total(Total::Elapsed) => Some(errors.e2e_s),
         Metric::Total(Total::PrefixHitRateExpected | Total::PrefixHitRateMeasured) => None,
         // The window ends with a stamp of ours.
         Metric::Total(_) => {
             let elapsed_s = values.get(Metric::Total(Total::Elapsed)).filter(|elapsed_s| *elapsed_s > 0.0)?;
-            values.get(metric).map(|rate| rate * errors.ttft_s / elapsed_s)
+            values.get(metric).map(|rate| rate * errors.e2e_s / elapsed_s)
         }
     }
 }
@@ -97,5 +120,5 @@ fn bound(metric: Metric, errors: &MetricErrors, asked: &Point, values: &MetricVa
 /// lengths the shortest may have a single gap.
 fn per_token_s(errors: &MetricErrors, asked: &Point) -> f64 {
     let gaps = if asked.has_one_output_len() { asked.output_len.saturating_sub(1).max(1) } else { 1 };
-    errors.itl_s.max(errors.ttft_s) / f64::from(gaps)
+    errors.itl_s.max(errors.ttft_s).max(errors.e2e_s) / f64::from(gaps)
 }

@@ -16,5 +16,6 @@ mod stamps;
 mod store;
 mod table;
 mod telemetry;
+mod uncertainty;
 mod verdict;
 mod weights;

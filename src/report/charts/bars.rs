@@ -91,8 +91,8 @@ pub(super) fn error_budget(report: &Report) -> Chart {
     let words = Words {
         id: "error_budget",
         title: "Error budget: how wrong a number can be",
-        caption: "Logarithmic. The instrument's bound comes from known answers on this machine, transport from every token; the \
-                  interval is what runs differ by. A difference between two points below these is none.",
+        caption: "Logarithmic. The instrument's bound comes from known answers on this machine and the runs' own stamps, transport from every \
+                  token; the interval is what runs differ by. A difference between two points below these is none.",
         axis: Axis::log("us"),
         marks: Marks::Bars,
     };
