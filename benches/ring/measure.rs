@@ -1,6 +1,6 @@
 //! Single records at a pace, and as many as go through.
 
-use bench::calibration::{Times, cache_line, on_both};
+use bench::calibration::{Times, cache_line, on_both, wait_until};
 use bench::device::Placement;
 use bench::ring::{RawRecord, clock_ns};
 
@@ -114,7 +114,7 @@ fn paced<L: Link>(placement: &Placement, gap_ns: u64, count: usize) -> Result<Ve
         let mut due_ns = clock_ns();
         for _ in 0..count {
             due_ns += gap_ns;
-            while clock_ns() < due_ns {}
+            wait_until(due_ns);
             hand_over::<L>(&mut sender, &mut [record(0)], give_up_ns)?;
         }
         Ok(sender) // which must stay until the receiver has all

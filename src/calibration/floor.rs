@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::pair::{GIVE_UP_NS, on_both, spin_until};
+use super::pair::{GIVE_UP_NS, on_both, wait_until};
 use super::{CalibrationError, Cores, Times};
 use crate::device::Placement;
 use crate::ring::clock_ns;
@@ -39,10 +39,10 @@ pub fn cache_line(placement: &Placement, gap_ns: u64, count: usize) -> Result<Ve
 fn send(line: &Line, gap_ns: u64, count: usize) {
     let mut due_ns = clock_ns();
     for _ in 0..count {
-        due_ns = spin_until(due_ns + gap_ns);
+        due_ns = wait_until(due_ns + gap_ns);
         line.0.store(clock_ns(), Ordering::Release); // partner: the load in `receive`
     }
-    spin_until(due_ns + gap_ns);
+    wait_until(due_ns + gap_ns);
     line.0.store(DONE, Ordering::Release); // partner: the load in `receive`
 }
 

@@ -22,7 +22,7 @@ pub use cache::{cached, cached_cpu_peaks, keep, keep_cpu_peaks};
 pub use floor::cache_line;
 pub use model::{Calibration, CalibrationError, Cores, Identity, KnownAnswer, RingTimes, StrategyCost, TapCost, Times};
 pub use observer::{Change, ObserverEffect, TelemetryEffect, observer_effect};
-pub use pair::on_both;
+pub use pair::{on_both, wait_until};
 pub use render::render;
 
 use crate::clock;

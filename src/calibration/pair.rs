@@ -1,6 +1,7 @@
 //! Two threads, each bound to its core, that begin together.
 
 use std::sync::Barrier;
+use std::time::Duration;
 
 use super::CalibrationError;
 use crate::device::Placement;
@@ -44,8 +45,16 @@ fn seated<T>(seat: Result<(), String>, together: &Barrier, work: impl FnOnce() -
     Ok(work())
 }
 
-/// Looks at the clock until `at_ns`; when it was reached.
-pub(super) fn spin_until(at_ns: u64) -> u64 {
+/// How long before a time that is waited for its thread is awake again.
+const AWAKE_NS: u64 = 300_000;
+
+/// Sleeps until shortly before `at_ns`, then looks at the clock; when it was reached. A thread that spun through gaps of a
+/// millisecond would leave the system's other work, on a machine of two cores, none but the receiver's.
+pub fn wait_until(at_ns: u64) -> u64 {
+    let sleep_ns = at_ns.saturating_sub(clock_ns() + AWAKE_NS);
+    if sleep_ns > 0 {
+        std::thread::sleep(Duration::from_nanos(sleep_ns));
+    }
     loop {
         let now_ns = clock_ns();
         if now_ns >= at_ns {

@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::AsFd;
 
-use super::pair::{GIVE_UP_NS, on_both, spin_until};
+use super::pair::{GIVE_UP_NS, on_both, wait_until};
 use super::{CalibrationError, Cores, Effort, RingTimes, StrategyCost, Times};
 use crate::clock::thread_cpu_ns;
 use crate::device::{Placement, WaitStrategy};
@@ -77,7 +77,7 @@ fn send(producer: &mut Producer, pace: Pace) {
     let mut due_ns = clock_ns();
     for _ in 0..pace.count {
         load.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
-        due_ns = spin_until(due_ns.max(clock_ns()) + pace.gap_ns);
+        due_ns = wait_until(due_ns.max(clock_ns()) + pace.gap_ns);
         // The consumer gives up by the clock if one is missing.
         let _ = producer.push(&[record]);
     }
