@@ -1,7 +1,8 @@
 // The scripted engine: emits tokens on a schedule, through the same tap, ring and records as vLLM's tokens.
 //
 // It spins before each token, in compiled code, so that a schedule of 1,000 streams is kept to within a microsecond where it
-// is possible at all; in long gaps it sleeps. What it really did is kept as the truth that the harness's numbers are checked against.
+// is possible at all; in long gaps it sleeps. What it really did is kept as the truth that the harness's numbers are checked
+// against.
 #pragma once
 
 #include <cstdint>
