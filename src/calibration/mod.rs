@@ -35,7 +35,7 @@ use crate::session::SidecarOptions;
 pub enum Effort {
     /// What an error budget needs, in under 3 seconds.
     Short,
-    /// Everything, in about half a minute.
+    /// Everything, in a little over a minute.
     Full,
 }
 
