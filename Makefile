@@ -100,7 +100,7 @@ update-vendored: ## Take the charts' library and font anew from the npm registry
 	third_party/update.sh
 
 .PHONY: peers
-peers: cpu-environment ## Compare the ring and bench with others, on an idle machine (needs libclang; half an hour)
+peers: cpu-environment ## Compare the ring and bench with others, on an idle machine (needs libclang; about an hour)
 	cargo clippy --locked --bench ring --features peers -- -D warnings
 	cargo bench --locked --bench ring --features peers
 	python="$$($(TARGET)/release/bench env --device cpu)"
