@@ -164,7 +164,6 @@ impl PointEntry {
     pub fn of(runs: &[&RunEntry], samples: &[Samples], ruler: Ruler<'_>) -> PointEntry {
         let valid: Vec<&RunEntry> = runs.iter().copied().filter(|run| run.status == Status::Valid).collect();
         let metrics = RunMetrics::of(samples);
-        let stamp_errors = metrics.stamp_errors.as_ref();
         let mut values = MetricValues::of(&metrics);
         let mut intervals = BTreeMap::new();
         let mut notes = BTreeMap::new();
@@ -178,6 +177,8 @@ impl PointEntry {
             intervals.insert(metric.name(), interval);
             notes.extend(finding.note.map(|note| (metric.name(), note)));
         }
+        let instrument_error =
+            InstrumentErrors::of(ruler.budget, &runs[0].asked, &values, metrics.stamp_errors.as_ref());
         let itl_p99 = Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99));
         let hiccups = HiccupsEntry::of(&metrics, values.get(itl_p99).is_some());
         let warm_cut = WarmCutEntry::of(samples);
@@ -198,8 +199,8 @@ impl PointEntry {
                 .collect(),
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
-            instrument_error: InstrumentErrors::of(ruler.budget, &runs[0].asked, &values, stamp_errors),
-            typical_error: InstrumentErrors::typical(ruler.budget, &runs[0].asked, &values, stamp_errors),
+            typical_error: instrument_error.typical(ruler.budget, &runs[0].asked, &values),
+            instrument_error,
             values,
             intervals,
             notes,

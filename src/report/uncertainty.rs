@@ -42,19 +42,19 @@ impl InstrumentErrors {
         InstrumentErrors::from(calibrated.map(|errors| at_least(errors, stamps)), asked, values)
     }
 
-    /// What the instrument typically moves each number by: of percentiles above the median, whose samples are few, the bound.
+    /// What the instrument typically moves each number by: of percentiles above the median, whose samples are few, the bound
+    /// that these are.
     pub(super) fn typical(
+        &self,
         budget: Option<&ErrorBudget>,
         asked: &Point,
         values: &MetricValues,
-        stamps: Option<&StampErrors>,
     ) -> InstrumentErrors {
         let typical = budget.and_then(|budget| budget.typical_errors(in_flight(asked)));
-        let bounds = InstrumentErrors::of(budget, asked, values, stamps);
         let mut errors = InstrumentErrors::from(typical, asked, values);
-        for ((metric, error), (_, bound)) in errors.0.iter_mut().zip(bounds.0) {
+        for ((metric, error), (_, bound)) in errors.0.iter_mut().zip(&self.0) {
             if matches!(metric, Metric::Of(_, Statistic::Percentile(Percentile::P90 | Percentile::P99))) {
-                *error = bound;
+                *error = *bound;
             }
         }
         errors
