@@ -81,7 +81,7 @@ class Lease:
             self.events = EventRing(library, event_fd, event_wake[0] if event_wake else -1)
             self.requests = RequestRing(library, request_fd, request_wake_fd)
         except Exception as err:
-            self.control.send(_failure("load", err))
+            self.control.send(failure("load", err))
             raise
 
     def close(self) -> None:
@@ -191,7 +191,7 @@ def run_engine_process(line: Channel, library: ModuleType) -> int:
         except BaseException as err:
             with contextlib.suppress(OSError):  # the log's disk may be full
                 traceback.print_exc()
-            lease.control.send(_failure(progress.stage, err))
+            lease.control.send(failure(progress.stage, err))
             return 1
         if not is_given_back:
             return 0
@@ -234,7 +234,8 @@ class Engine:
         return {"event": "ready", "facts": {**self.facts, "other": other}, "warnings": self.warnings, "load_s": load_s}
 
 
-def _failure(stage: str, err: BaseException) -> Message:
+def failure(stage: str, err: BaseException) -> Message:
+    """The last word of an engine that has failed in this stage."""
     return {"event": "failed", "stage": stage, "kind": type(err).__name__, "message": _in_words(err)}
 
 

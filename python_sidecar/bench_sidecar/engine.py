@@ -21,6 +21,7 @@ from vllm.v1.executor import Executor
 from . import protocol, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
+from .workers import Workers
 
 # The version that everything below was read off and tested with.
 KNOWN_VERSION = "0.32.0"
@@ -167,6 +168,7 @@ class Engine:
         self._vocab_size = int(config.model_config.get_vocab_size())
         self.core = self.llm.engine_core.engine_core
         self.scheduler = self.core.scheduler
+        self.workers = Workers(getattr(self.core, "model_executor", None))
         self._limits = _live_limits(self.scheduler)
         self._built = {name: getattr(self.scheduler, attribute) for name, attribute in self._limits.items()}
         self._staged: dict[int, Staged] = {}
@@ -333,10 +335,6 @@ class Engine:
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self.scheduler.has_requests() or self.core.batch_queue)
-
-    def is_failed(self) -> bool:
-        """Whether a worker process has died."""
-        return bool(getattr(self.core.model_executor, "is_failed", False))
 
     # ---- stepping ----
 

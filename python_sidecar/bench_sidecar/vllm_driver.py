@@ -8,7 +8,7 @@ from functools import cached_property
 
 from . import protocol
 from .control import Message
-from .driver import Driver, Lease, Progress
+from .driver import Driver, Lease, Progress, failure
 from .engine import Engine
 from .observer import Observer
 from .records import EngineError, unpack_requests
@@ -40,6 +40,7 @@ class VllmDriver(Driver):
         # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
         gc.collect()
         gc.freeze()
+        self.engine.workers.watch(self._tell_of_dead_worker)
 
     def take(self, lease: Lease) -> None:
         """Works for this holder from now on: the tap pushes into its ring."""
@@ -106,6 +107,10 @@ class VllmDriver(Driver):
             self._window()
             steps = self.events.tapped()[0]
             aborted = self.engine.drain()
+        except Exception as err:
+            if (death := self.engine.workers.death()) is not None:
+                raise EngineError(death) from err
+            raise
         finally:
             gc.enable()
         for finish in aborted:
@@ -115,6 +120,10 @@ class VllmDriver(Driver):
         if self.engine.compilations is not None:
             ended["compilations"] = self.engine.compilations.seen()
         return ended
+
+    def _tell_of_dead_worker(self, death: str) -> None:
+        """From a thread of its own: the step under way may wait for that worker for long."""
+        self.control.send(failure("run", EngineError(death)))
 
     def _window(self) -> None:
         """Submits and steps until the run is ended."""
@@ -151,8 +160,6 @@ class VllmDriver(Driver):
         finished = engine.step()
         ended_ns = time.monotonic_ns()
         self.stepping_ns += ended_ns - started_ns
-        if engine.is_failed():
-            raise EngineError("a worker process of the engine has died")
         finishes = b"".join([finish.pack() for finish in finished]) if finished else b""
         began_ns = started_ns if self.dispatched_ns is None else self.dispatched_ns
         if not self.events.step(began_ns, ended_ns, engine.executed(), engine.statistics(), finishes):

@@ -109,10 +109,15 @@ fn after_a_killed_worker_of_a_rank_the_run_is_measured_anew() {
     let running = Running::begin(&config(folder.path(), ARGS, rest), &folder.path().join("out"));
     let log = fs::read_to_string(running.out.join("sidecar.log")).unwrap();
     let (_, worker) = log.rsplit_once("(Worker_TP1 pid=").expect("a line of the second rank's worker");
-    send("-9", worker.split(')').next().unwrap());
+    let worker = worker.split(')').next().unwrap();
+    // In the middle of a step the other rank waits for this one, for good.
+    running.wait_until_stepping();
+    send("-9", worker);
     let out = running.out.clone();
-    said(&running.ended(), 1, &["failed: the engine failed during its run", "once more in a fresh engine"]);
-    one_failed_and_was_measured_anew(&runs(&out), 6, "the engine failed during its run");
+    said(&running.ended(), 1, &["once more in a fresh engine"]);
+    let runs = runs(&out);
+    one_failed_and_was_measured_anew(&runs, 6, "the engine failed during its run: EngineError: worker process ");
+    assert!(reasons(&runs, "failed")[0].contains(&format!("(pid {worker}) ")), "{runs:?}");
 }
 
 #[test]

@@ -16,8 +16,8 @@ const SLOW_NS: u64 = (10 * SLOW as u64 + 50) * MS;
 /// The run with its steps one after the other, 5 us apart, each with its requests in decode.
 fn without_pauses(mut run: Timeline) -> Timeline {
     for index in 0..run.steps.len() {
-        let before_ns =
-            index.checked_sub(1).map_or(run.steps[0].ended_ns - 10 * MS, |before| run.steps[before].ended_ns);
+        let first_ns = run.steps[0].ended_ns.saturating_sub(10 * MS);
+        let before_ns = index.checked_sub(1).map_or(first_ns, |before| run.steps[before].ended_ns);
         run.steps[index].started_ns = before_ns + 5_000;
         run.steps[index].running = 1;
     }
