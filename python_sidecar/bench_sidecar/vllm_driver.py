@@ -47,6 +47,15 @@ class VllmDriver(Driver):
         super().take(lease)
         self.engine.tap.push = library_push(lease.events.library, lease.events.handle)
 
+    def serve(self) -> bool:
+        """Answers until told to shut down, which gives False, or to wait for another holder."""
+        try:
+            return super().serve()
+        except Exception as err:
+            if (death := self.engine.workers.death()) is not None:
+                raise EngineError(death) from err
+            raise
+
     def describe(self) -> tuple[Message, list[str]]:
         """What the report says of this engine, and what was noticed as it was loaded."""
         facts = self.engine.facts()
@@ -82,7 +91,7 @@ class VllmDriver(Driver):
         is_empty = self.engine.reset()
         self.engine.unstage()
         self.engine.tap.push = no_push
-        return is_empty
+        return is_empty and self.engine.workers.death() is None
 
     def answer_other(self, operation: str, message: Message) -> Message:
         """Measures what observing changes."""
@@ -107,10 +116,6 @@ class VllmDriver(Driver):
             self._window()
             steps = self.events.tapped()[0]
             aborted = self.engine.drain()
-        except Exception as err:
-            if (death := self.engine.workers.death()) is not None:
-                raise EngineError(death) from err
-            raise
         finally:
             gc.enable()
         for finish in aborted:

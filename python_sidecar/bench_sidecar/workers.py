@@ -7,11 +7,12 @@ one, the step under way comes to no end until they are killed. Here it is known 
 import multiprocessing.connection
 import signal
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-# How long a process that has closed its files may take to be gone.
+# How long a process that has closed its files is waited for, to be able to say how it ended.
 REAP_LIMIT_S = 1.0
 
 
@@ -24,6 +25,8 @@ class Workers:
         handles = getattr(executor, "workers", None) or ()
         processes = [getattr(handle, "proc", None) for handle in handles]
         self._processes = [process for process in processes if isinstance(process, BaseProcess)]
+        self._looking = threading.Lock()
+        self._death: str | None = None
 
     def watch(self, tell: Callable[[str], None]) -> None:
         """Calls `tell` with how it went as soon as one of them has ended, from a thread that sleeps until then."""
@@ -31,27 +34,40 @@ class Workers:
             threading.Thread(target=self._wait, args=(tell,), name="workers", daemon=True).start()
 
     def death(self) -> str | None:
-        """Which of them has ended, and how; None while all live."""
-        return self._first_death(0)
+        """Which of them ended first, and how; None while all live. The others are ended on account of it."""
+        with self._looking:
+            if self._death is None and (ended := self._ended(0)):
+                self._death = _how(ended[0])
+            return self._death
 
     def _wait(self, tell: Callable[[str], None]) -> None:
-        if (death := self._first_death(None)) is not None:
+        self._ended(None)
+        if (death := self.death()) is not None:
             tell(death)
 
-    def _first_death(self, limit_s: float | None) -> str | None:
+    def _ended(self, limit_s: float | None) -> list[BaseProcess]:
+        """Those whose files are closed, which the process itself may outlive for a while."""
         sentinels = {process.sentinel: process for process in self._processes}
-        for sentinel in multiprocessing.connection.wait(list(sentinels), limit_s):
-            process = sentinels[sentinel]  # type: ignore[index]  # a sentinel is a descriptor, and no connection
-            # Its files close before it is gone; vLLM's own watch waits for it as well, and only one hears the status.
-            process.join(REAP_LIMIT_S)
-            return f"worker process {process.name} (pid {process.pid}) {_how(process.exitcode)}"
-        return None
+        ready = multiprocessing.connection.wait(list(sentinels), limit_s)
+        return [sentinels[sentinel] for sentinel in ready if isinstance(sentinel, int)]
 
 
-def _how(exitcode: int | None) -> str:
+def _how(process: BaseProcess) -> str:
+    name = f"worker process {process.name} (pid {process.pid})"
+    exitcode = _exitcode(process)
     if exitcode is None:
-        return "has ended"
+        return f"{name} has ended"
     if exitcode < 0:
         names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
-        return f"was killed by {names.get(-exitcode, f'signal {-exitcode}')}"
-    return f"ended with exit status {exitcode}"
+        return f"{name} was killed by {names.get(-exitcode, f'signal {-exitcode}')}"
+    return f"{name} ended with exit status {exitcode}"
+
+
+def _exitcode(process: BaseProcess) -> int | None:
+    """None if it does not come in time, or somebody else has heard it. `join` would wait without a limit once the files
+    are closed.
+    """
+    deadline = time.monotonic() + REAP_LIMIT_S
+    while (exitcode := process.exitcode) is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return exitcode

@@ -64,6 +64,16 @@ def test_status_that_another_has_heard_is_not_made_up(processes: list[BaseProces
     assert workers.death() == f"worker process rank 0 (pid {victim.pid}) has ended"
 
 
+def test_first_death_stays_the_one_that_is_named(processes: list[BaseProcess]) -> None:
+    processes[1].start()
+    processes[1].join()
+    workers = workers_of(*processes)
+    said = workers.death()
+    processes[0].kill()
+    processes[0].join()
+    assert workers.death() == said == f"worker process rank 1 (pid {processes[1].pid}) ended with exit status 3"
+
+
 @pytest.mark.parametrize(
     "executor", [None, SimpleNamespace(), SimpleNamespace(workers=None), SimpleNamespace(workers=[SimpleNamespace()])]
 )
