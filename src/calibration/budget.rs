@@ -45,12 +45,10 @@ pub struct Stages {
 /// The error bounds of a report's numbers, in the unit of each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricErrors {
-    /// Of TTFT, seconds.
+    /// Of TTFT, and of all else that ends with one stamp, seconds.
     pub ttft_s: f64,
     /// Of ITL, seconds.
     pub itl_s: f64,
-    /// Of E2E, seconds.
-    pub e2e_s: f64,
 }
 
 impl ErrorBudget {
@@ -87,8 +85,7 @@ impl ErrorBudget {
         let ttft_s = of(&row.ttft_error_ns) as f64 / 1e9;
         // Without gaps of its own, an ITL can be wrong at both of its ends.
         let itl_s = row.itl_error_ns.map_or(2.0 * ttft_s, |times| of(&times) as f64 / 1e9);
-        // Both end with one stamp.
-        Some(MetricErrors { ttft_s, itl_s, e2e_s: ttft_s })
+        Some(MetricErrors { ttft_s, itl_s })
     }
 }
 

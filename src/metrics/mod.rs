@@ -19,7 +19,7 @@ pub use hiccups::*;
 pub use metric::{Metric, Series, Spread, Statistic, Total};
 pub use percentile::Percentile;
 pub use request::*;
-pub use run::{CrossCheck, ItlMarks, RunMetrics, StampErrors, pooled};
+pub use run::{CrossCheck, ItlMarks, RunMetrics, pooled};
 pub use samples::{Samples, Share, Totals, Window};
 
 use crate::timeline::Timeline;

@@ -10,10 +10,6 @@ pub struct RequestTokens {
     pub first_received_ns: u64,
     /// When the last event was received; 0 without events.
     pub last_received_ns: u64,
-    /// received - emitted of the first event, ns; 0 without events, and without meaning where the timeline has no emitted.
-    pub first_transport_ns: i64,
-    /// The same of the last event.
-    pub last_transport_ns: i64,
     /// Tokens over all events.
     pub tokens: u64,
     /// Number of events.
@@ -64,12 +60,9 @@ impl RequestTokens {
             from_step: self.last_step,
             to_step: event.step,
         });
-        let transport_ns = elapsed_ns(event.emitted_ns, event.received_ns);
         if self.events == 0 {
             (self.first_received_ns, self.first_step) = (event.received_ns, event.step);
-            self.first_transport_ns = transport_ns;
         }
-        self.last_transport_ns = transport_ns;
         (self.last_received_ns, self.last_step) = (event.received_ns, event.step);
         self.tokens += u64::from(event.count);
         self.events += 1;

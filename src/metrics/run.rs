@@ -1,6 +1,6 @@
 //! The metrics of one run, or of several runs of one point pooled.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 
 use super::samples::{Samples, Totals};
 use super::{Distribution, Fraction, Percentile, Sample};
@@ -37,8 +37,6 @@ pub struct RunMetrics {
     pub issue_delay_ns: Option<Distribution<i64>>,
     /// received - emitted, ns.
     pub transport_ns: Option<Distribution<i64>>,
-    /// How late the stamps were that the latencies end with.
-    pub stamp_errors: Option<StampErrors>,
     /// received - the recorder's look before, ns: how much earlier a token event may have become visible.
     pub poll_gap_ns: Option<Distribution<u32>>,
     /// The engine's own stamps against ours.
@@ -51,31 +49,9 @@ pub struct RunMetrics {
     pub tap_push_by_batch: Vec<(u32, Distribution<i64>)>,
     /// Sums.
     pub totals: Totals,
-}
-
-/// Within what 99 % of the latencies are right, by received - emitted of the stamps they end with, ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StampErrors {
-    /// TTFTs: the first tokens' own.
-    pub ttft_ns: i64,
-    /// ITLs. One is wrong by more only if one of its two stamps was later than that, and a stamp belongs to two ITLs at most:
-    /// so many stamps are later as are half of one ITL in a hundred. `None` without ITLs.
-    pub itl_ns: Option<i64>,
-    /// E2E latencies: the last tokens' own.
-    pub e2e_ns: i64,
-}
-
-impl StampErrors {
-    /// Of several runs, all their transport times, ascending, and the number of their ITLs.
-    fn of(runs: &[Samples], all_ns: &[i64], itls: u64) -> Option<StampErrors> {
-        let p99 = |pick: fn(&Samples) -> &[i64]| Percentile::P99.of_sorted(&pooled(runs, pick));
-        let later = (itls / (2 * 100)) as usize;
-        Some(StampErrors {
-            ttft_ns: p99(|samples| &samples.first_transport_ns)?,
-            itl_ns: all_ns.len().checked_sub(1 + later).filter(|_| itls > 0).map(|index| all_ns[index]),
-            e2e_ns: p99(|samples| &samples.last_transport_ns)?,
-        })
-    }
+    /// The metrics of tokens by the times of emission: what a recorder that is never late would have found. `None` unless all
+    /// token events have one.
+    pub as_emitted: Option<Box<RunMetrics>>,
 }
 
 /// The engine's own stamps against ours, ns, over the requests that have them.
@@ -104,12 +80,14 @@ pub struct ItlMarks {
 
 impl RunMetrics {
     /// Metrics of one run, or pooled over several.
-    pub fn of(runs: &[Samples]) -> RunMetrics {
+    pub fn of<S: Borrow<Samples>>(runs: &[S]) -> RunMetrics {
         let times = |pick: fn(&Samples) -> &[i64]| Distribution::of_sorted(&pooled(runs, pick));
         let (itl_ns, itl_marks) = itls(runs);
         // Of the instrument's own figures: a run without them leaves the pool without them.
         let transport_ns = pooled(runs, |samples| samples.transport_ns.as_slice());
-        let is_stamped = runs.iter().all(|samples| !samples.transport_ns.is_empty());
+        let all = || runs.iter().map(|samples| samples.borrow());
+        let is_stamped = all().all(|samples| !samples.transport_ns.is_empty());
+        let as_emitted: Option<Vec<&Samples>> = all().map(|samples| samples.as_emitted.as_deref()).collect();
         let per_token = pooled(runs, |samples| samples.time_per_output_token_ns.as_slice());
         let tap_push = pooled(runs, |samples| samples.tap_push.as_slice());
         RunMetrics {
@@ -125,10 +103,9 @@ impl RunMetrics {
             decode_ns: times(|samples| &samples.decode_ns),
             step_ns: times(|samples| &samples.step_ns),
             issue_delay_ns: times(|samples| &samples.issue_delay_ns),
-            stamp_errors: StampErrors::of(runs, &transport_ns, itl_marks.count).filter(|_| is_stamped),
             transport_ns: Distribution::of_sorted(&transport_ns).filter(|_| is_stamped),
             poll_gap_ns: Distribution::of_sorted(&pooled(runs, |samples| samples.poll_gap_ns.as_slice()))
-                .filter(|_| runs.iter().all(|samples| !samples.poll_gap_ns.is_empty())),
+                .filter(|_| all().all(|samples| !samples.poll_gap_ns.is_empty())),
             cross_check: CrossCheck {
                 queued_ns: times(|samples| &samples.submitted_to_queued_ns),
                 first_token_ns: times(|samples| &samples.first_token_after_engine_ns),
@@ -137,7 +114,8 @@ impl RunMetrics {
             itl_marks,
             tap_push_ns: of_unsorted(tap_push.iter().map(|(_, push_ns)| *push_ns).collect()),
             tap_push_by_batch: by_batch(&tap_push),
-            totals: Totals::sum(runs.iter().map(|samples| &samples.totals)),
+            totals: Totals::sum(all().map(|samples| &samples.totals)),
+            as_emitted: as_emitted.filter(|runs| !runs.is_empty()).map(|runs| Box::new(RunMetrics::of(&runs))),
         }
     }
 
@@ -149,29 +127,33 @@ impl RunMetrics {
 }
 
 /// The ITLs of all runs, and which of them are marked.
-fn itls(runs: &[Samples]) -> (Option<Distribution<i64>>, ItlMarks) {
+fn itls<S: Borrow<Samples>>(runs: &[S]) -> (Option<Distribution<i64>>, ItlMarks) {
+    let all = || runs.iter().map(|samples| samples.borrow());
     let all_ns = pooled(runs, |samples| samples.itl_ns.as_slice());
     let p99_ns = Percentile::P99.of_sorted(&all_ns).unwrap_or(i64::MAX);
     let within_p99 = |itl_ns: &[i64]| itl_ns.partition_point(|itl_ns| *itl_ns <= p99_ns);
-    let known = runs.iter().all(|samples| samples.totals.hiccups_known());
+    let known = all().all(|samples| samples.totals.hiccups_known());
     let marks = ItlMarks {
-        marked: known.then(|| runs.iter().map(|samples| samples.itl_marks.count_from(0)).sum()),
+        marked: known.then(|| all().map(|samples| samples.itl_marks.count_from(0)).sum()),
         count: all_ns.len() as u64,
         above_p99: (all_ns.len() - within_p99(&all_ns)) as u64,
         above_p99_marked: known
-            .then(|| runs.iter().map(|samples| samples.itl_marks.count_from(within_p99(&samples.itl_ns))).sum()),
+            .then(|| all().map(|samples| samples.itl_marks.count_from(within_p99(&samples.itl_ns))).sum()),
     };
     (Distribution::of_sorted(&all_ns), marks)
 }
 
 /// All samples of several runs, ascending; those of a single run are not copied.
-pub fn pooled<'a, T: Copy + Ord>(runs: &'a [Samples], pick: impl Fn(&'a Samples) -> &'a [T]) -> Cow<'a, [T]> {
+pub fn pooled<'a, S: Borrow<Samples>, T: Copy + Ord>(
+    runs: &'a [S],
+    pick: impl Fn(&'a Samples) -> &'a [T],
+) -> Cow<'a, [T]> {
     if let [run] = runs {
-        return Cow::Borrowed(pick(run));
+        return Cow::Borrowed(pick(run.borrow()));
     }
-    let mut all: Vec<T> = Vec::with_capacity(runs.iter().map(|run| pick(run).len()).sum());
+    let mut all: Vec<T> = Vec::with_capacity(runs.iter().map(|run| pick(run.borrow()).len()).sum());
     for run in runs {
-        all.extend_from_slice(pick(run));
+        all.extend_from_slice(pick(run.borrow()));
     }
     // A stable sort, because it finds and merges the runs' own ascending parts.
     all.sort();

@@ -6,15 +6,15 @@ use super::request::{
 };
 use super::steady::steady_e2e_ns;
 use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, MarkBits, Series};
-use crate::timeline::{StepEvent, Timeline, known};
+use crate::timeline::{StepEvent, Timeline, TokenEvent, known};
 
 /// Picoseconds in a nanosecond: `itl_per_token` divides a gap, and keeps three more digits than the clock has.
 const PS_PER_NS: i64 = 1_000;
 
 /// All samples of one run's measured window, each vector but `steady_e2e_ns` ascending.
 ///
-/// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time; and its poll gap,
-/// one of 4 bytes.
+/// A token event costs five numbers of 8 bytes here: its gap, its gap per token, the same by the times of emission, and its
+/// transport time; and its poll gap, one of 4 bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// received(first token) - scheduled, by request.
@@ -39,10 +39,6 @@ pub struct Samples {
     pub time_per_output_token_ns: Vec<Fraction>,
     /// received - emitted, by token event; empty unless all of them have both.
     pub transport_ns: Vec<i64>,
-    /// The same of each request's first token event.
-    pub first_transport_ns: Vec<i64>,
-    /// And of its last one.
-    pub last_transport_ns: Vec<i64>,
     /// received - the recorder's look before, by token event; empty unless it is known of all of them.
     pub poll_gap_ns: Vec<u32>,
     /// Which gaps have a hiccup in them, in the order of `itl_ns`.
@@ -63,6 +59,16 @@ pub struct Samples {
     pub window: Option<Window>,
     /// Sums over the run.
     pub totals: Totals,
+    /// What a recorder that is never late would have found: the latencies of the tokens and their sums, by the times of
+    /// emission. `None` unless all token events have one.
+    pub as_emitted: Option<Box<Samples>>,
+}
+
+/// Which stamp of a token event counts as its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stamp {
+    Received,
+    Emitted,
 }
 
 /// Sums over the measured window of one run, or of several.
@@ -139,19 +145,33 @@ impl Samples {
     /// Takes the samples of a run from its timeline.
     pub fn of(timeline: &Timeline) -> Samples {
         let mut samples = Samples::default();
-        let requests = samples.add_tokens(timeline);
-        samples.window = samples.add_requests(timeline, &requests);
+        let requests = samples.add_latencies(timeline, Stamp::Received);
+        samples.as_emitted = (!samples.transport_ns.is_empty()).then(|| Box::new(Samples::as_emitted(timeline)));
         samples.steady_e2e_ns = steady_e2e_ns(timeline, &requests);
         samples.totals.failed = failed_requests(timeline);
         samples.totals.cached_expected = cached_expected(timeline, &requests);
         samples.totals.cached_measured = cached_measured(timeline, &requests);
         if let Some(window) = samples.window {
-            samples.totals.elapsed_ns = window.elapsed_ns();
             samples.add_steps(&timeline.steps, window);
             samples.totals.recorder_hiccups = recorder_hiccups(timeline, window.first_submit_ns, window.last_token_ns);
         }
         samples.sort();
         samples
+    }
+
+    fn as_emitted(timeline: &Timeline) -> Samples {
+        let mut samples = Samples::default();
+        samples.add_latencies(timeline, Stamp::Emitted);
+        samples.sort();
+        samples
+    }
+
+    /// All that follows from the tokens' times by one of their stamps; each request's own account.
+    fn add_latencies(&mut self, timeline: &Timeline, stamp: Stamp) -> Vec<RequestTokens> {
+        let requests = self.add_tokens(timeline, stamp);
+        self.window = self.add_requests(timeline, &requests);
+        self.totals.elapsed_ns = self.window.map_or(0, Window::elapsed_ns);
+        requests
     }
 
     /// The samples of a series in nanoseconds or picoseconds, ascending; empty for the series of fractions.
@@ -178,14 +198,16 @@ impl Samples {
     }
 
     /// Gaps, transport times and poll gaps of the measured requests' token events, and each request's own account.
-    fn add_tokens(&mut self, timeline: &Timeline) -> Vec<RequestTokens> {
+    fn add_tokens(&mut self, timeline: &Timeline, stamp: Stamp) -> Vec<RequestTokens> {
         let measured: Vec<bool> = timeline.requests.iter().map(is_measured).collect();
         let mut requests = vec![RequestTokens::default(); timeline.requests.len()];
         // At most one gap per event: reserved once, and only what is written takes memory.
         self.itl_ns.reserve_exact(timeline.tokens.len());
         self.itl_per_token_ps.reserve_exact(timeline.tokens.len());
-        self.transport_ns.reserve_exact(timeline.tokens.len());
-        self.poll_gap_ns.reserve_exact(timeline.tokens.len());
+        if stamp == Stamp::Received {
+            self.transport_ns.reserve_exact(timeline.tokens.len());
+            self.poll_gap_ns.reserve_exact(timeline.tokens.len());
+        }
         let (mut all_emitted, mut all_polled) = (true, true);
         let mut marks = HiccupMarks::of(timeline);
         for event in &timeline.tokens {
@@ -193,11 +215,15 @@ impl Samples {
             if !measured.get(index).copied().unwrap_or(false) {
                 continue;
             }
-            if let Some(gap) = requests[index].add(event) {
+            if let Some(gap) = requests[index].add(&stamp.seen(event)) {
                 let gap_ns = gap.elapsed_ns();
-                self.itl_ns.push(MarkBits::with_mark(gap_ns, marks.mark(&gap).is_some()));
+                let is_marked = stamp == Stamp::Received && marks.mark(&gap).is_some();
+                self.itl_ns.push(MarkBits::with_mark(gap_ns, is_marked));
                 let tokens = i64::from(event.count.max(1));
                 self.itl_per_token_ps.push(gap_ns.saturating_mul(PS_PER_NS).div_euclid(tokens));
+            }
+            if stamp == Stamp::Emitted {
+                continue;
             }
             match known(event.emitted_ns) {
                 Some(emitted_ns) => self.transport_ns.push(elapsed_ns(emitted_ns, event.received_ns)),
@@ -233,10 +259,6 @@ impl Samples {
             self.ttft_service_ns.push(elapsed_ns(request.submitted_ns, tokens.first_received_ns));
             self.e2e_ns.push(elapsed_ns(scheduled_ns, tokens.last_received_ns));
             self.issue_delay_ns.push(elapsed_ns(scheduled_ns, request.submitted_ns));
-            if !self.transport_ns.is_empty() {
-                self.first_transport_ns.push(tokens.first_transport_ns);
-                self.last_transport_ns.push(tokens.last_transport_ns);
-            }
             self.time_per_output_token_ns.extend(tokens.time_per_output_token_ns());
             self.queue_ns.extend(known_elapsed_ns(request.engine_queued_ns, request.engine_scheduled_ns));
             self.prefill_ns.extend(known_elapsed_ns(request.engine_scheduled_ns, request.engine_first_token_ns));
@@ -292,8 +314,6 @@ impl Samples {
             &mut self.decode_ns,
             &mut self.itl_per_token_ps,
             &mut self.transport_ns,
-            &mut self.first_transport_ns,
-            &mut self.last_transport_ns,
             &mut self.submitted_to_queued_ns,
             &mut self.first_token_after_engine_ns,
             &mut self.last_token_after_engine_ns,
@@ -306,6 +326,16 @@ impl Samples {
         self.poll_gap_ns.sort_unstable();
         self.time_per_output_token_ns.sort_unstable();
         self.tap_push.sort_unstable();
+    }
+}
+
+impl Stamp {
+    /// The event as it is seen by this stamp: with it for its time.
+    fn seen(self, event: &TokenEvent) -> TokenEvent {
+        match self {
+            Stamp::Received => *event,
+            Stamp::Emitted => TokenEvent { received_ns: event.emitted_ns, ..*event },
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::entry::MetricValues;
 use crate::calibration::{ErrorBudget, MetricErrors};
-use crate::metrics::{Metric, Percentile, Series, StampErrors, Statistic, Total};
+use crate::metrics::{Metric, Percentile, RunMetrics, Series, Statistic, Total};
 use crate::plan::{Load, Point};
 use crate::roofline::CpuPeaks;
 
@@ -30,16 +30,18 @@ impl Ruler<'_> {
 }
 
 impl InstrumentErrors {
-    /// The bounds for the numbers `values` of a run or a point: what the known answers were off by at as many requests at
-    /// once, or what its own stamps were late by, if that is more. A calibration cannot know what a run's machine did.
+    /// The bounds for the numbers `values` of a run, or of a point of several: what the known answers were off by at as many
+    /// requests at once, and by how much more or less each number comes from the times of emission, `metrics.as_emitted`. The
+    /// first is what the instrument adds on an idle machine, tap included; the second what these runs' machine did to it.
     pub(super) fn of(
         budget: Option<&ErrorBudget>,
         asked: &Point,
         values: &MetricValues,
-        stamps: Option<&StampErrors>,
+        metrics: &RunMetrics,
+        windows: usize,
     ) -> InstrumentErrors {
-        let calibrated = budget.and_then(|budget| budget.errors(in_flight(asked)));
-        InstrumentErrors::from(calibrated.map(|errors| at_least(errors, stamps)), asked, values)
+        let errors = budget.and_then(|budget| budget.errors(in_flight(asked)));
+        InstrumentErrors::from(errors, asked, values, metrics, windows)
     }
 
     /// What the instrument typically moves each number by: of percentiles above the median, whose samples are few, the bound
@@ -49,9 +51,11 @@ impl InstrumentErrors {
         budget: Option<&ErrorBudget>,
         asked: &Point,
         values: &MetricValues,
+        metrics: &RunMetrics,
+        windows: usize,
     ) -> InstrumentErrors {
         let typical = budget.and_then(|budget| budget.typical_errors(in_flight(asked)));
-        let mut errors = InstrumentErrors::from(typical, asked, values);
+        let mut errors = InstrumentErrors::from(typical, asked, values, metrics, windows);
         for ((metric, error), (_, bound)) in errors.0.iter_mut().zip(&self.0) {
             if matches!(metric, Metric::Of(_, Statistic::Percentile(Percentile::P90 | Percentile::P99))) {
                 *error = *bound;
@@ -60,9 +64,26 @@ impl InstrumentErrors {
         errors
     }
 
-    fn from(errors: Option<MetricErrors>, asked: &Point, values: &MetricValues) -> InstrumentErrors {
-        let bound = |metric| errors.and_then(|errors| bound(metric, &errors, asked, values));
-        InstrumentErrors(values.0.iter().map(|(metric, value)| (*metric, value.and_then(|_| bound(*metric)))).collect())
+    fn from(
+        errors: Option<MetricErrors>,
+        asked: &Point,
+        values: &MetricValues,
+        metrics: &RunMetrics,
+        windows: usize,
+    ) -> InstrumentErrors {
+        let Some(errors) = errors else {
+            return InstrumentErrors(values.0.iter().map(|(metric, _)| (*metric, None)).collect());
+        };
+        let moved = |metric: Metric, value: f64| {
+            let as_emitted = metrics.as_emitted.as_deref().and_then(|emitted| metric.value(emitted));
+            as_emitted.map_or(0.0, |as_emitted| (value - as_emitted).abs())
+        };
+        let bound = |metric: Metric, value: f64| {
+            Some(known_answers(metric, &errors, asked, values, windows)? + moved(metric, value))
+        };
+        let of_value =
+            |(metric, value): &(Metric, Option<f64>)| (*metric, value.and_then(|value| bound(*metric, value)));
+        InstrumentErrors(values.0.iter().map(of_value).collect())
     }
 
     /// The bound of one metric.
@@ -87,38 +108,41 @@ fn in_flight(asked: &Point) -> u32 {
     concurrency.map_or(asked.num_prompts, |concurrency| concurrency.min(asked.num_prompts))
 }
 
-fn at_least(errors: MetricErrors, stamps: Option<&StampErrors>) -> MetricErrors {
-    let Some(stamps) = stamps else { return errors };
-    let or_late = |error_s: f64, late_ns: i64| error_s.max(late_ns as f64 / 1e9);
-    MetricErrors {
-        ttft_s: or_late(errors.ttft_s, stamps.ttft_ns),
-        itl_s: stamps.itl_ns.map_or(errors.itl_s, |late_ns| or_late(errors.itl_s, late_ns)),
-        e2e_s: or_late(errors.e2e_s, stamps.e2e_ns),
+/// What the error of the known answers comes to for a metric over so many windows.
+fn known_answers(
+    metric: Metric,
+    errors: &MetricErrors,
+    asked: &Point,
+    values: &MetricValues,
+    windows: usize,
+) -> Option<f64> {
+    // Each window ends with a stamp of ours.
+    let elapsed_error_s = windows as f64 * errors.ttft_s;
+    match metric {
+        Metric::Of(Series::Ttft | Series::TtftService | Series::E2e, _) => Some(errors.ttft_s),
+        Metric::Of(Series::Itl | Series::ItlPerToken, _) => Some(errors.itl_s),
+        Metric::Of(Series::TimePerOutputToken, _) => Some(per_token_s(errors, asked)),
+        Metric::Of(Series::Tpot, _) => {
+            let rate = values.get(metric)?;
+            rate_error(rate, per_token_s(errors, asked), 1.0 / rate)
+        }
+        Metric::Of(Series::Queue | Series::Prefill | Series::Decode | Series::Step, _) => None,
+        Metric::Total(Total::Elapsed) => Some(elapsed_error_s),
+        Metric::Total(Total::PrefixHitRateExpected | Total::PrefixHitRateMeasured) => None,
+        Metric::Total(_) => {
+            rate_error(values.get(metric)?, elapsed_error_s, values.get(Metric::Total(Total::Elapsed))?)
+        }
     }
 }
 
-fn bound(metric: Metric, errors: &MetricErrors, asked: &Point, values: &MetricValues) -> Option<f64> {
-    match metric {
-        Metric::Of(Series::Ttft | Series::TtftService, _) => Some(errors.ttft_s),
-        Metric::Of(Series::E2e, _) => Some(errors.e2e_s),
-        Metric::Of(Series::Itl | Series::ItlPerToken, _) => Some(errors.itl_s),
-        Metric::Of(Series::TimePerOutputToken, _) => Some(per_token_s(errors, asked)),
-        // Of a reciprocal 1/t the error is that of t, over the square of t.
-        Metric::Of(Series::Tpot, _) => values.get(metric).map(|rate| rate * rate * per_token_s(errors, asked)),
-        Metric::Of(Series::Queue | Series::Prefill | Series::Decode | Series::Step, _) => None,
-        Metric::Total(Total::Elapsed) => Some(errors.e2e_s),
-        Metric::Total(Total::PrefixHitRateExpected | Total::PrefixHitRateMeasured) => None,
-        // The window ends with a stamp of ours.
-        Metric::Total(_) => {
-            let elapsed_s = values.get(Metric::Total(Total::Elapsed)).filter(|elapsed_s| *elapsed_s > 0.0)?;
-            values.get(metric).map(|rate| rate * errors.e2e_s / elapsed_s)
-        }
-    }
+/// Of a rate over a time that may be too long by `error_s`; nothing where that may be all of it.
+fn rate_error(rate: f64, error_s: f64, time_s: f64) -> Option<f64> {
+    (error_s < time_s).then(|| rate * error_s / (time_s - error_s))
 }
 
 /// Both ends of a request's tokens are stamps, and their distance is shared by the gaps between; of requests of different
 /// lengths the shortest may have a single gap.
 fn per_token_s(errors: &MetricErrors, asked: &Point) -> f64 {
     let gaps = if asked.has_one_output_len() { asked.output_len.saturating_sub(1).max(1) } else { 1 };
-    errors.itl_s.max(errors.ttft_s).max(errors.e2e_s) / f64::from(gaps)
+    errors.itl_s.max(errors.ttft_s) / f64::from(gaps)
 }
