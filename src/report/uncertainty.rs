@@ -74,12 +74,13 @@ impl InstrumentErrors {
         let Some(errors) = errors else {
             return InstrumentErrors(values.0.iter().map(|(metric, _)| (*metric, None)).collect());
         };
-        let moved = |metric: Metric, value: f64| {
-            let as_emitted = metrics.as_emitted.as_deref().and_then(|emitted| metric.value(emitted));
-            as_emitted.map_or(0.0, |as_emitted| (value - as_emitted).abs())
+        // A rate of tokens that were all emitted at one instant has no value to differ from, and so no bound.
+        let moved = |metric: Metric, value: f64| match metrics.as_emitted.as_deref() {
+            Some(emitted) => metric.value(emitted).map(|as_emitted| (value - as_emitted).abs()),
+            None => Some(0.0),
         };
         let bound = |metric: Metric, value: f64| {
-            Some(known_answers(metric, &errors, asked, values, windows)? + moved(metric, value))
+            Some(known_answers(metric, &errors, asked, values, windows)? + moved(metric, value)?)
         };
         let of_value =
             |(metric, value): &(Metric, Option<f64>)| (*metric, value.and_then(|value| bound(*metric, value)));

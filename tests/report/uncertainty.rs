@@ -68,6 +68,16 @@ fn the_error_of_a_rate_is_that_of_its_window() {
 }
 
 #[test]
+fn a_rate_of_tokens_that_were_emitted_at_one_instant_has_no_bound() {
+    let mut at_once = run(4, 2);
+    for token in &mut at_once.tokens {
+        token.emitted_ns = 1_000_000;
+    }
+    assert_eq!(bounds_ns(&at_once, ["avg_tpot_tokens_per_s"]), [None]);
+    assert!(bounds_ns(&run(4, 2), ["avg_tpot_tokens_per_s"])[0].is_some());
+}
+
+#[test]
 fn a_p99_is_moved_as_soon_as_more_than_one_gap_in_a_hundred_is() {
     // 400 ITLs: the 396th in order is the fifth from above.
     let mut late = run(4, 101);
