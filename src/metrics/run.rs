@@ -1,6 +1,6 @@
 //! The metrics of one run, or of several runs of one point pooled.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Cow;
 
 use super::samples::{Samples, Totals};
 use super::{Distribution, Fraction, Percentile, Sample};
@@ -49,8 +49,8 @@ pub struct RunMetrics {
     pub tap_push_by_batch: Vec<(u32, Distribution<i64>)>,
     /// Sums.
     pub totals: Totals,
-    /// The metrics of tokens by the times of emission: what a recorder that is never late would have found. `None` unless all
-    /// token events have one.
+    /// Of a single run, the metrics of tokens by the times of emission: what a recorder that is never late would have found.
+    /// `None` unless all token events have one.
     pub as_emitted: Option<Box<RunMetrics>>,
 }
 
@@ -80,14 +80,12 @@ pub struct ItlMarks {
 
 impl RunMetrics {
     /// Metrics of one run, or pooled over several.
-    pub fn of<S: Borrow<Samples>>(runs: &[S]) -> RunMetrics {
+    pub fn of(runs: &[Samples]) -> RunMetrics {
         let times = |pick: fn(&Samples) -> &[i64]| Distribution::of_sorted(&pooled(runs, pick));
         let (itl_ns, itl_marks) = itls(runs);
         // Of the instrument's own figures: a run without them leaves the pool without them.
         let transport_ns = pooled(runs, |samples| samples.transport_ns.as_slice());
-        let all = || runs.iter().map(|samples| samples.borrow());
-        let is_stamped = all().all(|samples| !samples.transport_ns.is_empty());
-        let as_emitted: Option<Vec<&Samples>> = all().map(|samples| samples.as_emitted.as_deref()).collect();
+        let is_stamped = runs.iter().all(|samples| !samples.transport_ns.is_empty());
         let per_token = pooled(runs, |samples| samples.time_per_output_token_ns.as_slice());
         let tap_push = pooled(runs, |samples| samples.tap_push.as_slice());
         RunMetrics {
@@ -105,7 +103,7 @@ impl RunMetrics {
             issue_delay_ns: times(|samples| &samples.issue_delay_ns),
             transport_ns: Distribution::of_sorted(&transport_ns).filter(|_| is_stamped),
             poll_gap_ns: Distribution::of_sorted(&pooled(runs, |samples| samples.poll_gap_ns.as_slice()))
-                .filter(|_| all().all(|samples| !samples.poll_gap_ns.is_empty())),
+                .filter(|_| runs.iter().all(|samples| !samples.poll_gap_ns.is_empty())),
             cross_check: CrossCheck {
                 queued_ns: times(|samples| &samples.submitted_to_queued_ns),
                 first_token_ns: times(|samples| &samples.first_token_after_engine_ns),
@@ -114,8 +112,8 @@ impl RunMetrics {
             itl_marks,
             tap_push_ns: of_unsorted(tap_push.iter().map(|(_, push_ns)| *push_ns).collect()),
             tap_push_by_batch: by_batch(&tap_push),
-            totals: Totals::sum(all().map(|samples| &samples.totals)),
-            as_emitted: as_emitted.filter(|runs| !runs.is_empty()).map(|runs| Box::new(RunMetrics::of(&runs))),
+            totals: Totals::sum(runs.iter().map(|samples| &samples.totals)),
+            as_emitted: if let [run] = runs { run.as_emitted.clone() } else { None },
         }
     }
 
@@ -127,33 +125,29 @@ impl RunMetrics {
 }
 
 /// The ITLs of all runs, and which of them are marked.
-fn itls<S: Borrow<Samples>>(runs: &[S]) -> (Option<Distribution<i64>>, ItlMarks) {
-    let all = || runs.iter().map(|samples| samples.borrow());
+fn itls(runs: &[Samples]) -> (Option<Distribution<i64>>, ItlMarks) {
     let all_ns = pooled(runs, |samples| samples.itl_ns.as_slice());
     let p99_ns = Percentile::P99.of_sorted(&all_ns).unwrap_or(i64::MAX);
     let within_p99 = |itl_ns: &[i64]| itl_ns.partition_point(|itl_ns| *itl_ns <= p99_ns);
-    let known = all().all(|samples| samples.totals.hiccups_known());
+    let known = runs.iter().all(|samples| samples.totals.hiccups_known());
     let marks = ItlMarks {
-        marked: known.then(|| all().map(|samples| samples.itl_marks.count_from(0)).sum()),
+        marked: known.then(|| runs.iter().map(|samples| samples.itl_marks.count_from(0)).sum()),
         count: all_ns.len() as u64,
         above_p99: (all_ns.len() - within_p99(&all_ns)) as u64,
         above_p99_marked: known
-            .then(|| all().map(|samples| samples.itl_marks.count_from(within_p99(&samples.itl_ns))).sum()),
+            .then(|| runs.iter().map(|samples| samples.itl_marks.count_from(within_p99(&samples.itl_ns))).sum()),
     };
     (Distribution::of_sorted(&all_ns), marks)
 }
 
 /// All samples of several runs, ascending; those of a single run are not copied.
-pub fn pooled<'a, S: Borrow<Samples>, T: Copy + Ord>(
-    runs: &'a [S],
-    pick: impl Fn(&'a Samples) -> &'a [T],
-) -> Cow<'a, [T]> {
+pub fn pooled<'a, T: Copy + Ord>(runs: &'a [Samples], pick: impl Fn(&'a Samples) -> &'a [T]) -> Cow<'a, [T]> {
     if let [run] = runs {
-        return Cow::Borrowed(pick(run.borrow()));
+        return Cow::Borrowed(pick(run));
     }
-    let mut all: Vec<T> = Vec::with_capacity(runs.iter().map(|run| pick(run.borrow()).len()).sum());
+    let mut all: Vec<T> = Vec::with_capacity(runs.iter().map(|run| pick(run).len()).sum());
     for run in runs {
-        all.extend_from_slice(pick(run.borrow()));
+        all.extend_from_slice(pick(run));
     }
     // A stable sort, because it finds and merges the runs' own ascending parts.
     all.sort();

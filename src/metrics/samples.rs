@@ -5,7 +5,7 @@ use super::request::{
     RequestTokens, block_size_in_use, elapsed_ns, expected_cached_tokens, is_measured, known_elapsed_ns, scheduled_ns,
 };
 use super::steady::steady_e2e_ns;
-use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, MarkBits, Series};
+use super::{EngineHiccups, Fraction, HiccupMarks, Interruptions, MarkBits, RunMetrics, Series};
 use crate::timeline::{StepEvent, Timeline, TokenEvent, known};
 
 /// Picoseconds in a nanosecond: `itl_per_token` divides a gap, and keeps three more digits than the clock has.
@@ -13,8 +13,8 @@ const PS_PER_NS: i64 = 1_000;
 
 /// All samples of one run's measured window, each vector but `steady_e2e_ns` ascending.
 ///
-/// A token event costs five numbers of 8 bytes here: its gap, its gap per token, the same by the times of emission, and its
-/// transport time; and its poll gap, one of 4 bytes.
+/// A token event costs three numbers of 8 bytes here: its gap, its gap per token, and its transport time; and its poll gap,
+/// one of 4 bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// received(first token) - scheduled, by request.
@@ -59,9 +59,9 @@ pub struct Samples {
     pub window: Option<Window>,
     /// Sums over the run.
     pub totals: Totals,
-    /// What a recorder that is never late would have found: the latencies of the tokens and their sums, by the times of
-    /// emission. `None` unless all token events have one.
-    pub as_emitted: Option<Box<Samples>>,
+    /// What a recorder that is never late would have found: the metrics of the tokens by the times of emission, and not their
+    /// samples, for which there is no room. `None` unless all token events have such a time.
+    pub as_emitted: Option<Box<RunMetrics>>,
 }
 
 /// Which stamp of a token event counts as its time.
@@ -144,9 +144,10 @@ impl Window {
 impl Samples {
     /// Takes the samples of a run from its timeline.
     pub fn of(timeline: &Timeline) -> Samples {
-        let mut samples = Samples::default();
+        // First, so that these samples are gone when the others come.
+        let as_emitted = as_emitted(timeline);
+        let mut samples = Samples { as_emitted, ..Samples::default() };
         let requests = samples.add_latencies(timeline, Stamp::Received);
-        samples.as_emitted = (!samples.transport_ns.is_empty()).then(|| Box::new(Samples::as_emitted(timeline)));
         samples.steady_e2e_ns = steady_e2e_ns(timeline, &requests);
         samples.totals.failed = failed_requests(timeline);
         samples.totals.cached_expected = cached_expected(timeline, &requests);
@@ -155,13 +156,6 @@ impl Samples {
             samples.add_steps(&timeline.steps, window);
             samples.totals.recorder_hiccups = recorder_hiccups(timeline, window.first_submit_ns, window.last_token_ns);
         }
-        samples.sort();
-        samples
-    }
-
-    fn as_emitted(timeline: &Timeline) -> Samples {
-        let mut samples = Samples::default();
-        samples.add_latencies(timeline, Stamp::Emitted);
         samples.sort();
         samples
     }
@@ -369,6 +363,17 @@ impl Totals {
             cached_measured: both(self.cached_measured, other.cached_measured, Share::plus),
         }
     }
+}
+
+fn as_emitted(timeline: &Timeline) -> Option<Box<RunMetrics>> {
+    let measured = |event: &&TokenEvent| timeline.requests.get(event.request as usize).is_some_and(is_measured);
+    if !timeline.tokens.iter().filter(measured).all(|event| known(event.emitted_ns).is_some()) {
+        return None;
+    }
+    let mut samples = Samples::default();
+    samples.add_latencies(timeline, Stamp::Emitted);
+    samples.sort();
+    Some(Box::new(RunMetrics::of(&[samples])))
 }
 
 fn failed_requests(timeline: &Timeline) -> u64 {

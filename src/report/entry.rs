@@ -182,7 +182,7 @@ impl RunEntry {
         let whole = RunMetrics::of(std::slice::from_ref(samples));
         let verdict = Verdict::of(timeline, &whole);
         let counts = matches!(verdict.status, Status::Valid | Status::Invalid);
-        let metrics = if counts { whole } else { RunMetrics::of::<Samples>(&[]) };
+        let metrics = if counts { whole } else { RunMetrics::of(&[]) };
         let asked = run.engine != IMPORTED_ENGINE;
         let values = MetricValues::of(&metrics);
         let window = window.filter(|_| counts);
@@ -206,7 +206,7 @@ impl RunEntry {
             num_prompts: totals.requests,
             num_prompts_planned: run.point.num_prompts.into(),
             num_failed: (verdict.status != Status::Skipped).then_some(totals.failed),
-            instrument_error: InstrumentErrors::of(ruler.budget, &run.point, &values, &metrics, 1),
+            instrument_error: InstrumentErrors::of(ruler.budget, &run.point, &values, &[&metrics]),
             values,
             transport_ns: NsSpread::of(&metrics.transport_ns),
             issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),

@@ -177,8 +177,8 @@ impl PointEntry {
             intervals.insert(metric.name(), interval);
             notes.extend(finding.note.map(|note| (metric.name(), note)));
         }
-        let (asked, windows) = (&runs[0].asked, samples.len());
-        let instrument_error = InstrumentErrors::of(ruler.budget, asked, &values, &metrics, windows);
+        let (asked, of_runs) = (&runs[0].asked, valid.iter().map(|run| &run.metrics).collect::<Vec<_>>());
+        let instrument_error = InstrumentErrors::of(ruler.budget, asked, &values, &of_runs);
         let itl_p99 = Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99));
         let hiccups = HiccupsEntry::of(&metrics, values.get(itl_p99).is_some());
         let warm_cut = WarmCutEntry::of(samples);
@@ -199,7 +199,7 @@ impl PointEntry {
                 .collect(),
             slo: objectives(&runs[0].asked.slo, |metric| values.get(metric)),
             num_prompts: metrics.totals.requests,
-            typical_error: instrument_error.typical(ruler.budget, asked, &values, &metrics, windows),
+            typical_error: instrument_error.typical(ruler.budget, asked, &values, &of_runs),
             instrument_error,
             values,
             intervals,

@@ -30,18 +30,16 @@ impl Ruler<'_> {
 }
 
 impl InstrumentErrors {
-    /// The bounds for the numbers `values` of a run, or of a point of several: what the known answers were off by at as many
-    /// requests at once, and by how much more or less each number comes from the times of emission, `metrics.as_emitted`. The
-    /// first is what the instrument adds on an idle machine, tap included; the second what these runs' machine did to it.
+    /// The bounds for the numbers `values` of these runs, one or all of a point: what the known answers were off by at as many
+    /// requests at once, and what the runs' own late stamps moved the number by. The first is what the instrument adds on
+    /// an idle machine, tap included; the second what these runs' machine did to it.
     pub(super) fn of(
         budget: Option<&ErrorBudget>,
         asked: &Point,
         values: &MetricValues,
-        metrics: &RunMetrics,
-        windows: usize,
+        runs: &[&RunMetrics],
     ) -> InstrumentErrors {
-        let errors = budget.and_then(|budget| budget.errors(in_flight(asked)));
-        InstrumentErrors::from(errors, asked, values, metrics, windows)
+        InstrumentErrors::from(budget.and_then(|budget| budget.errors(in_flight(asked))), asked, values, runs)
     }
 
     /// What the instrument typically moves each number by: of percentiles above the median, whose samples are few, the bound
@@ -51,11 +49,10 @@ impl InstrumentErrors {
         budget: Option<&ErrorBudget>,
         asked: &Point,
         values: &MetricValues,
-        metrics: &RunMetrics,
-        windows: usize,
+        runs: &[&RunMetrics],
     ) -> InstrumentErrors {
         let typical = budget.and_then(|budget| budget.typical_errors(in_flight(asked)));
-        let mut errors = InstrumentErrors::from(typical, asked, values, metrics, windows);
+        let mut errors = InstrumentErrors::from(typical, asked, values, runs);
         for ((metric, error), (_, bound)) in errors.0.iter_mut().zip(&self.0) {
             if matches!(metric, Metric::Of(_, Statistic::Percentile(Percentile::P90 | Percentile::P99))) {
                 *error = *bound;
@@ -68,23 +65,11 @@ impl InstrumentErrors {
         errors: Option<MetricErrors>,
         asked: &Point,
         values: &MetricValues,
-        metrics: &RunMetrics,
-        windows: usize,
+        runs: &[&RunMetrics],
     ) -> InstrumentErrors {
-        let Some(errors) = errors else {
-            return InstrumentErrors(values.0.iter().map(|(metric, _)| (*metric, None)).collect());
-        };
-        // A rate of tokens that were all emitted at one instant has no value to differ from, and so no bound.
-        let moved = |metric: Metric, value: f64| match metrics.as_emitted.as_deref() {
-            Some(emitted) => metric.value(emitted).map(|as_emitted| (value - as_emitted).abs()),
-            None => Some(0.0),
-        };
-        let bound = |metric: Metric, value: f64| {
-            Some(known_answers(metric, &errors, asked, values, windows)? + moved(metric, value)?)
-        };
-        let of_value =
-            |(metric, value): &(Metric, Option<f64>)| (*metric, value.and_then(|value| bound(*metric, value)));
-        InstrumentErrors(values.0.iter().map(of_value).collect())
+        let bound =
+            |metric| Some(known_answers(metric, &errors?, asked, values, runs.len())? + moved(metric, values, runs)?);
+        InstrumentErrors(values.0.iter().map(|(metric, value)| (*metric, value.and_then(|_| bound(*metric)))).collect())
     }
 
     /// The bound of one metric.
@@ -133,6 +118,27 @@ fn known_answers(
         Metric::Total(_) => {
             rate_error(values.get(metric)?, elapsed_error_s, values.get(Metric::Total(Total::Elapsed))?)
         }
+    }
+}
+
+/// By how much a number would be another one by the times of emission. Windows add up; of a pool's mean the largest of its
+/// runs' movements is a bound, and stands for that of a percentile.
+fn moved(metric: Metric, values: &MetricValues, runs: &[&RunMetrics]) -> Option<f64> {
+    let elapsed = Metric::Total(Total::Elapsed);
+    let of_runs = |metric: Metric| runs.iter().map(move |run| moved_in_run(metric, run)).collect::<Option<Vec<f64>>>();
+    match metric {
+        Metric::Total(Total::Elapsed) => Some(of_runs(elapsed)?.iter().sum()),
+        Metric::Total(_) => rate_error(values.get(metric)?, of_runs(elapsed)?.iter().sum(), values.get(elapsed)?),
+        Metric::Of(..) => Some(of_runs(metric)?.into_iter().fold(0.0, f64::max)),
+    }
+}
+
+/// Of one run; 0 where nothing is known of emission. A rate of tokens that were all emitted at one instant has no value to
+/// differ from, and so no bound.
+fn moved_in_run(metric: Metric, run: &RunMetrics) -> Option<f64> {
+    match (metric.value(run), run.as_emitted.as_deref()) {
+        (Some(value), Some(emitted)) => metric.value(emitted).map(|as_emitted| (value - as_emitted).abs()),
+        _ => Some(0.0),
     }
 }
 

@@ -101,8 +101,8 @@ fn every_window_of_a_point_ends_with_a_stamp_and_late_ones_count_in_comparisons_
     let bound_ns =
         |errors: &InstrumentErrors, name| (errors.get(Metric::named(name).unwrap()).unwrap() * 1e9).round() as i64;
     assert_eq!(bound_ns(&point.instrument_error, "elapsed_s"), 3 * 1_100);
-    assert_eq!(bound_ns(&point.instrument_error, "avg_ttft_s"), 1_100 + 500_000 / 12 + 1);
-    assert_eq!(bound_ns(&point.typical_error, "avg_ttft_s"), 400 + 100 + 500_000 / 12 + 1);
+    assert_eq!(bound_ns(&point.instrument_error, "avg_ttft_s"), 1_100 + 500_000 / 4);
+    assert_eq!(bound_ns(&point.typical_error, "avg_ttft_s"), 400 + 100 + 500_000 / 4);
 }
 
 #[test]
