@@ -60,7 +60,7 @@ pub struct Samples {
     /// Sums over the run.
     pub totals: Totals,
     /// What a recorder that is never late would have found: the metrics of the tokens by the times of emission, and not their
-    /// samples, for which there is no room. `None` unless all token events have such a time.
+    /// samples, for which there is no room.
     pub as_emitted: Option<Box<RunMetrics>>,
 }
 
@@ -365,6 +365,7 @@ impl Totals {
     }
 }
 
+/// The metrics of the tokens by the times of emission; `None` unless all measured token events have one.
 fn as_emitted(timeline: &Timeline) -> Option<Box<RunMetrics>> {
     let measured = |event: &&TokenEvent| timeline.requests.get(event.request as usize).is_some_and(is_measured);
     if !timeline.tokens.iter().filter(measured).all(|event| known(event.emitted_ns).is_some()) {

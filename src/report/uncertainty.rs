@@ -31,8 +31,7 @@ impl Ruler<'_> {
 
 impl InstrumentErrors {
     /// The bounds for the numbers `values` of these runs, one or all of a point: what the known answers were off by at as many
-    /// requests at once, and what the runs' own late stamps moved the number by. The first is what the instrument adds on
-    /// an idle machine, tap included; the second what these runs' machine did to it.
+    /// requests at once, tap included, and what the runs' own late stamps moved the number by.
     pub(super) fn of(
         budget: Option<&ErrorBudget>,
         asked: &Point,
