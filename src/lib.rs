@@ -5,6 +5,7 @@
 //! [`metrics`] -> [`report`], [`plot`].
 
 pub mod atomic_file;
+pub mod bounded_file;
 pub mod calibration;
 pub mod causes;
 pub mod cli;
@@ -19,6 +20,7 @@ pub mod load;
 pub mod metrics;
 pub mod plan;
 pub mod plot;
+pub mod printable;
 pub mod recorder;
 pub mod report;
 pub mod ring;

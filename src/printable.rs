@@ -1,0 +1,65 @@
+//! Text from outside (file contents, names, what a sidecar prints) before it reaches a terminal or a report.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Escapes everything that a terminal could act on or that hides text: control characters and the marks that change the
+/// direction of writing. An escape is written as Rust writes it, such as `\u{1b}`. Line ends and tabs are escaped, too.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false)
+}
+
+/// As [`printable`], but keeps line ends and tabs: for text of several lines.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escape(text, |character| matches!(character, '\n' | '\t'))
+}
+
+/// At most `most` characters of `text`, made [`printable`]; what is cut is replaced by its size.
+pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => printable(text),
+        Some((end, _)) => Cow::Owned(format!("{}... ({} bytes)", printable(&text[..end]), text.len())),
+    }
+}
+
+fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_escaped = |character: char| is_active(character) && !is_kept(character);
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_escaped(character) {
+            // Writing into a String cannot fail.
+            let _ = write!(escaped, "{}", character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Control characters (C0, DEL, C1), line and paragraph separators, and the controls of bidirectional text (Unicode
+/// Standard Annex 9).
+fn is_active(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_direction_marks_become_visible() {
+        assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), r"a\u{1b}[2J\u{202e}b\n");
+        assert_eq!(printable_lines("a\tb\n\r"), "a\tb\n\\r");
+        assert_eq!(printable("ünïcode 模型"), "ünïcode 模型");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_its_size_said() {
+        assert_eq!(excerpt("äbcdef", 3), "äbc... (7 bytes)");
+        assert_eq!(excerpt("abc", 3), "abc");
+    }
+}
