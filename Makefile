@@ -24,7 +24,7 @@ build: ## Build bench with optimisations
 	cargo build --release --locked
 
 .PHONY: test
-test: test-rust test-python test-queries test-tpu ## Run all tests, Rust and Python, and make what they need
+test: test-rust test-python test-queries test-tpu fuzz ## Run all tests, Rust and Python, and make what they need
 
 .PHONY: test-rust
 test-rust: cpu-environment browser $(DEV)/.made ## Run the Rust tests and the library's example, on a real engine
@@ -55,6 +55,10 @@ test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU 
 	export BENCH_CPU_PYTHON="$$($(TARGET)/release/bench env --device cpu)"
 	"$$python" -c 'import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main())' "$$tools" \
 		-p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar python_sidecar/tests/tpu
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads foreign files and memory, with coverage, for FUZZ_SECONDS (100) in all
+	checks/fuzz.sh
 
 .PHONY: cpu-environment
 cpu-environment: build ## Make the managed Python environment of the class cpu (5.9 GB, once)

@@ -20,8 +20,8 @@ pub(super) fn slow(timeline: &Timeline, steps: Option<&Steps<'_>>, bounds: Bound
         let emitted_from_ns = std::mem::replace(&mut emitted_before_ns[index], event.emitted_ns);
         let Some(gap) = requests[index].add(event) else { continue };
         let Some(excess_ns) = bounds.excess_ns(gap.elapsed_ns()) else { continue };
-        let recorder_ns =
-            known_elapsed_ns(emitted_from_ns, event.emitted_ns).map(|emitted_ns| gap.elapsed_ns() - emitted_ns);
+        let recorder_ns = known_elapsed_ns(emitted_from_ns, event.emitted_ns)
+            .map(|emitted_ns| gap.elapsed_ns().saturating_sub(emitted_ns));
         let account = steps.and_then(|steps| steps.between(gap.from_step, gap.to_step));
         let cause = steps.zip(account).map(|(steps, account)| {
             Evidence { request: &timeline.requests[index], gap, account, recorder_ns, bounds, excess_ns }.cause(steps)
@@ -64,7 +64,7 @@ impl Evidence<'_> {
             Cause::RecorderStall
         } else if makes_half(account.between_ns + account.tap_ns) {
             Cause::EngineStall
-        } else if makes_half(account.typical_ns - self.bounds.p50_ns) {
+        } else if makes_half(account.typical_ns.saturating_sub(self.bounds.p50_ns)) {
             match (account.prefill_tokens, waited) {
                 (1.., _) => Cause::Prefill,
                 (0, true) => Cause::NotScheduled,

@@ -116,7 +116,7 @@ impl Bounds {
 
     /// What a latency of the tail has above the median; `None` for one that is not of the tail.
     pub(super) fn excess_ns(self, latency_ns: i64) -> Option<i64> {
-        (latency_ns >= self.p99_ns && latency_ns > self.p50_ns).then(|| latency_ns - self.p50_ns)
+        (latency_ns >= self.p99_ns && latency_ns > self.p50_ns).then(|| latency_ns.saturating_sub(self.p50_ns))
     }
 }
 
@@ -149,7 +149,7 @@ impl Tail {
         for (cause, latency_ns) in found.iter().filter_map(|slow| Some((slow.cause?, slow.latency_ns))) {
             let (count, excess_ns) = by_cause.entry(cause).or_default();
             *count += 1;
-            *excess_ns += latency_ns - bounds.p50_ns;
+            *excess_ns = excess_ns.saturating_add(latency_ns.saturating_sub(bounds.p50_ns));
         }
         let excess = by_cause.into_iter().map(|(cause, (count, ns))| (cause, count, ns as f64 / 1e9));
         Tail {
@@ -208,7 +208,7 @@ impl Found {
         Slow {
             repeat,
             latency_s: seconds(self.latency_ns),
-            excess_s: seconds(self.latency_ns - bounds.p50_ns),
+            excess_s: seconds(self.latency_ns.saturating_sub(bounds.p50_ns)),
             at_s: seconds(elapsed_ns(first_ns, self.ended_ns)),
             request: self.request,
             step: self.step,

@@ -88,11 +88,11 @@ impl Evidence<'_> {
             Cause::Preemption
         } else if self.recorder_ns.is_some_and(makes_half) {
             Cause::RecorderStall
-        } else if makes_half(issue_ns - usual.issue_ns) {
+        } else if makes_half(issue_ns.saturating_sub(usual.issue_ns)) {
             Cause::LateIssue
         } else if makes_half(account.between_ns + account.tap_ns) {
             Cause::EngineStall
-        } else if self.queue_ns.is_some_and(|queue_ns| makes_half(queue_ns - usual.queue_ns)) {
+        } else if self.queue_ns.is_some_and(|queue_ns| makes_half(queue_ns.saturating_sub(usual.queue_ns))) {
             Cause::Queue
         } else if self.prefill_typically_ns(steps).is_some_and(|ns| makes_half(ns - usual.prefill_ns)) {
             Cause::Prefill
