@@ -22,6 +22,32 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// Text as it stands in a Markdown table or list: [`printable`], and without what Markdown acts on.
+pub fn markdown(text: &str) -> Cow<'_, str> {
+    let text = printable(text);
+    if !text.contains(['\\', '|', '`', '<']) {
+        return text;
+    }
+    Cow::Owned(text.replace('\\', "\\\\").replace('|', "\\|").replace('`', "\\`").replace('<', "&lt;"))
+}
+
+/// A text as a cell of a CSV file. A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a line end for
+/// a formula, and one that begins with `'` for text: such a text gets a `'` in front.
+pub fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
+    if is_formula(text) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
+}
+
+/// The text that [`spreadsheet_cell`] made a cell of.
+pub fn without_guard(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|text| is_formula(text)).unwrap_or(cell)
+}
+
+/// Whether a spreadsheet may take a text for a formula, once it has taken quotes and spaces from its begin.
+fn is_formula(text: &str) -> bool {
+    let begin = text.trim_start_matches(['\'', ' ']);
+    begin.starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])
+}
+
 fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     let is_escaped = |character: char| is_active(character) && !is_kept(character);
     if !text.contains(is_escaped) {
@@ -55,6 +81,24 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), r"a\u{1b}[2J\u{202e}b\n");
         assert_eq!(printable_lines("a\tb\n\r"), "a\tb\n\\r");
         assert_eq!(printable("ünïcode 模型"), "ünïcode 模型");
+    }
+
+    #[test]
+    fn markdown_is_text_of_one_line() {
+        assert_eq!(markdown("a|`b`\n<i>\\"), r"a\|\`b\`\\n&lt;i>\\");
+        assert_eq!(markdown("plain-text_1"), "plain-text_1");
+    }
+
+    #[test]
+    fn a_cell_that_a_spreadsheet_would_run_is_text_and_comes_back() {
+        for text in ["=1+1", "+1", "-1", "@a", "\ta", "\ra", "'=1", "''=1", " =1", "'a", "a=1", "", "'"] {
+            let cell = spreadsheet_cell(text);
+            assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r', ' ']), "{cell:?}");
+            assert_eq!(without_guard(&cell), text);
+        }
+        assert_eq!(spreadsheet_cell("a=1"), "a=1");
+        assert_eq!(spreadsheet_cell("=1"), "'=1");
+        assert_eq!(without_guard("'a"), "'a");
     }
 
     #[test]
