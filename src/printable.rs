@@ -22,6 +22,29 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// The words of this process's command line. What is not UTF-8 in them is replaced.
+pub fn command_line() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// JSON text that a terminal shows as it stands: what is active in its strings is written as `\uXXXX`, which means the same.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character: char| is_active(character) && character != '\n';
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_escaped(character) {
+            // All of them are in the first plane. Writing into a String cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Text as it stands in a Markdown table or list: [`printable`], and without what Markdown acts on.
 pub fn markdown(text: &str) -> Cow<'_, str> {
     let text = printable(text);
@@ -81,6 +104,16 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), r"a\u{1b}[2J\u{202e}b\n");
         assert_eq!(printable_lines("a\tb\n\r"), "a\tb\n\\r");
         assert_eq!(printable("ünïcode 模型"), "ünïcode 模型");
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let value = serde_json::json!({"a": "\u{9b}2J\u{202e}\u{7f}\n\u{1b}"});
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        assert!(text.contains('\u{9b}'));
+        let shown = json(&text);
+        assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7f}', '\u{1b}']), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 
     #[test]

@@ -140,6 +140,7 @@ impl CliError {
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,
+            CliError::Report(ReportError::Csv(_)) => Exit::Usage,
             CliError::Report(_) => Exit::Invalid,
             CliError::Comparison(_) | CliError::Undecided(_) | CliError::NothingToCompare => Exit::Usage,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,

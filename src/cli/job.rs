@@ -220,7 +220,7 @@ impl Job {
                 "host": self.facts,
                 "sidecars": stations.iter_mut().map(describe).collect::<BTreeMap<_, _>>(),
                 "placement": placement,
-                "command": std::env::args().collect::<Vec<_>>(),
+                "command": crate::printable::command_line(),
             }),
             instrument: Instrument {
                 clock: crate::clock::measure(),

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::amount::{self, Bounds};
+use crate::printable::printable;
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +58,9 @@ const MAX_DEPTH: usize = 16;
 /// Longest key; the longest of the format has 22 bytes.
 const MAX_KEY_BYTES: usize = 200;
 
+/// A number behind this column of its line is taken as the YAML reader gives it.
+const MAX_COUNTED_COLUMNS: usize = 1000;
+
 /// The tree of the only document in `text`. Keys that stand twice in a table are told to `duplicate`.
 ///
 /// # Errors
@@ -67,7 +71,7 @@ pub(super) fn parse(
     mut duplicate: impl FnMut(Place, &str),
 ) -> Result<Node, (Place, String)> {
     amount::check(text, bounds)?;
-    let walk = Walk::new(bounds.values);
+    let walk = Walk::new(text, bounds.values);
     let seed = NodeSeed { walk: &walk, place: Place::START, depth: 0 };
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(node) => {
@@ -93,8 +97,24 @@ fn explain(text: &str, error: &serde_yaml::Error, place: Option<Place>, last: Pl
         let place = Place { line: second_document_line(text), column: 1 };
         return (place, "a second YAML document begins here; a configuration is a single one".into());
     }
-    (place.unwrap_or(last), format!("this is not YAML that can be read: {error}"))
+    let place = place.unwrap_or(last);
+    if let Some(column) = indenting_tab(text, place.line) {
+        let message = "a tab in the indentation, which YAML does not take: indent by spaces";
+        return (Place { column, ..place }, message.into());
+    }
+    (place, format!("this is not YAML that can be read: {}", printable(&error.to_string())))
 }
+
+/// The column of a tab before the first word of a line.
+fn indenting_tab(text: &str, line: usize) -> Option<usize> {
+    let line = text.lines().nth(line.checked_sub(1)?)?;
+    let indentation = &line[..line.len() - line.trim_start().len()];
+    indentation.find('\t').map(|index| indentation[..index].chars().count() + 1)
+}
+
+/// What is said of `!name`.
+const NO_TAGS: &str = "YAML tags (`!name`) have no meaning here; write the value without one, or put a text that begins \
+                       with `!` in quotes";
 
 /// The line of the first document marker that stands behind any content.
 fn second_document_line(text: &str) -> usize {
@@ -109,7 +129,10 @@ fn second_document_line(text: &str) -> usize {
 }
 
 /// What one reading of a document has found so far.
-struct Walk {
+struct Walk<'t> {
+    text: &'t str,
+    /// The byte that each line begins with.
+    line_begins: Vec<usize>,
     max_values: usize,
     values: Cell<usize>,
     last_place: Cell<Place>,
@@ -118,9 +141,11 @@ struct Walk {
     refusal: RefCell<Option<String>>,
 }
 
-impl Walk {
-    fn new(max_values: usize) -> Walk {
+impl<'t> Walk<'t> {
+    fn new(text: &'t str, max_values: usize) -> Walk<'t> {
         Walk {
+            text,
+            line_begins: std::iter::once(0).chain(text.match_indices('\n').map(|(index, _)| index + 1)).collect(),
             max_values,
             values: Cell::new(0),
             last_place: Cell::new(Place::START),
@@ -142,6 +167,17 @@ impl Walk {
         place
     }
 
+    /// A number that is written with a point and nothing but zeros behind it is a whole one: `64.0`.
+    fn number(&self, number: f64, place: Place) -> Value {
+        let line = self.line_begins.get(place.line - 1).map_or("", |begin| &self.text[*begin..]);
+        // Columns are characters: counting them in a long line for each of its numbers would take too long.
+        let written = line.char_indices().take(MAX_COUNTED_COLUMNS).nth(place.column - 1);
+        let written = written.map_or("", |(index, _)| &line[index..]);
+        let end = written.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).unwrap_or(written.len());
+        let parts = written[..end].split_once('.').filter(|(_, zeros)| zeros.bytes().all(|digit| digit == b'0'));
+        parts.and_then(|(whole, _)| whole.parse().ok()).map_or(Value::Float(number), Value::Integer)
+    }
+
     fn refuse<E: de::Error>(&self, message: impl Into<String>) -> E {
         *self.refusal.borrow_mut() = Some(message.into());
         E::custom("")
@@ -159,7 +195,7 @@ impl Walk {
 
 /// Reads one node.
 struct NodeSeed<'w> {
-    walk: &'w Walk,
+    walk: &'w Walk<'w>,
     /// Of the key or the list that holds it.
     place: Place,
     depth: usize,
@@ -175,7 +211,11 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
         match deserializer.deserialize_any(visitor) {
             Ok(node) => Ok(node),
             Err(error) => match scalar {
-                Some(value) => Ok(Node { place: self.walk.place_of(&error), value }),
+                Some(value) => {
+                    let place = self.walk.place_of(&error);
+                    let value = if let Value::Float(number) = value { self.walk.number(number, place) } else { value };
+                    Ok(Node { place, value })
+                }
                 None => Err(error),
             },
         }
@@ -184,7 +224,7 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
 
 /// Keeps a scalar in `scalar` and raises an error at it; builds the node of anything else.
 struct NodeVisitor<'w, 's> {
-    walk: &'w Walk,
+    walk: &'w Walk<'w>,
     place: Place,
     depth: usize,
     scalar: &'s mut Option<Value>,
@@ -278,13 +318,13 @@ impl<'de> Visitor<'de> for NodeVisitor<'_, '_> {
     }
 
     fn visit_enum<A: de::EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(self.walk.refuse("YAML tags (`!name`) have no meaning here; write the value without one"))
+        Err(self.walk.refuse(NO_TAGS))
     }
 }
 
 /// Reads a key, by the same means as a scalar.
 struct KeySeed<'w> {
-    walk: &'w Walk,
+    walk: &'w Walk<'w>,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {

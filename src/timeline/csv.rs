@@ -238,8 +238,9 @@ impl Row<'_> {
         if text.is_empty() {
             return Ok(None);
         }
+        // `parse` alone takes a plus sign.
         match text.parse::<u64>() {
-            Ok(value) if value <= most => Ok(Some(value)),
+            Ok(value) if value <= most && !text.starts_with('+') => Ok(Some(value)),
             _ => Err(format!("column `{column}`: `{}` is not a whole number from 0 to {most}", self.shown(column))),
         }
     }
@@ -325,7 +326,7 @@ impl RunName {
     fn of(text: &str) -> RunName {
         let mut parts = text.rsplitn(3, '|');
         let (repeat, point, entry) = (parts.next(), parts.next(), parts.next());
-        let repeat = repeat.and_then(|repeat| repeat.parse().ok());
+        let repeat = repeat.filter(|repeat| !repeat.starts_with('+')).and_then(|repeat| repeat.parse().ok());
         match (entry, point, repeat) {
             (Some(entry), Some(point), Some(repeat)) => {
                 RunName { entry: entry.to_owned(), point: point.to_owned(), repeat }

@@ -20,8 +20,9 @@ pub(super) struct Lines<R> {
     ends: VecDeque<LineEnd>,
     /// Line ends before them.
     passed: u64,
-    /// First byte of the row that was looked up last.
+    /// First byte of the row that was looked up last, and its line; 0 before the first.
     row_begin: u64,
+    line: u64,
 }
 
 struct LineEnd {
@@ -33,7 +34,7 @@ struct LineEnd {
 impl<R: Read> Lines<R> {
     /// Of a whole file.
     pub(super) fn new(input: R) -> Lines<R> {
-        Lines { input, read: 0, content_end: 0, ends: VecDeque::new(), passed: 0, row_begin: 0 }
+        Lines { input, read: 0, content_end: 0, ends: VecDeque::new(), passed: 0, row_begin: 0, line: 0 }
     }
 
     /// The 1-based line of the row that begins at the byte `begin`, or behind it after line ends alone. Rows are looked up
@@ -45,15 +46,18 @@ impl<R: Read> Lines<R> {
             self.ends.pop_front();
             self.passed += 1;
         }
-        self.passed + 1
+        self.line = self.passed + 1;
+        self.line
     }
 }
 
 impl<R: Read> Read for Lines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.read - self.row_begin > MAX_ROW_BYTES {
-            let line = self.passed + 1;
-            let problem = format!("the row behind line {line} is longer than {MAX_ROW_BYTES} bytes: close its quote");
+            let problem = format!(
+                "the row behind line {} is longer than {MAX_ROW_BYTES} bytes, which no event is: is a quote not closed?",
+                self.line
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let count = self.input.read(buffer)?;

@@ -30,6 +30,21 @@ fn refusal_of(path: &Path) -> String {
     message
 }
 
+/// So many points, and so many repeats of each.
+fn runs(points: u32, repeats: u32) -> String {
+    let axes = format!("input_len: 1..{points}, output_len: [1]");
+    entry(&format!("model: m\nrepeats: {repeats}\nmatrix: {{{axes}}}"))
+}
+
+#[test]
+fn the_most_runs_are_planned() {
+    let plan = crate::plan_of(&runs(20_000, 5));
+    assert_eq!(plan.num_runs_of(bench::plan::Role::Measured) as u64, plan::MAX_RUNS);
+    let overrides = Overrides { repeats: Some(6), ..Overrides::default() };
+    let message = crate::plan_with(&runs(20_000, 5), overrides).unwrap_err().to_string();
+    assert!(message.contains("20000 points, and 6 repeats of each"), "{message}");
+}
+
 #[test]
 fn hostile_text_is_refused_at_once() {
     let mib = 1 << 20;
@@ -67,6 +82,15 @@ fn hostile_text_is_refused_at_once() {
         ("long args", entry(&format!("args: {}", "x ".repeat(100_000))), "longer than"),
         ("two documents", format!("{EXISTING_FORMAT}---\n{EXISTING_FORMAT}"), ":11:1: a second YAML document"),
         ("NUL", "a: \0".into(), ":1:4: a NUL"),
+        ("an escape sequence", "a: 1\nb: é\u{1b}[2J\n".into(), ":2:5: U+001B: YAML takes no control characters"),
+        ("a control character of C1", "a: 1\nb:\n- \u{9b}".into(), ":3:3: U+009B"),
+        ("a mark in the middle", "a: 1\nb: \u{feff}".into(), ":2:4: U+FEFF"),
+        ("an escape sequence in quotes", entry("workload: \"a\\e[2J\""), r"`a\u{1b}[2J`"),
+        ("a long text", entry(&format!("model: {}", "m".repeat(20_000))), "`model` is longer than 16384 bytes"),
+        ("a range", entry("num_prompts: 1..1000000000"), "more than 100000 values"),
+        ("a range that stands still", entry("num_prompts: 1..1000000000*1"), "is not a range"),
+        ("runs", runs(100_000, 1_000), "100000 points, and 1000 repeats of each are more than 100000 runs"),
+        ("one run too many", runs(20_001, 5), "20001 points, and 5 repeats of each"),
     ] {
         let message = refusal(&text);
         assert!(message.contains(word), "{what}: {message}");
