@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serializer;
 
 /// Escapes everything that a terminal could act on or that hides text: control characters and the marks that change the
 /// direction of writing. An escape is written as Rust writes it, such as `\u{1b}`. Line ends and tabs are escaped, too.
@@ -25,6 +28,14 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
 /// The words of this process's command line. What is not UTF-8 in them is replaced.
 pub fn command_line() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Serializes a path that is only shown. What is not UTF-8 in it is replaced, where serde's own way is an error.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// JSON text that a terminal shows as it stands: what is active in its strings is written as `\uXXXX`, which means the same.

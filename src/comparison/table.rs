@@ -19,7 +19,9 @@ pub(super) fn render(comparison: &Comparison, format: TableFormat) -> String {
         TableFormat::Md => markdown(comparison),
         TableFormat::Csv => csv(comparison),
         // Strings, numbers and lists: nothing that JSON cannot.
-        TableFormat::Json => serde_json::to_string_pretty(comparison).map(|text| json(&text).into_owned() + "\n").unwrap_or_default(),
+        TableFormat::Json => {
+            serde_json::to_string_pretty(comparison).map(|text| json(&text).into_owned() + "\n").unwrap_or_default()
+        }
     }
 }
 

@@ -88,7 +88,8 @@ fn split(text: &str) -> Vec<String> {
 
 /// A value that is one text in double quotes, as JSON writes it, or in single ones; any other as it stands.
 fn unquoted(value: &str) -> String {
-    let single = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).filter(|value| !value.contains('\''));
+    let single =
+        value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).filter(|value| !value.contains('\''));
     single.map(str::to_owned).or_else(|| serde_json::from_str(value).ok()).unwrap_or_else(|| value.to_owned())
 }
 

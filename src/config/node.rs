@@ -58,7 +58,7 @@ const MAX_DEPTH: usize = 16;
 /// Longest key; the longest of the format has 22 bytes.
 const MAX_KEY_BYTES: usize = 200;
 
-/// A number behind this column of its line is taken as the YAML reader gives it.
+/// A value behind this column of its line is taken as the YAML reader gives it.
 const MAX_COUNTED_COLUMNS: usize = 1000;
 
 /// The tree of the only document in `text`. Keys that stand twice in a table are told to `duplicate`.
@@ -84,7 +84,7 @@ pub(super) fn parse(
             let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
             let refusal = walk.refusal.take();
             Err(match refusal {
-                Some(message) => (place.unwrap_or(walk.last_place.get()), message),
+                Some((at, message)) => (at.or(place).unwrap_or(walk.last_place.get()), message),
                 None => explain(text, &error, place, walk.last_place.get()),
             })
         }
@@ -137,8 +137,8 @@ struct Walk<'t> {
     values: Cell<usize>,
     last_place: Cell<Place>,
     duplicates: RefCell<Vec<Key>>,
-    /// Why the reading was given up, in place of the message of the error that ended it.
-    refusal: RefCell<Option<String>>,
+    /// Why the reading was given up, and where, in place of message and place of the error that ended it.
+    refusal: RefCell<Option<(Option<Place>, String)>>,
 }
 
 impl<'t> Walk<'t> {
@@ -167,20 +167,40 @@ impl<'t> Walk<'t> {
         place
     }
 
+    /// The text from a place on; empty far behind the begin of a line.
+    fn written_at(&self, place: Place) -> &'t str {
+        let line = self.line_begins.get(place.line - 1).map_or("", |begin| &self.text[*begin..]);
+        let before = place.column - 1;
+        // Columns are characters: counting them in a long line for each of its values would take too long.
+        if before > MAX_COUNTED_COLUMNS {
+            return "";
+        }
+        match line.as_bytes().get(..before) {
+            Some(bytes) if bytes.is_ascii() => &line[before..],
+            _ => line.char_indices().nth(before).map_or("", |(index, _)| &line[index..]),
+        }
+    }
+
     /// A number that is written with a point and nothing but zeros behind it is a whole one: `64.0`.
     fn number(&self, number: f64, place: Place) -> Value {
-        let line = self.line_begins.get(place.line - 1).map_or("", |begin| &self.text[*begin..]);
-        // Columns are characters: counting them in a long line for each of its numbers would take too long.
-        let written = line.char_indices().take(MAX_COUNTED_COLUMNS).nth(place.column - 1);
-        let written = written.map_or("", |(index, _)| &line[index..]);
+        let written = self.written_at(place);
         let end = written.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).unwrap_or(written.len());
         let parts = written[..end].split_once('.').filter(|(_, zeros)| zeros.bytes().all(|digit| digit == b'0'));
         parts.and_then(|(whole, _)| whole.parse().ok()).map_or(Value::Float(number), Value::Integer)
     }
 
     fn refuse<E: de::Error>(&self, message: impl Into<String>) -> E {
-        *self.refusal.borrow_mut() = Some(message.into());
+        *self.refusal.borrow_mut() = Some((None, message.into()));
         E::custom("")
+    }
+
+    /// Refuses a tag. The YAML reader drops those that begin with `!!`, and those of keys.
+    fn check_tag<E: de::Error>(&self, place: Place) -> Result<(), E> {
+        if !self.written_at(place).starts_with('!') {
+            return Ok(());
+        }
+        *self.refusal.borrow_mut() = Some((Some(place), NO_TAGS.into()));
+        Err(E::custom(""))
     }
 
     fn count_value<E: de::Error>(&self) -> Result<(), E> {
@@ -213,6 +233,7 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
             Err(error) => match scalar {
                 Some(value) => {
                     let place = self.walk.place_of(&error);
+                    self.walk.check_tag(place)?;
                     let value = if let Value::Float(number) = value { self.walk.number(number, place) } else { value };
                     Ok(Node { place, value })
                 }
@@ -351,7 +372,11 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
             (Err(_), Some(text)) if text.len() > MAX_KEY_BYTES => {
                 Err(self.walk.refuse(format!("a key of more than {MAX_KEY_BYTES} bytes")))
             }
-            (Err(error), Some(text)) => Ok(Key { place: self.walk.place_of(&error), text }),
+            (Err(error), Some(text)) => {
+                let place = self.walk.place_of(&error);
+                self.walk.check_tag(place)?;
+                Ok(Key { place, text })
+            }
             (Err(error), None) => Err(error),
             (Ok(()), _) => Err(self.walk.refuse("a key that is no text")),
         }

@@ -38,7 +38,7 @@ pub use results::{Results, from_csv, read, rebuild, write_all};
 pub use resumption::Resumption;
 pub use sentinel::{DriftEntry, SentinelEntry, SentinelRun};
 pub use summary::{REPORT_SCHEMA, REPORT_SCHEMA_VERSION, Report};
-pub(crate) use table::{csv_text, markdown_lines, markdown_row};
 pub use table::{TableFormat, table};
+pub(crate) use table::{csv_text, markdown_lines, markdown_row};
 pub use uncertainty::{InstrumentErrors, Ruler};
 pub(crate) use units::number;

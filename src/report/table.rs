@@ -41,7 +41,9 @@ pub fn table(report: &Report, format: TableFormat, colored: bool) -> String {
         TableFormat::Md => markdown(report),
         TableFormat::Csv => csv(report),
         // A report holds strings, numbers and maps with text keys: nothing that JSON cannot.
-        TableFormat::Json => serde_json::to_string_pretty(report).map(|text| json(&text).into_owned() + "\n").unwrap_or_default(),
+        TableFormat::Json => {
+            serde_json::to_string_pretty(report).map(|text| json(&text).into_owned() + "\n").unwrap_or_default()
+        }
     }
 }
 

@@ -160,8 +160,7 @@ pub fn read_from(path: &Path, input: impl Read) -> Result<Vec<Timeline>, CsvErro
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(Lines::new(input));
     let header = reader.headers().cloned().map_err(|error| csv_failed(path, &mut reader, error))?;
     let line = reader.get_mut().line_of(0);
-    let columns =
-        Columns::of(&header).map_err(|problem| CsvError::Row { path: path.to_owned(), line, problem })?;
+    let columns = Columns::of(&header).map_err(|problem| CsvError::Row { path: path.to_owned(), line, problem })?;
     let mut runs = ImportedRuns::default();
     let mut record = StringRecord::new();
     while reader.read_record(&mut record).map_err(|error| csv_failed(path, &mut reader, error))? {

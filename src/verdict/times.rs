@@ -32,9 +32,8 @@ impl Findings {
     fn check(&mut self, index: usize, request: &RequestEvent) {
         let submitted_ns = request.submitted_ns;
         if let Some(scheduled_ns) = known(request.scheduled_ns).filter(|scheduled_ns| *scheduled_ns > submitted_ns) {
-            self.before_scheduled.add(|| {
-                format!("request {index}, scheduled at {scheduled_ns} ns and submitted at {submitted_ns} ns")
-            });
+            self.before_scheduled
+                .add(|| format!("request {index}, scheduled at {scheduled_ns} ns and submitted at {submitted_ns} ns"));
         }
         let Some(received_ns) = known(request.finish_received_ns) else { return };
         let emitted_ns = known(request.finish_emitted_ns).unwrap_or(received_ns);

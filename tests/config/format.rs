@@ -210,7 +210,8 @@ fn a_byte_order_mark_is_skipped() {
 
 #[test]
 fn a_whole_number_may_have_a_point_and_zeros() {
-    let text = entry("model: m\ninput_len: 64.0\noutput_len: 8.\nmatrix: {num_prompts: [4.00, 5], concurrency: [+2.0]}");
+    let text =
+        entry("model: m\ninput_len: 64.0\noutput_len: 8.\nmatrix: {num_prompts: [4.00, 5], concurrency: [+2.0]}");
     let plan = plan_of(&text);
     let points: Vec<(u32, u32, u32)> =
         points(&plan).into_iter().map(|point| (point.input_len, point.output_len, point.num_prompts)).collect();
@@ -238,6 +239,7 @@ fn what_yaml_allows_and_the_format_does_not_is_named() {
         ("!foo\nstandalone_runs: []\n", "1:1", "YAML tags"),
         ("standalone_runs: !foo [1]\n", "1:18", "YAML tags"),
         ("!foo standalone_runs: [1]\n", "1:1", "YAML tags"),
+        ("defaults: {}\nstandalone_runs:\n  - {name: a, mode: !!str x}\n", "3:21", "YAML tags"),
         ("a: !foo\n", "1:4", "YAML tags"),
         ("a: !!python/object:os.system x\n", "1:4", "YAML tags"),
     ] {

@@ -111,3 +111,71 @@ fn what_is_no_regular_file_is_refused_at_once() {
     let message = refusal_of(&folder.path().join("absent.yaml"));
     assert!(message.contains("absent.yaml: cannot read"), "{message}");
 }
+
+/// Texts that differ from one by cut, repeated, inserted or changed bytes. The same ones each time.
+fn mutants(text: &str, count: u32) -> impl Iterator<Item = Vec<u8>> {
+    const PIECES: [&[u8]; 16] = [
+        b"\n",
+        b"\t",
+        b",",
+        b"\"",
+        b"'",
+        b"[",
+        b"}",
+        b": ",
+        b"- ",
+        b"!x ",
+        b"&a ",
+        b"*a",
+        b"..",
+        b"\xff",
+        b"\0",
+        b"9999999999999999999999",
+    ];
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let text = text.as_bytes().to_vec();
+    (0..count).map(move |_| {
+        let mut mutant = text.clone();
+        for _ in 0..=random(4) {
+            let (from, length) = (random(mutant.len()), random(12));
+            let to = (from + length).min(mutant.len());
+            match random(4) {
+                0 => drop(mutant.drain(from..to)),
+                1 => mutant.splice(from..from, PIECES[random(PIECES.len())].iter().copied()).for_each(drop),
+                2 => mutant[from] ^= 1 << random(8),
+                _ => {
+                    let piece = mutant[from..to].to_vec();
+                    let at = random(mutant.len());
+                    mutant.splice(at..at, piece).for_each(drop);
+                }
+            }
+        }
+        mutant
+    })
+}
+
+#[test]
+fn a_damaged_configuration_or_script_is_refused_or_read_and_never_a_panic() {
+    let config = "defaults: {model: builtin:tiny-llama, seed: 3, repeats: 2}\nstandalone_runs:\n  - name: \"a b\"\n    \
+                  mode: vllm_throughput\n    args: >-\n      --max-num-seqs 8 --hf-overrides '{\"a\": 1}'\n    \
+                  tensor_parallel_sizes: [1, 2]\n    length_configs:\n      - {input_len: 64, output_len: 8.0}\n    \
+                  slo: {p99_ttft_s: 1.5}\n    matrix: &m\n      num_prompts: 1..8*2\n      exclude: [{num_prompts: 2}]\n      \
+                  linked: [{concurrency: [1, 2], warmup: [3, 4]}]\n";
+    let script = "requests:\n  - {first_ns: 1000, gaps_ns: [1, 2], counts: [1, 2, 3]}\n  - {first_ns: 5, gap_ns: 1, tokens: 4}\n\
+                  faults: [{at_step: 2, kind: raise}]\nnoise: {run: 0.01}\n";
+    assert!(crate::load(config).is_ok());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    for text in mutants(config, 400) {
+        std::fs::write(&path, text).unwrap();
+        let _ = config::load(&path).and_then(|config| plan::resolve(&config, Overrides::default()));
+    }
+    for text in mutants(script, 400) {
+        std::fs::write(&path, text).unwrap();
+        let _ = config::load_script(&path);
+    }
+}

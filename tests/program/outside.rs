@@ -62,7 +62,8 @@ fn a_file_of_events_that_cannot_be_read_is_a_usage_error() {
 fn names_of_a_configuration_reach_no_terminal_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a\u{202e}.yaml");
-    let entry = "standalone_runs: [{name: \"a\u{202e}b\", mode: vllm_throughput, model: \"m\\e[2J\", workload: chatbot}]";
+    let entry =
+        "standalone_runs: [{name: \"a\u{202e}b\", mode: vllm_throughput, model: \"m\\e[2J\", workload: chatbot}]";
     fs::write(&path, entry).unwrap();
     let output = run(&["engine", "--dry-run", "--config", &path.display().to_string()]);
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -92,11 +93,16 @@ fn arguments_and_folders_that_are_not_utf8_are_taken_or_refused() {
     let here = strange(folder.path(), "");
     fs::create_dir(&here).unwrap();
     fs::write(here.join("script.yaml"), SCRIPT).unwrap();
-    let script = [OsStr::new("scripted:"), here.join("script.yaml").as_os_str()].map(OsStr::to_owned).join(OsStr::new(""));
+    let script =
+        [OsStr::new("scripted:"), here.join("script.yaml").as_os_str()].map(OsStr::to_owned).join(OsStr::new(""));
     let output = bench().args(["engine", "--out"]).arg(here.join("out")).arg("--engine").arg(&script).output().unwrap();
     refused(&output, 2, &[]);
-    let output = bench().current_dir(&here).args(["engine", "--engine", "scripted:script.yaml", "--out"])
-        .arg(strange(Path::new(""), "out")).output().unwrap();
+    let output = bench()
+        .current_dir(&here)
+        .args(["engine", "--engine", "scripted:script.yaml", "--out"])
+        .arg(strange(Path::new(""), "out"))
+        .output()
+        .unwrap();
     refused(&output, 2, &["not UTF-8"]);
     let missing = strange(folder.path(), ".yaml");
     let output = bench().args(["engine", "--config"]).arg(&missing).output().unwrap();

@@ -216,7 +216,13 @@ fn a_line_is_counted_as_an_editor_counts_it() {
         (format!("\n\n{HEADER}\n{good}\n\n\n{bad}\n"), 8),
         (format!("\n\n{HEADER}\n{good}\n\n\n{bad}").replace('\n', "\r\n"), 8),
         (format!("\u{feff}{HEADER}{good}\n{bad}"), 3),
-        (format!("{}\n\"m\n\nn\",,1,measure,submit,,10,1,1,,,,\r\n,{bad}", HEADER.replace("run,", "run,note,").trim()), 5),
+        (
+            format!(
+                "{}\n\"m\n\nn\",,1,measure,submit,,10,1,1,,,,\r\n,{bad}",
+                HEADER.replace("run,", "run,note,").trim()
+            ),
+            5,
+        ),
     ] {
         let message = imported(&text).unwrap_err().to_string();
         assert!(message.starts_with(&format!("events.csv:{line}: column `phase`")), "{message}\n{text}");
@@ -287,4 +293,54 @@ fn what_is_no_regular_file_is_refused_at_once() {
         let message = from_csv(path).unwrap_err().to_string();
         assert!(message.contains("not a regular file"), "{message}");
     }
+}
+
+/// Texts that differ from one by cut, repeated, inserted or changed bytes. The same ones each time.
+fn mutants(text: &str, count: u32) -> impl Iterator<Item = Vec<u8>> {
+    const PIECES: [&[u8]; 10] =
+        [b"\n", b"\r", b"\r\n\r\n", b",", b"\"", b"|", b"-1", b"\xff", b"\0", b"9223372036854775807"];
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let text = text.as_bytes().to_vec();
+    (0..count).map(move |_| {
+        let mut mutant = text.clone();
+        for _ in 0..=random(4) {
+            let (from, length) = (random(mutant.len()), random(12));
+            let to = (from + length).min(mutant.len());
+            match random(4) {
+                0 => drop(mutant.drain(from..to)),
+                1 => mutant.splice(from..from, PIECES[random(PIECES.len())].iter().copied()).for_each(drop),
+                2 => mutant[from] ^= 1 << random(8),
+                _ => {
+                    let piece = mutant[from..to].to_vec();
+                    let at = random(mutant.len());
+                    mutant.splice(at..at, piece).for_each(drop);
+                }
+            }
+        }
+        mutant
+    })
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_judged_and_never_a_panic() {
+    let text = exported(&[typical_run("a", 0, 2)]);
+    let (mut read, mut refused) = (0, 0);
+    for mutant in mutants(&text, 1500) {
+        match read_from(Path::new("events.csv"), &mutant[..]) {
+            Ok(timelines) => {
+                read += 1;
+                timelines.iter().for_each(|timeline| drop(RunEntry::of(timeline, Ruler::UNKNOWN)));
+            }
+            Err(error) => {
+                refused += 1;
+                let message = error.to_string();
+                assert!(message.len() < 400 && !message.contains(char::is_control), "{message:?}");
+            }
+        }
+    }
+    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
 }
