@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serializer;
 
 /// Escapes everything that a terminal could act on or that hides text: control characters and the marks that change the
 /// direction of writing. An escape is written as Rust writes it, such as `\u{1b}`. Line ends and tabs are escaped, too.
@@ -20,6 +23,63 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
         None => printable(text),
         Some((end, _)) => Cow::Owned(format!("{}... ({} bytes)", printable(&text[..end]), text.len())),
     }
+}
+
+/// The words of this process's command line. What is not UTF-8 in them is replaced.
+pub fn command_line() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Serializes a path that is only shown. What is not UTF-8 in it is replaced, where serde's own way is an error.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// JSON text that a terminal shows as it stands: what is active in its strings is written as `\uXXXX`, which means the same.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character: char| is_active(character) && character != '\n';
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_escaped(character) {
+            // All of them are in the first plane. Writing into a String cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Text as it stands in a Markdown table or list: [`printable`], and without what Markdown acts on.
+pub fn markdown(text: &str) -> Cow<'_, str> {
+    let text = printable(text);
+    if !text.contains(['\\', '|', '`', '<']) {
+        return text;
+    }
+    Cow::Owned(text.replace('\\', "\\\\").replace('|', "\\|").replace('`', "\\`").replace('<', "&lt;"))
+}
+
+/// A text as a cell of a CSV file. A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a line end for
+/// a formula, and one that begins with `'` for text: such a text gets a `'` in front.
+pub fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
+    if is_formula(text) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
+}
+
+/// The text that [`spreadsheet_cell`] made a cell of.
+pub fn without_guard(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|text| is_formula(text)).unwrap_or(cell)
+}
+
+/// Whether a spreadsheet may take a text for a formula, once it has taken quotes and spaces from its begin.
+fn is_formula(text: &str) -> bool {
+    let begin = text.trim_start_matches(['\'', ' ']);
+    begin.starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])
 }
 
 fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -55,6 +115,34 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), r"a\u{1b}[2J\u{202e}b\n");
         assert_eq!(printable_lines("a\tb\n\r"), "a\tb\n\\r");
         assert_eq!(printable("ünïcode 模型"), "ünïcode 模型");
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let value = serde_json::json!({"a": "\u{9b}2J\u{202e}\u{7f}\n\u{1b}"});
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        assert!(text.contains('\u{9b}'));
+        let shown = json(&text);
+        assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7f}', '\u{1b}']), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
+
+    #[test]
+    fn markdown_is_text_of_one_line() {
+        assert_eq!(markdown("a|`b`\n<i>\\"), r"a\|\`b\`\\n&lt;i>\\");
+        assert_eq!(markdown("plain-text_1"), "plain-text_1");
+    }
+
+    #[test]
+    fn a_cell_that_a_spreadsheet_would_run_is_text_and_comes_back() {
+        for text in ["=1+1", "+1", "-1", "@a", "\ta", "\ra", "'=1", "''=1", " =1", "'a", "a=1", "", "'"] {
+            let cell = spreadsheet_cell(text);
+            assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r', ' ']), "{cell:?}");
+            assert_eq!(without_guard(&cell), text);
+        }
+        assert_eq!(spreadsheet_cell("a=1"), "a=1");
+        assert_eq!(spreadsheet_cell("=1"), "'=1");
+        assert_eq!(without_guard("'a"), "'a");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<Exit, CliError> {
             .map_err(|source| CliError::Write { what: "write", path: path.clone(), source })?;
         screen.say(&format!("calibration: {}", path.display()));
     }
-    screen::print(&if args.json { json } else { render(&calibration) })
+    if args.json { screen::print_json(&json) } else { screen::print(&render(&calibration)) }
 }
 
 fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Result<SidecarOptions, CliError> {

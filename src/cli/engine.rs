@@ -38,6 +38,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     if script.is_none() {
         launch::check_devices(&plan, args.python.as_deref())?;
     }
+    check_paths(args, &cache)?;
     let out = match &args.resume {
         Some(folder) => resume::session(folder).map(|_| folder.clone())?,
         None => open_results_folder(args.out.as_deref(), &plan.name)?,
@@ -104,6 +105,22 @@ fn read_history(path: &Path, screen: &Screen) -> History {
         screen.say(&format!("warning: {err}"));
         History::default()
     })
+}
+
+/// Every path that the sidecar is told, in JSON, has to be text.
+fn check_paths(args: &EngineArgs, cache: &Path) -> Result<(), CliError> {
+    // A working folder that is gone has no path.
+    let here = std::env::current_dir().unwrap_or_default();
+    let out = args.resume.as_deref().or(args.out.as_deref()).unwrap_or(Path::new("results"));
+    let paths = [
+        (here.clone(), "change into another working folder"),
+        (here.join(out), "give another folder by --out"),
+        (cache.to_owned(), "set XDG_CACHE_HOME to another folder"),
+    ];
+    match paths.into_iter().find(|(path, _)| path.to_str().is_none()) {
+        Some((path, instead)) => Err(CliError::NotUtf8 { path, instead }),
+        None => Ok(()),
+    }
 }
 
 /// Makes the folder now, so that an unwritable place is found before anything is started.

@@ -74,6 +74,14 @@ pub enum CliError {
         /// What to do.
         instead: &'static str,
     },
+    /// A path that the sidecar is told is not text.
+    #[error("{} is not UTF-8, as every path has to be that the engine is told: {instead}", path.display())]
+    NotUtf8 {
+        /// The path.
+        path: PathBuf,
+        /// What to do.
+        instead: &'static str,
+    },
     /// The results folder holds something already.
     #[error("{} already holds results; give another folder by --out", .0.display())]
     OutExists(PathBuf),
@@ -134,12 +142,13 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
-            CliError::NotResumable { .. } => Exit::Usage,
+            CliError::NotResumable { .. } | CliError::NotUtf8 { .. } => Exit::Usage,
             CliError::NoSuchSidecar { .. } | CliError::WhichSidecar(_) => Exit::Usage,
             CliError::OnePython(_) | CliError::RefusedVariable { .. } => Exit::Usage,
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,
+            CliError::Report(ReportError::Csv(_)) => Exit::Usage,
             CliError::Report(_) => Exit::Invalid,
             CliError::Comparison(_) | CliError::Undecided(_) | CliError::NothingToCompare => Exit::Usage,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,

@@ -220,7 +220,7 @@ impl Job {
                 "host": self.facts,
                 "sidecars": stations.iter_mut().map(describe).collect::<BTreeMap<_, _>>(),
                 "placement": placement,
-                "command": std::env::args().collect::<Vec<_>>(),
+                "command": crate::printable::command_line(),
             }),
             instrument: Instrument {
                 clock: crate::clock::measure(),
@@ -270,7 +270,7 @@ fn describe(station: &mut Station) -> (DeviceClass, serde_json::Value) {
     let openmp: BTreeMap<_, _> = options.placement.openmp_environment(device).into_iter().collect();
     let sidecar = station.sidecar();
     let (hello, warm) = (sidecar.hello(), sidecar.warm_use());
-    (device, json!({"hello": hello, "warm": warm, "python": options.python, "openmp": openmp}))
+    (device, json!({"hello": hello, "warm": warm, "python": options.python.to_string_lossy(), "openmp": openmp}))
 }
 
 /// What changes with anything that the engine is built from.
@@ -296,6 +296,9 @@ fn scripted_specs(plan: &Plan, script: &Arc<Script>, out: &Path) -> Result<Vec<E
         fs::write(&truth, TRUTH_HEADER).map_err(|source| failed(&truth, source))?;
     }
     let truth = truth.canonicalize().map_err(|source| failed(&truth, source))?;
+    if truth.to_str().is_none() {
+        return Err(CliError::NotUtf8 { path: truth, instead: "give another folder by --out" });
+    }
     let spec = || EngineSpec::Scripted { script: Arc::clone(script), truth: truth.clone() };
     Ok(plan.epochs.iter().map(|_| spec()).collect())
 }

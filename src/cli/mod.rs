@@ -20,7 +20,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::device::{DeviceClass, WaitStrategy};
 use crate::report::TableFormat;
@@ -313,9 +314,22 @@ struct OutputArgs {
     quiet: bool,
 }
 
+/// Parses the command line. An empty `BENCH_PYTHON` counts as none.
+fn parse() -> clap::error::Result<Cli> {
+    let mut command = Cli::command();
+    if std::env::var_os("BENCH_PYTHON").is_some_and(|value| value.is_empty()) {
+        let has_python = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_id() == "python");
+        command = command.mut_subcommands(|command| match has_python(&command) {
+            true => command.mut_arg("python", |arg| arg.env(Resettable::Reset)),
+            false => command,
+        });
+    }
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
 /// Parses the command line, does what it says, and gives the exit status.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(err) => {
             // Help and version are no errors. Printing fails only if nobody listens.

@@ -9,14 +9,25 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::error::{CliError, Exit};
 use crate::plan::Point;
+use crate::printable::{json, printable_lines};
 use crate::recorder::LiveTotals;
 use crate::report::{Report, RunEntry, TableFormat, table};
 use crate::ring::clock_ns;
 use crate::timeline::Phase;
 use crate::verdict::Status;
 
-/// Writes to standard output. A reader that has left is no error.
+/// Writes text without colours to standard output, see [`write`].
 pub(super) fn print(text: &str) -> Result<Exit, CliError> {
+    write(&printable_lines(text))
+}
+
+/// Writes JSON to standard output, see [`write`].
+pub(super) fn print_json(text: &str) -> Result<Exit, CliError> {
+    write(&json(text))
+}
+
+/// Writes to standard output. A reader that has left is no error.
+fn write(text: &str) -> Result<Exit, CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
@@ -29,13 +40,13 @@ pub(super) fn print(text: &str) -> Result<Exit, CliError> {
 /// Prints a report in a format, coloured where standard output is a terminal that wants it.
 pub(super) fn print_report(report: &Report, format: TableFormat) -> Result<(), CliError> {
     let colored = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
-    print(&table(report, format, colored)).map(drop)
+    write(&table(report, format, colored)).map(drop)
 }
 
 /// Says on standard error what is wrong.
 pub(super) fn error(message: &str) {
     let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    anstream::eprintln!("{red}error:{red:#} {message}");
+    anstream::eprintln!("{red}error:{red:#} {}", printable_lines(message));
 }
 
 /// The progress of a command: a bar for the run that goes on, a line for each that has ended.
@@ -56,7 +67,7 @@ impl Screen {
     /// Whole lines, such as the plan.
     pub(super) fn say(&self, text: &str) {
         if !self.quiet {
-            self.bar.suspend(|| anstream::eprintln!("{}", text.trim_end()));
+            self.bar.suspend(|| anstream::eprintln!("{}", printable_lines(text.trim_end())));
         }
     }
 

@@ -17,7 +17,7 @@ pub(super) fn run(command: &SidecarCommand) -> Result<Exit, CliError> {
     match command {
         SidecarCommand::List { json: true } => {
             let all: Vec<Value> = found.iter().map(as_json).collect();
-            screen::print(&format!("{:#}\n", Value::from(all)))
+            screen::print_json(&format!("{:#}\n", Value::from(all)))
         }
         SidecarCommand::List { json: false } if found.is_empty() => screen::print("no warm sidecar\n"),
         SidecarCommand::List { json: false } => screen::print(&found.iter().map(as_text).collect::<String>()),

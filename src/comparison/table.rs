@@ -6,7 +6,8 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::{Comparison, Design, MetricComparison, PointComparison};
 use crate::metrics::Metric;
-use crate::report::{TableFormat, number};
+use crate::printable::{json, markdown as markdown_text, printable, printable_lines};
+use crate::report::{TableFormat, csv_text, markdown_lines, markdown_row, number};
 
 /// What the columns are called.
 pub(super) const HEADERS: [&str; 7] = ["point", "metric", "A", "B", "change (95 % interval)", "decision", "note"];
@@ -18,7 +19,9 @@ pub(super) fn render(comparison: &Comparison, format: TableFormat) -> String {
         TableFormat::Md => markdown(comparison),
         TableFormat::Csv => csv(comparison),
         // Strings, numbers and lists: nothing that JSON cannot.
-        TableFormat::Json => serde_json::to_string_pretty(comparison).map(|text| text + "\n").unwrap_or_default(),
+        TableFormat::Json => {
+            serde_json::to_string_pretty(comparison).map(|text| json(&text).into_owned() + "\n").unwrap_or_default()
+        }
     }
 }
 
@@ -125,29 +128,28 @@ fn terminal(comparison: &Comparison) -> String {
         } else {
             before.clone_from(&row[0]);
         }
-        grid.add_row(row);
+        grid.add_row(row.iter().map(|cell| printable(cell)));
     }
     for column in grid.column_iter_mut().skip(2).take(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut out = headline(comparison).join("\n");
+    let mut out = printable_lines(&headline(comparison).join("\n")).into_owned();
     let _ = writeln!(out, "\n{grid}");
     for remark in comparison.remarks.iter().chain([&conclusion(comparison)]) {
-        let _ = writeln!(out, "{remark}");
+        let _ = writeln!(out, "{}", printable_lines(remark));
     }
     out
 }
 
 fn markdown(comparison: &Comparison) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('\n', " "));
-    let mut out = headline(comparison).join("  \n") + "\n\n" + &line(&HEADERS.map(str::to_owned));
+    let mut out = markdown_lines(&headline(comparison)) + "\n\n" + &markdown_row(&HEADERS.map(str::to_owned));
     out += "| --- | --- | ---: | ---: | ---: | --- | --- |\n";
     for row in rows(comparison) {
-        out += &line(&row);
+        out += &markdown_row(&row);
     }
     out.push('\n');
     for remark in comparison.remarks.iter().chain([&conclusion(comparison)]) {
-        let _ = writeln!(out, "- {remark}");
+        let _ = writeln!(out, "- {}", markdown_text(remark));
     }
     out
 }
@@ -179,7 +181,7 @@ fn csv(comparison: &Comparison) -> String {
             let numbers = [metric.a, metric.b, metric.ratio, metric.low, metric.high, metric.p, metric.p_holm];
             let more = [metric.p_fdr, metric.detectable];
             let shown = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-            let mut row = vec![point.name.clone(), point.point_a.clone(), point.point_b.clone()];
+            let mut row = [&point.name, &point.point_a, &point.point_b].map(|text| csv_text(text)).to_vec();
             row.extend([point.pairs.to_string(), metric.metric.clone()]);
             row.extend(numbers.into_iter().chain(more).map(shown));
             row.extend([metric.decision.as_str().to_owned(), metric.is_equivalent.to_string()]);

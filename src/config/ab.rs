@@ -18,13 +18,15 @@ impl Config {
         let from = PathBuf::from(format!("--ab {text}"));
         let refuse =
             |message: String| ConfigError::single(Location { file: Some(from.clone()), line: 0, column: 0 }, message);
-        let both = text.split_once('=').and_then(|(key, values)| Some((key.trim(), values.split_once(',')?)));
-        let Some((key, (a, b))) = both else {
+        let parts = text.split_once('=').map(|(key, values)| (key.trim(), split(values)));
+        let Some((key, [a, b])) = parts.as_ref().map(|(key, values)| (*key, values.as_slice())) else {
             return Err(refuse(
-                "give KEY=A,B: an axis of `matrix` and its two values, such as quantization=none,fp8".into(),
+                "give KEY=A,B: an axis of `matrix` and its two values, such as quantization=none,fp8; a value with a \
+                 comma goes in double quotes"
+                    .into(),
             ));
         };
-        let [a, b] = [a, b].map(|value| scalar(value.trim()));
+        let [a, b] = [a, b].map(|value| scalar(value));
         let yaml = format!("{{{key}: [{a}, {b}], compare: {key}}}");
         let parsed = node::parse(&yaml, &Bounds::CONFIG, |_, _| ()).map_err(|(_, message)| refuse(message))?;
         let mut reader = Reader::new(Some(from.clone()));
@@ -57,6 +59,38 @@ impl Config {
         self.is_compared = true;
         problems.into_result(self)
     }
+}
+
+/// The values of a list with commas between them, each without its quotes. Quotes hide a comma, and so do the brackets of
+/// JSON.
+fn split(text: &str) -> Vec<String> {
+    let (mut values, mut begin, mut depth) = (Vec::new(), 0, 0usize);
+    let mut quote = None;
+    let mut characters = text.char_indices();
+    while let Some((index, character)) = characters.next() {
+        match (character, quote) {
+            ('\\', Some('"')) => drop(characters.next()),
+            (_, Some(open)) if character == open => quote = None,
+            (_, Some(_)) => {}
+            ('"' | '\'', None) => quote = Some(character),
+            ('[' | '{', None) => depth += 1,
+            (']' | '}', None) => depth = depth.saturating_sub(1),
+            (',', None) if depth == 0 => {
+                values.push(unquoted(text[begin..index].trim()));
+                begin = index + 1;
+            }
+            _ => {}
+        }
+    }
+    values.push(unquoted(text[begin..].trim()));
+    values
+}
+
+/// A value that is one text in double quotes, as JSON writes it, or in single ones; any other as it stands.
+fn unquoted(value: &str) -> String {
+    let single =
+        value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).filter(|value| !value.contains('\''));
+    single.map(str::to_owned).or_else(|| serde_json::from_str(value).ok()).unwrap_or_else(|| value.to_owned())
 }
 
 /// A value as YAML: a number as it is, anything else as text.

@@ -32,9 +32,6 @@ pub(super) const ENTRY_KEYS: [&str; 4] = ["name", "mode", "tensor_parallel_sizes
 /// Keys that an entry and `defaults` take, beside the settings.
 pub(super) const SHARED_KEYS: [&str; 2] = ["args", "matrix"];
 
-/// Longest `args`; they are kept for every engine.
-const MAX_ARGS_BYTES: usize = 16 << 10;
-
 /// Modes of the format, of which the first is the one that there is so far.
 const MODES: [&str; 1] = ["vllm_throughput"];
 
@@ -135,10 +132,6 @@ pub(super) fn read_args(reader: &mut Reader, node: &Node) -> Option<Given<SplitA
         Value::Text(text) if text.trim().is_empty() => String::new(),
         _ => reader.text("args", node)?.value,
     };
-    if text.len() > MAX_ARGS_BYTES {
-        reader.problem(node.place, format!("`args` is longer than {MAX_ARGS_BYTES} bytes"));
-        return None;
-    }
     match args::split(&text) {
         Ok(split) => Some(Given::new(split, node.place)),
         Err(message) => {

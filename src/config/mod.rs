@@ -106,6 +106,12 @@ fn read_root(reader: &mut Reader, root: &Node) -> (Defaults, Vec<Entry>) {
     }
     let table = match &root.value {
         Value::Null => return Default::default(),
+        Value::List(_) => {
+            let message = "the configuration has to be a table of keys and values, and here it is a list: put \
+                           `standalone_runs:` on a line above it";
+            reader.problem(root.place, message);
+            return Default::default();
+        }
         _ => reader.table("the configuration", root).unwrap_or_default(),
     };
     let find = |wanted: &str| table.iter().find(|(key, _)| key.text == wanted).map(|(_, node)| node);

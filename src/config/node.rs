@@ -10,6 +10,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::amount::{self, Bounds};
+use crate::printable::printable;
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +58,9 @@ const MAX_DEPTH: usize = 16;
 /// Longest key; the longest of the format has 22 bytes.
 const MAX_KEY_BYTES: usize = 200;
 
+/// A value behind this column of its line is taken as the YAML reader gives it.
+const MAX_COUNTED_COLUMNS: usize = 1000;
+
 /// The tree of the only document in `text`. Keys that stand twice in a table are told to `duplicate`.
 ///
 /// # Errors
@@ -67,7 +71,7 @@ pub(super) fn parse(
     mut duplicate: impl FnMut(Place, &str),
 ) -> Result<Node, (Place, String)> {
     amount::check(text, bounds)?;
-    let walk = Walk::new(bounds.values);
+    let walk = Walk::new(text, bounds.values);
     let seed = NodeSeed { walk: &walk, place: Place::START, depth: 0 };
     match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(node) => {
@@ -80,7 +84,7 @@ pub(super) fn parse(
             let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
             let refusal = walk.refusal.take();
             Err(match refusal {
-                Some(message) => (place.unwrap_or(walk.last_place.get()), message),
+                Some((at, message)) => (at.or(place).unwrap_or(walk.last_place.get()), message),
                 None => explain(text, &error, place, walk.last_place.get()),
             })
         }
@@ -93,8 +97,24 @@ fn explain(text: &str, error: &serde_yaml::Error, place: Option<Place>, last: Pl
         let place = Place { line: second_document_line(text), column: 1 };
         return (place, "a second YAML document begins here; a configuration is a single one".into());
     }
-    (place.unwrap_or(last), format!("this is not YAML that can be read: {error}"))
+    let place = place.unwrap_or(last);
+    if let Some(column) = indenting_tab(text, place.line) {
+        let message = "a tab in the indentation, which YAML does not take: indent by spaces";
+        return (Place { column, ..place }, message.into());
+    }
+    (place, format!("this is not YAML that can be read: {}", printable(&error.to_string())))
 }
+
+/// The column of a tab before the first word of a line.
+fn indenting_tab(text: &str, line: usize) -> Option<usize> {
+    let line = text.lines().nth(line.checked_sub(1)?)?;
+    let indentation = &line[..line.len() - line.trim_start().len()];
+    indentation.find('\t').map(|index| indentation[..index].chars().count() + 1)
+}
+
+/// What is said of `!name`.
+const NO_TAGS: &str = "YAML tags (`!name`) have no meaning here; write the value without one, or put a text that begins \
+                       with `!` in quotes";
 
 /// The line of the first document marker that stands behind any content.
 fn second_document_line(text: &str) -> usize {
@@ -109,18 +129,23 @@ fn second_document_line(text: &str) -> usize {
 }
 
 /// What one reading of a document has found so far.
-struct Walk {
+struct Walk<'t> {
+    text: &'t str,
+    /// The byte that each line begins with.
+    line_begins: Vec<usize>,
     max_values: usize,
     values: Cell<usize>,
     last_place: Cell<Place>,
     duplicates: RefCell<Vec<Key>>,
-    /// Why the reading was given up, in place of the message of the error that ended it.
-    refusal: RefCell<Option<String>>,
+    /// Why the reading was given up, and where, in place of message and place of the error that ended it.
+    refusal: RefCell<Option<(Option<Place>, String)>>,
 }
 
-impl Walk {
-    fn new(max_values: usize) -> Walk {
+impl<'t> Walk<'t> {
+    fn new(text: &'t str, max_values: usize) -> Walk<'t> {
         Walk {
+            text,
+            line_begins: std::iter::once(0).chain(text.match_indices('\n').map(|(index, _)| index + 1)).collect(),
             max_values,
             values: Cell::new(0),
             last_place: Cell::new(Place::START),
@@ -142,9 +167,40 @@ impl Walk {
         place
     }
 
+    /// The text from a place on; empty far behind the begin of a line.
+    fn written_at(&self, place: Place) -> &'t str {
+        let line = self.line_begins.get(place.line - 1).map_or("", |begin| &self.text[*begin..]);
+        let before = place.column - 1;
+        // Columns are characters: counting them in a long line for each of its values would take too long.
+        if before > MAX_COUNTED_COLUMNS {
+            return "";
+        }
+        match line.as_bytes().get(..before) {
+            Some(bytes) if bytes.is_ascii() => &line[before..],
+            _ => line.char_indices().nth(before).map_or("", |(index, _)| &line[index..]),
+        }
+    }
+
+    /// A number that is written with a point and nothing but zeros behind it is a whole one: `64.0`.
+    fn number(&self, number: f64, place: Place) -> Value {
+        let written = self.written_at(place);
+        let end = written.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).unwrap_or(written.len());
+        let parts = written[..end].split_once('.').filter(|(_, zeros)| zeros.bytes().all(|digit| digit == b'0'));
+        parts.and_then(|(whole, _)| whole.parse().ok()).map_or(Value::Float(number), Value::Integer)
+    }
+
     fn refuse<E: de::Error>(&self, message: impl Into<String>) -> E {
-        *self.refusal.borrow_mut() = Some(message.into());
+        *self.refusal.borrow_mut() = Some((None, message.into()));
         E::custom("")
+    }
+
+    /// Refuses a tag. The YAML reader drops those that begin with `!!`, and those of keys.
+    fn check_tag<E: de::Error>(&self, place: Place) -> Result<(), E> {
+        if !self.written_at(place).starts_with('!') {
+            return Ok(());
+        }
+        *self.refusal.borrow_mut() = Some((Some(place), NO_TAGS.into()));
+        Err(E::custom(""))
     }
 
     fn count_value<E: de::Error>(&self) -> Result<(), E> {
@@ -159,7 +215,7 @@ impl Walk {
 
 /// Reads one node.
 struct NodeSeed<'w> {
-    walk: &'w Walk,
+    walk: &'w Walk<'w>,
     /// Of the key or the list that holds it.
     place: Place,
     depth: usize,
@@ -175,7 +231,12 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
         match deserializer.deserialize_any(visitor) {
             Ok(node) => Ok(node),
             Err(error) => match scalar {
-                Some(value) => Ok(Node { place: self.walk.place_of(&error), value }),
+                Some(value) => {
+                    let place = self.walk.place_of(&error);
+                    self.walk.check_tag(place)?;
+                    let value = if let Value::Float(number) = value { self.walk.number(number, place) } else { value };
+                    Ok(Node { place, value })
+                }
                 None => Err(error),
             },
         }
@@ -184,7 +245,7 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
 
 /// Keeps a scalar in `scalar` and raises an error at it; builds the node of anything else.
 struct NodeVisitor<'w, 's> {
-    walk: &'w Walk,
+    walk: &'w Walk<'w>,
     place: Place,
     depth: usize,
     scalar: &'s mut Option<Value>,
@@ -278,13 +339,13 @@ impl<'de> Visitor<'de> for NodeVisitor<'_, '_> {
     }
 
     fn visit_enum<A: de::EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(self.walk.refuse("YAML tags (`!name`) have no meaning here; write the value without one"))
+        Err(self.walk.refuse(NO_TAGS))
     }
 }
 
 /// Reads a key, by the same means as a scalar.
 struct KeySeed<'w> {
-    walk: &'w Walk,
+    walk: &'w Walk<'w>,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
@@ -311,7 +372,11 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
             (Err(_), Some(text)) if text.len() > MAX_KEY_BYTES => {
                 Err(self.walk.refuse(format!("a key of more than {MAX_KEY_BYTES} bytes")))
             }
-            (Err(error), Some(text)) => Ok(Key { place: self.walk.place_of(&error), text }),
+            (Err(error), Some(text)) => {
+                let place = self.walk.place_of(&error);
+                self.walk.check_tag(place)?;
+                Ok(Key { place, text })
+            }
             (Err(error), None) => Err(error),
             (Ok(()), _) => Err(self.walk.refuse("a key that is no text")),
         }

@@ -26,6 +26,8 @@ impl<T> Given<T> {
 
 /// Longest text that is accepted as a name, in bytes.
 const MAX_NAME_BYTES: usize = 200;
+/// Longest text that is accepted at all, in bytes: as of `args`, of which each engine keeps a copy.
+pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Reads values and collects what is wrong with them.
 pub(super) struct Reader {
@@ -86,6 +88,10 @@ impl Reader {
     /// A text that is not empty, as it stands.
     pub(super) fn text(&mut self, key: &str, node: &Node) -> Option<Given<String>> {
         match &node.value {
+            Value::Text(text) if text.len() > MAX_TEXT_BYTES => {
+                self.problem(node.place, format!("`{key}` is longer than {MAX_TEXT_BYTES} bytes"));
+                None
+            }
             Value::Text(text) if !text.trim().is_empty() => Some(Given::new(text.clone(), node.place)),
             Value::Integer(_) | Value::Float(_) | Value::Bool(_) => self.mismatch(key, "text (put it in quotes)", node),
             _ => self.mismatch(key, "text", node),

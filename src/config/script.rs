@@ -166,6 +166,12 @@ pub fn load_script(path: &Path) -> Result<Script, ConfigError> {
 
 fn read_root(reader: &mut Reader, root: &Node, name: String) -> Script {
     let mut script = Script { name, requests: Vec::new(), faults: Vec::new(), growth_ppm: 0, noise: None };
+    if matches!(root.value, node::Value::List(_)) {
+        let message = "the script has to be a table of keys and values, and here it is a list: put `requests:` on a \
+                       line above it";
+        reader.problem(root.place, message);
+        return script;
+    }
     let table = reader.table("the script", root).unwrap_or_default();
     for (key, value) in table {
         match key.text.as_str() {

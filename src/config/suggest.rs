@@ -1,5 +1,7 @@
 //! What a misspelt word was probably meant to be.
 
+use crate::printable::excerpt;
+
 /// Longest part of a user's text that a message repeats, in characters.
 const MAX_QUOTED_CHARS: usize = 60;
 
@@ -16,11 +18,7 @@ pub(super) fn nearest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) 
 
 /// `text` in back quotes, shortened, with control characters escaped.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_QUOTED_CHARS).is_some() {
-        shown.push('…');
-    }
-    format!("`{shown}`")
+    format!("`{}`", excerpt(text, MAX_QUOTED_CHARS))
 }
 
 /// The message for a word that is none of `known`: `what` (unknown key), the word, the nearest, and all if they are few.
@@ -51,6 +49,6 @@ mod tests {
     #[test]
     fn a_quoted_text_is_short_and_harmless() {
         assert_eq!(quoted("a\u{1b}[31m\nb"), "`a\\u{1b}[31m\\nb`");
-        assert_eq!(quoted(&"x".repeat(1000)).chars().count(), MAX_QUOTED_CHARS + 3);
+        assert_eq!(quoted(&"x".repeat(1000)), format!("`{}... (1000 bytes)`", "x".repeat(MAX_QUOTED_CHARS)));
     }
 }

@@ -126,20 +126,44 @@ impl HiccupMark {
 }
 
 impl MarkBits {
-    /// An ITL with its mark in the lowest bit, so that they are sorted together. One of over 146 years is cut to that.
-    pub(super) fn with_mark(itl_ns: i64, is_marked: bool) -> i64 {
-        (itl_ns.clamp(i64::MIN >> 1, i64::MAX >> 1) << 1) | i64::from(is_marked)
+    /// The mark of the `index`-th ITL; those before it come first.
+    pub(super) fn push(&mut self, index: usize, is_marked: bool) {
+        if index.is_multiple_of(64) {
+            self.0.push(0);
+        }
+        if let Some(word) = self.0.last_mut() {
+            *word |= u64::from(is_marked) << (index % 64);
+        }
     }
 
-    /// Sorts ITLs with their marks, and takes the marks from them.
-    pub(super) fn sort_and_take(itls: &mut [i64]) -> MarkBits {
-        itls.sort_unstable();
-        let mut bits = vec![0; itls.len().div_ceil(64)];
+    fn is_marked(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    /// Sorts ITLs, and gives their marks in the new order.
+    pub(super) fn sorted_with(&self, itls: &mut [i64]) -> MarkBits {
+        let mut bits = MarkBits::default();
+        if itls.iter().any(|itl| *itl << 1 >> 1 != *itl) {
+            // A bit short, which no real run is: 146 years.
+            let mut marked: Vec<(i64, bool)> =
+                itls.iter().enumerate().map(|(index, itl)| (*itl, self.is_marked(index))).collect();
+            marked.sort_unstable();
+            for (index, (itl, is_marked)) in marked.into_iter().enumerate() {
+                itls[index] = itl;
+                bits.push(index, is_marked);
+            }
+            return bits;
+        }
+        // With the mark in the lowest bit, so that both are sorted together and without memory of their own.
         for (index, itl) in itls.iter_mut().enumerate() {
-            bits[index / 64] |= ((*itl & 1) as u64) << (index % 64);
+            *itl = *itl << 1 | i64::from(self.is_marked(index));
+        }
+        itls.sort_unstable();
+        for (index, itl) in itls.iter_mut().enumerate() {
+            bits.push(index, *itl & 1 == 1);
             *itl >>= 1;
         }
-        MarkBits(bits)
+        bits
     }
 
     /// How many ITLs are marked from one of them on.
@@ -222,8 +246,10 @@ mod tests {
     #[test]
     fn marks_follow_their_itls_as_these_are_sorted() {
         // Descending, negative ones too; every third is marked, so that the bits fill three words.
-        let mut itls: Vec<i64> = (0..150).map(|n| MarkBits::with_mark(100 - n, n % 3 == 0)).collect();
-        let marks = MarkBits::sort_and_take(&mut itls);
+        let mut itls: Vec<i64> = (0..150).map(|n| 100 - n).collect();
+        let mut marks = MarkBits::default();
+        (0..150).for_each(|index| marks.push(index, index % 3 == 0));
+        let marks = marks.sorted_with(&mut itls);
         assert_eq!(itls, (-49..=100).collect::<Vec<i64>>());
         for first in 0..=150 {
             let expected = itls[first..].iter().filter(|itl| (100 - **itl) % 3 == 0).count() as u64;
@@ -233,9 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn an_itl_that_no_clock_gives_is_cut_and_not_turned_over() {
-        let mut itls = [i64::MAX, i64::MIN].map(|itl_ns| MarkBits::with_mark(itl_ns, true));
-        MarkBits::sort_and_take(&mut itls);
-        assert_eq!(itls, [i64::MIN >> 1, i64::MAX >> 1]);
+    fn itls_of_all_64_bits_stay_as_they_are() {
+        let mut itls = [i64::MAX, 5, i64::MIN, 1 << 62];
+        let mut marks = MarkBits::default();
+        itls.iter().enumerate().for_each(|(index, itl)| marks.push(index, *itl < 0 || *itl == 1 << 62));
+        let marks = marks.sorted_with(&mut itls);
+        assert_eq!(itls, [i64::MIN, 5, 1 << 62, i64::MAX]);
+        assert_eq!([0, 1, 2, 3].map(|index| marks.is_marked(index)), [true, false, true, false]);
     }
 }

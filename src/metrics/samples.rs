@@ -212,8 +212,10 @@ impl Samples {
             if let Some(gap) = requests[index].add(&stamp.seen(event)) {
                 let gap_ns = gap.elapsed_ns();
                 let is_marked = stamp == Stamp::Received && marks.mark(&gap).is_some();
-                self.itl_ns.push(MarkBits::with_mark(gap_ns, is_marked));
+                self.itl_marks.push(self.itl_ns.len(), is_marked);
+                self.itl_ns.push(gap_ns);
                 let tokens = i64::from(event.count.max(1));
+                // Exact within a run of `verdict::LONGEST_RUN_NS`, beyond which it is INVALID.
                 self.itl_per_token_ps.push(gap_ns.saturating_mul(PS_PER_NS).div_euclid(tokens));
             }
             if stamp == Stamp::Emitted {
@@ -316,7 +318,7 @@ impl Samples {
         for samples in times {
             samples.sort_unstable();
         }
-        self.itl_marks = MarkBits::sort_and_take(&mut self.itl_ns);
+        self.itl_marks = self.itl_marks.sorted_with(&mut self.itl_ns);
         self.poll_gap_ns.sort_unstable();
         self.time_per_output_token_ns.sort_unstable();
         self.tap_push.sort_unstable();

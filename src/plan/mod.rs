@@ -25,7 +25,7 @@ pub use history::{History, HistoryError, LoadTimes, RunTimes};
 pub use model::*;
 pub use quantization::QuantizationSwitches;
 pub use render::{Detail, render};
-pub use resolve::{MAX_PAIR_LOADS, MAX_POINTS, MAX_TOKENS_PER_RUN, Overrides, defaults, resolve};
+pub use resolve::{MAX_PAIR_LOADS, MAX_POINTS, MAX_RUNS, MAX_TOKENS_PER_RUN, Overrides, defaults, resolve};
 pub use role::{Arm, PairMember, Role};
 pub use runs::PlannedRun;
 pub use scripted::of_script;

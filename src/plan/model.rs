@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PairMember, QuantizationSwitches, Role, VaryingSetting};
 use crate::device::DeviceClass;
+use crate::printable::printable;
 
 /// Everything a command will measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -242,7 +243,7 @@ pub struct Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
-            Some(file) => write!(f, "{}", file.display())?,
+            Some(file) => f.write_str(&printable(&file.to_string_lossy()))?,
             None => f.write_str("built-in sweep")?,
         }
         if self.line == 0 { Ok(()) } else { write!(f, ":{}:{}", self.line, self.column) }

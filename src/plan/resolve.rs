@@ -39,6 +39,9 @@ pub struct Overrides {
 /// Most points of a plan.
 pub const MAX_POINTS: u64 = 100_000;
 
+/// Most runs of a plan: a run keeps some kilobytes of a report, and at a second each they take more than a day.
+pub const MAX_RUNS: u64 = 100_000;
+
 /// Most tokens, prompts and outputs together, of one run; prompts are staged in memory before the run.
 pub const MAX_TOKENS_PER_RUN: u64 = 1 << 32;
 
@@ -72,18 +75,28 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         keys: Vec::new(),
         index_of_key: BTreeMap::new(),
         num_pairs: 0,
+        num_runs: 0,
         usual_repeats: defaults::REPEATS,
     };
     resolver.check_overrides();
     let mut points = Vec::new();
     if let Some(most) = resolver.number_of_points() {
+        let too_many_runs = |repeats: u32| {
+            format!(
+                "the configuration crosses to {most} points, and {repeats} repeats of each are more than {MAX_RUNS} runs, \
+                 the most that are planned; lower `repeats` (--repeats N), or measure fewer points"
+            )
+        };
         if config.is_compared {
             resolver.usual_repeats = pairs_of(most as usize / 2);
         }
-        for entry in &config.entries {
-            resolver.cross(entry, plan_seed, &mut points);
+        let crossed = config.entries.iter().try_for_each(|entry| {
+            resolver.cross(entry, plan_seed, &mut points).map_err(|repeats| (entry.name.place, repeats))
+        });
+        match crossed {
+            Ok(()) => resolver.check_exclusions(),
+            Err((place, repeats)) => resolver.problem(place, too_many_runs(repeats)),
         }
-        resolver.check_exclusions();
     }
     let keys = resolver.problems.into_result(resolver.keys)?;
     label::assign(&keys, &mut points);
@@ -106,6 +119,8 @@ struct Resolver<'c> {
     index_of_key: BTreeMap<EngineKey, usize>,
     /// The pairs so far.
     num_pairs: u32,
+    /// The runs of the points so far.
+    num_runs: u64,
     /// Runs of a point for which nothing says how many.
     usual_repeats: u32,
 }
@@ -197,8 +212,9 @@ impl Resolver<'_> {
         Some(total)
     }
 
-    /// Appends every point of `entry`: sizes, then lengths, then the axes, the last one turning fastest.
-    fn cross(&mut self, entry: &Entry, plan_seed: u64, points: &mut Vec<(usize, Point)>) {
+    /// Appends every point of `entry`: sizes, then lengths, then the axes, the last one turning fastest. Fails with the
+    /// repeats of the point whose runs are over [`MAX_RUNS`].
+    fn cross(&mut self, entry: &Entry, plan_seed: u64, points: &mut Vec<(usize, Point)>) -> Result<(), u32> {
         let built = Built::of(&entry.engine_args.value);
         let sizes: Vec<Settings> = entry
             .tensor_parallel_sizes
@@ -223,7 +239,11 @@ impl Resolver<'_> {
                 num_excluded += 1;
             } else if let Some((key, mut point)) = point(self) {
                 let seed = settings.seed.as_ref().map(|seed| seed.value);
-                let Point { input_len, output_len, prefix_len, num_prompts, .. } = point;
+                let Point { input_len, output_len, prefix_len, num_prompts, repeats, .. } = point;
+                self.num_runs += u64::from(repeats);
+                if self.num_runs > MAX_RUNS {
+                    return Err(repeats);
+                }
                 point.seed =
                     seed.unwrap_or_else(|| seed::of_prompts(plan_seed, input_len, output_len, prefix_len, num_prompts));
                 if let Some(pairs) = &mut pairs {
@@ -242,6 +262,7 @@ impl Resolver<'_> {
         if let Some(pairs) = pairs {
             self.pair_up(entry, pairs, points);
         }
+        Ok(())
     }
 
     /// Whether the entry's matrix leaves this point out.

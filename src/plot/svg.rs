@@ -5,6 +5,7 @@ use plotters::prelude::*;
 
 use super::scaled::Scaled;
 use super::{Chart, Marks};
+use crate::printable::printable_lines;
 
 /// Width of a chart, and height of what is drawn above its legend.
 const WIDTH: u32 = 720;
@@ -36,7 +37,8 @@ type Context<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Scaled, Scal
 pub fn svg(chart: &Chart) -> Result<String, PlotError> {
     let mut text = String::new();
     draw(&mut text, chart).map_err(|error| PlotError { chart: chart.id, problem: error.to_string() })?;
-    Ok(text)
+    // Control characters, which XML does not take, can only stand in the names of the chart.
+    Ok(printable_lines(&text).into_owned())
 }
 
 fn draw(text: &mut String, chart: &Chart) -> Drawn {

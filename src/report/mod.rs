@@ -39,5 +39,6 @@ pub use resumption::Resumption;
 pub use sentinel::{DriftEntry, SentinelEntry, SentinelRun};
 pub use summary::{REPORT_SCHEMA, REPORT_SCHEMA_VERSION, Report};
 pub use table::{TableFormat, table};
+pub(crate) use table::{csv_text, markdown_lines, markdown_row};
 pub use uncertainty::{InstrumentErrors, Ruler};
 pub(crate) use units::number;

@@ -10,6 +10,7 @@ use super::charts::label;
 use super::units::{bound, number, number_within, time_unit};
 use super::{HiccupsEntry, NsSpread, PointEntry, Report, ResetCheckEntry, SentinelEntry};
 use crate::metrics::{Metric, Series, Statistic, Total};
+use crate::printable::{json, markdown as markdown_text, printable, printable_lines, spreadsheet_cell};
 use crate::telemetry::WindowTelemetry;
 use crate::verdict::Status;
 
@@ -40,7 +41,9 @@ pub fn table(report: &Report, format: TableFormat, colored: bool) -> String {
         TableFormat::Md => markdown(report),
         TableFormat::Csv => csv(report),
         // A report holds strings, numbers and maps with text keys: nothing that JSON cannot.
-        TableFormat::Json => serde_json::to_string_pretty(report).map(|text| text + "\n").unwrap_or_default(),
+        TableFormat::Json => {
+            serde_json::to_string_pretty(report).map(|text| json(&text).into_owned() + "\n").unwrap_or_default()
+        }
     }
 }
 
@@ -51,16 +54,16 @@ fn terminal(report: &Report, colored: bool) -> String {
     grid.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
     grid.set_header(&rows.headers);
     for row in &rows.points {
-        grid.add_row(row);
+        grid.add_row(row.iter().map(|cell| printable(cell)));
     }
     for column in grid.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut out = engine_lines(report).join("\n");
+    let mut out = printable_lines(&engine_lines(report).join("\n")).into_owned();
     let _ = writeln!(out, "\n{grid}");
     let paint = |style: Style, text: &str| match colored {
-        true => format!("{style}{text}{style:#}"),
-        false => text.to_owned(),
+        true => format!("{style}{}{style:#}", printable_lines(text)),
+        false => printable_lines(text).into_owned(),
     };
     let bad = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
     let doubtful = Style::new().fg_color(Some(AnsiColor::Yellow.into()));
@@ -71,32 +74,39 @@ fn terminal(report: &Report, colored: bool) -> String {
         let _ = writeln!(out, "{}", paint(doubtful, &line));
     }
     for line in footnotes(report) {
-        let _ = writeln!(out, "{line}");
+        let _ = writeln!(out, "{}", printable_lines(&line));
     }
     out
 }
 
 fn markdown(report: &Report) -> String {
     let rows = Rows::of(report);
-    let line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let mut out = engine_lines(report).join("  \n") + "\n\n" + &line(&rows.headers);
+    let mut out = markdown_lines(&engine_lines(report)) + "\n\n" + &markdown_row(&rows.headers);
     let rules: Vec<String> =
         (0..rows.headers.len()).map(|column| if column == 0 { "---" } else { "---:" }.to_owned()).collect();
-    out += &line(&rules);
+    out += &markdown_row(&rules);
     for row in &rows.points {
-        out += &line(row);
+        out += &markdown_row(row);
     }
     let remarks: Vec<String> = faults(report).into_iter().chain(warnings(report)).chain(footnotes(report)).collect();
     if !remarks.is_empty() {
         out.push('\n');
     }
     for remark in remarks {
-        let _ = writeln!(out, "- {remark}");
+        let _ = writeln!(out, "- {}", markdown_text(&remark));
     }
     out
+}
+
+/// A row of a Markdown table. Line ends in a cell, as headers have them, become spaces.
+pub(crate) fn markdown_row(cells: &[String]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| markdown_text(&cell.replace('\n', " ")).into_owned()).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// Lines of one paragraph in Markdown.
+pub(crate) fn markdown_lines(lines: &[String]) -> String {
+    lines.iter().map(|line| markdown_text(line)).collect::<Vec<_>>().join("  \n")
 }
 
 fn csv(report: &Report) -> String {
@@ -109,11 +119,11 @@ fn csv(report: &Report) -> String {
     for point in &report.points {
         let identity = &point.identity;
         let mut row = vec![
-            identity.name.clone(),
-            identity.point.clone(),
-            identity.engine.clone(),
+            csv_text(&identity.name),
+            csv_text(&identity.point),
+            csv_text(&identity.engine),
             identity.device.map_or_else(String::new, |device| device.to_string()),
-            identity.model.clone().unwrap_or_default(),
+            csv_text(identity.model.as_deref().unwrap_or_default()),
             point.num_runs.to_string(),
             point.num_valid.to_string(),
         ];
@@ -123,6 +133,11 @@ fn csv(report: &Report) -> String {
         let _ = out.write_record(row);
     }
     out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
+/// A text as a cell of a CSV table.
+pub(crate) fn csv_text(text: &str) -> String {
+    spreadsheet_cell(&printable(text)).into_owned()
 }
 
 impl Rows {

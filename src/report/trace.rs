@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use crate::metrics::scheduled_ns;
+use crate::printable::printable;
 use crate::telemetry::Quantity;
 use crate::timeline::{FinishReason, Outcome, Timeline, TokenEvent, known};
 
@@ -182,6 +183,7 @@ impl<W: Write> Process<'_, W> {
     }
 
     fn metadata(&mut self, what: &str, track: Option<u64>, name: &str) -> io::Result<()> {
+        let name = printable(name);
         self.trace.write(&json!({"ph": "M", "name": what, "pid": self.pid, "tid": track, "args": {"name": name}}))
     }
 

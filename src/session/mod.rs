@@ -21,6 +21,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::printable::printable;
+
 pub use engine::{Ended, Engine, OBSERVED_WAYS, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
 pub use privileges::Privileges;
@@ -46,5 +48,5 @@ fn log_tail(path: &Path) -> String {
     };
     let text = read().unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  | {line}")).collect()
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  | {}", printable(line))).collect()
 }

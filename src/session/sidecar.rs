@@ -439,7 +439,7 @@ fn hold_message(options: &SidecarOptions, log: &Path) -> serde_json::Value {
     };
     serde_json::json!({
         "op": "hold",
-        "command": std::env::args().collect::<Vec<_>>(),
+        "command": crate::printable::command_line(),
         "keep_s": keep.map(|keep| keep.as_secs_f64()),
         "about": about,
     })

@@ -120,7 +120,9 @@ impl EngineSpec {
         message["op"] = "load".into();
         message["cores"] = serde_json::json!(placement.engine_cores);
         message["nice"] = serde_json::json!(placement.engine_nice());
-        message["cwd"] = serde_json::json!(std::env::current_dir().ok());
+        // A command that measures refuses a folder that is not UTF-8; without it the engine stays where the sidecar is.
+        let here = std::env::current_dir().ok().and_then(|here| here.into_os_string().into_string().ok());
+        message["cwd"] = serde_json::json!(here);
         message
     }
 }

@@ -186,12 +186,15 @@ pub struct About {
     /// The class of its engines.
     pub device: DeviceClass,
     /// Its interpreter.
+    #[serde(serialize_with = "crate::printable::serialize_path")]
     pub python: PathBuf,
     /// Version of vLLM's package as Python's metadata have it.
     pub vllm_package: Option<String>,
     /// The folder of the package `bench_sidecar`, which has the build in its name.
+    #[serde(serialize_with = "crate::printable::serialize_path")]
     pub package: PathBuf,
     /// Where its output goes.
+    #[serde(serialize_with = "crate::printable::serialize_path")]
     pub log: PathBuf,
     /// Its environment: see [`variables::digests`].
     pub(super) variables: BTreeMap<String, String>,

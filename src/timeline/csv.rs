@@ -4,17 +4,21 @@
 //! event's, and of a finish row all output tokens. A token row also says how long before the recorder's look was, and
 //! which hiccups lie in the ITL that it ends.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
+use super::lines::Lines;
 use super::store::RUN_SCHEMA_VERSION;
 use super::{Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known};
+use crate::bounded_file::open_regular;
 use crate::device::DeviceClass;
 use crate::metrics::{HiccupMark, HiccupMarks, RequestTokens, scheduled_ns};
 use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode, Quantization, Role, StepApi};
+use crate::printable::{excerpt, printable, spreadsheet_cell, without_guard};
 
 /// [`RunRecord::engine`] of a timeline that was read from a CSV file: nothing is known of what ran.
 pub const IMPORTED_ENGINE: &str = "imported";
@@ -38,11 +42,18 @@ pub const COLUMNS: [&str; 12] = [
 /// Columns that a file may lack.
 const OPTIONAL_COLUMNS: [&str; 4] = ["step", "emitted_ns", "poll_gap_ns", "hiccup"];
 
+/// Largest time of a file, in nanoseconds: the difference of two times is a signed number of 64 bits.
+const MAX_TIME_NS: u64 = i64::MAX as u64;
+/// Largest count or step of a file: the next number stands for an unknown one.
+const MAX_NUMBER: u64 = u32::MAX as u64 - 1;
+/// Characters of a field that a message repeats.
+const SHOWN_CHARS: usize = 60;
+
 /// Why a file could not be read as a timeline.
 #[derive(Debug, thiserror::Error)]
 pub enum CsvError {
     /// The file system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", printable(&path.to_string_lossy()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -50,7 +61,7 @@ pub enum CsvError {
         source: io::Error,
     },
     /// A row is not an event.
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}:{line}: {problem}", printable(&path.to_string_lossy()))]
     Row {
         /// The file.
         path: PathBuf,
@@ -61,7 +72,7 @@ pub enum CsvError {
     },
 }
 
-/// The name of a run in the column `run`.
+/// The name of a run in the column `run`, before [`spreadsheet_cell`].
 pub fn run_name(name: &str, point: &str, repeat: u32) -> String {
     format!("{name}|{point}|{repeat}")
 }
@@ -81,6 +92,7 @@ pub fn write_header<W: Write>(out: &mut csv::Writer<W>) -> csv::Result<()> {
 pub fn write_events<W: Write>(out: &mut csv::Writer<W>, timeline: &Timeline) -> csv::Result<()> {
     let record = &timeline.run;
     let run = run_name(&record.point.name, &record.point.point, record.repeat);
+    let run = spreadsheet_cell(&run);
     let mut write = |kind: &str, row: Written| {
         let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
         let (request, count) = (row.request.to_string(), row.count.to_string());
@@ -89,7 +101,7 @@ pub fn write_events<W: Write>(out: &mut csv::Writer<W>, timeline: &Timeline) -> 
         let phase = timeline.requests.get(row.request).map_or(Phase::Prime, RequestEvent::phase).as_str();
         let hiccup = row.hiccup.map_or("", HiccupMark::as_str);
         let times = [&scheduled, &submitted, &emitted, &received, &poll_gap].map(String::as_str);
-        let head = [&run, &request, phase, kind, &step, &count];
+        let head = [run.as_ref(), &request, phase, kind, &step, &count];
         out.write_record(head.into_iter().chain(times).chain([hiccup]))
     };
     for (index, request) in timeline.requests.iter().enumerate() {
@@ -131,13 +143,13 @@ impl Written {
     }
 }
 
-/// Reads the timelines of a file, one for each of its runs, in the order in which they begin.
+/// Reads the timelines of a regular file, one for each of its runs, in the order in which they begin.
 ///
 /// # Errors
 /// [`CsvError`], which names the line and the column. A file without events is one too.
 pub fn read(path: &Path) -> Result<Vec<Timeline>, CsvError> {
-    let file = std::fs::File::open(path).map_err(|source| CsvError::Io { path: path.to_owned(), source })?;
-    read_from(path, io::BufReader::new(file))
+    let file = open_regular(path).map_err(|source| CsvError::Io { path: path.to_owned(), source })?;
+    read_from(path, file)
 }
 
 /// [`read`] of what `input` gives; `path` is for messages.
@@ -145,50 +157,38 @@ pub fn read(path: &Path) -> Result<Vec<Timeline>, CsvError> {
 /// # Errors
 /// As of [`read`].
 pub fn read_from(path: &Path, input: impl Read) -> Result<Vec<Timeline>, CsvError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
-    let columns = reader.headers().map_err(|error| csv_failed(path, error)).and_then(|header| {
-        Columns::of(header).map_err(|problem| CsvError::Row { path: path.to_owned(), line: 1, problem })
-    })?;
-    let mut runs: Vec<ImportedRun> = Vec::new();
-    let mut by_name: HashMap<String, usize> = HashMap::new();
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(Lines::new(input));
+    let header = reader.headers().cloned().map_err(|error| csv_failed(path, &mut reader, error))?;
+    let line = reader.get_mut().line_of(0);
+    let columns = Columns::of(&header).map_err(|problem| CsvError::Row { path: path.to_owned(), line, problem })?;
+    let mut runs = ImportedRuns::default();
     let mut record = StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| csv_failed(path, error))? {
-        let line = record.position().map_or(0, csv::Position::line);
+    while reader.read_record(&mut record).map_err(|error| csv_failed(path, &mut reader, error))? {
+        let line = reader.get_mut().line_of(record.position().map_or(0, csv::Position::byte));
         let row = Row { columns: &columns, record: &record };
-        let name = row.text("run");
-        let index = match by_name.get(name) {
-            Some(index) => *index,
-            None => {
-                by_name.insert(name.to_owned(), runs.len());
-                runs.push(ImportedRun::default());
-                runs.len() - 1
-            }
-        };
-        runs[index].add(&row).map_err(|problem| CsvError::Row { path: path.to_owned(), line, problem })?;
+        let added = runs.of(row.text("run")).and_then(|run| run.add(&row));
+        added.map_err(|problem| CsvError::Row { path: path.to_owned(), line, problem })?;
     }
-    if runs.is_empty() {
+    if runs.runs.is_empty() {
         let problem = "there is no event in this file: it needs a row for each submit, token and finish".to_owned();
-        return Err(CsvError::Row { path: path.to_owned(), line: 1, problem });
+        return Err(CsvError::Row { path: path.to_owned(), line, problem });
     }
-    let mut names: Vec<(String, usize)> = by_name.into_iter().collect();
-    names.sort_by_key(|(_, index)| *index);
-    let timelines = runs.into_iter().zip(names).enumerate();
-    Ok(timelines.map(|(order, (run, (name, _)))| run.into_timeline(&name, order as u32)).collect())
+    let timelines = runs.runs.into_iter().enumerate();
+    Ok(timelines.map(|(order, (name, run))| run.into_timeline(name, order as u32)).collect())
 }
 
-fn csv_failed(path: &Path, error: csv::Error) -> CsvError {
-    let line = error.position().map_or(0, csv::Position::line);
-    match error.into_kind() {
-        csv::ErrorKind::Io(source) => CsvError::Io { path: path.to_owned(), source },
+fn csv_failed<R: Read>(path: &Path, reader: &mut csv::Reader<Lines<R>>, error: csv::Error) -> CsvError {
+    let begin = error.position().map_or(0, csv::Position::byte);
+    let line = reader.get_mut().line_of(begin);
+    let problem = match error.into_kind() {
+        csv::ErrorKind::Io(source) => return CsvError::Io { path: path.to_owned(), source },
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            let problem = format!("{len} fields where the header has {expected_len} columns");
-            CsvError::Row { path: path.to_owned(), line, problem }
+            format!("{len} fields where the header has {expected_len} columns")
         }
-        csv::ErrorKind::Utf8 { err, .. } => {
-            CsvError::Row { path: path.to_owned(), line, problem: format!("not UTF-8 text: {err}") }
-        }
-        other => CsvError::Row { path: path.to_owned(), line, problem: format!("{other:?}") },
-    }
+        csv::ErrorKind::Utf8 { err, .. } => format!("not UTF-8 text: {err}"),
+        other => format!("{other:?}"),
+    };
+    CsvError::Row { path: path.to_owned(), line, problem }
 }
 
 /// Where each of [`COLUMNS`] stands in a file.
@@ -196,13 +196,19 @@ struct Columns([Option<usize>; COLUMNS.len()]);
 
 impl Columns {
     fn of(header: &StringRecord) -> Result<Columns, String> {
+        let twice = COLUMNS.iter().find(|name| header.iter().filter(|column| column == *name).count() > 1);
+        if let Some(name) = twice {
+            return Err(format!("the column `{name}` stands twice: keep one of them"));
+        }
         let positions = COLUMNS.map(|name| header.iter().position(|column| column == name));
-        let missing = COLUMNS
-            .iter()
-            .zip(positions)
-            .find(|(name, position)| position.is_none() && !OPTIONAL_COLUMNS.contains(*name));
+        let is_required = |name: &&str| !OPTIONAL_COLUMNS.contains(name);
+        let missing = COLUMNS.iter().zip(positions).find(|(name, position)| position.is_none() && is_required(name));
         match missing {
-            Some((name, _)) => Err(format!("no column `{name}`: the header needs {}", COLUMNS.join(","))),
+            Some((name, _)) => {
+                let required: Vec<&str> = COLUMNS.into_iter().filter(is_required).collect();
+                let (required, optional) = (required.join(","), OPTIONAL_COLUMNS.join(","));
+                Err(format!("no column `{name}`: the header needs {required}, and may have {optional}"))
+            }
             None => Ok(Columns(positions)),
         }
     }
@@ -220,28 +226,45 @@ impl Row<'_> {
         position.and_then(|position| self.record.get(position)).unwrap_or("")
     }
 
+    /// A field as a message repeats it.
+    fn shown(&self, column: &str) -> Cow<'_, str> {
+        excerpt(self.text(column), SHOWN_CHARS)
+    }
+
     /// `None` for an empty field.
-    fn optional(&self, column: &str, limit: u64) -> Result<Option<u64>, String> {
+    fn optional(&self, column: &str, most: u64) -> Result<Option<u64>, String> {
         let text = self.text(column);
         if text.is_empty() {
             return Ok(None);
         }
+        // `parse` alone takes a plus sign.
         match text.parse::<u64>() {
-            Ok(value) if value < limit => Ok(Some(value)),
-            _ => Err(format!("column `{column}`: `{text}` is not a whole number from 0 to {}", limit - 1)),
+            Ok(value) if value <= most && !text.starts_with('+') => Ok(Some(value)),
+            _ => Err(format!("column `{column}`: `{}` is not a whole number from 0 to {most}", self.shown(column))),
         }
     }
 
-    fn time_ns(&self, column: &str) -> Result<u64, String> {
-        let value = self.optional(column, i64::MAX as u64)?;
+    fn required(&self, column: &str, most: u64) -> Result<u64, String> {
+        let value = self.optional(column, most)?;
         value.ok_or_else(|| format!("column `{column}` is empty, and a {} row needs it", self.text("kind")))
     }
 
+    fn time_ns(&self, column: &str) -> Result<u64, String> {
+        self.required(column, MAX_TIME_NS)
+    }
+
     fn number(&self, column: &str) -> Result<u32, String> {
-        match self.optional(column, u32::MAX.into())? {
-            Some(value) => Ok(value as u32),
-            None => Err(format!("column `{column}` is empty, and a {} row needs it", self.text("kind"))),
-        }
+        self.required(column, MAX_NUMBER).map(|value| value as u32)
+    }
+
+    /// A time, or what stands for an unknown one.
+    fn optional_ns(&self, column: &str) -> Result<u64, String> {
+        Ok(self.optional(column, MAX_TIME_NS)?.unwrap_or(super::ABSENT))
+    }
+
+    /// A number, or what stands for an unknown one.
+    fn optional_number(&self, column: &str) -> Result<u32, String> {
+        Ok(self.optional(column, MAX_NUMBER)?.map_or(u32::MAX, |value| value as u32))
     }
 
     /// A mark says that a hiccup was there and not when, so that it has no place in a timeline: it is only checked.
@@ -251,13 +274,64 @@ impl Row<'_> {
         if text.is_empty() || known.contains(&text) {
             return Ok(());
         }
-        Err(format!("column `hiccup`: `{text}` is none of {}, nor empty", known.join(", ")))
+        Err(format!("column `hiccup`: `{}` is none of {}, nor empty", self.shown("hiccup"), known.join(", ")))
     }
 
     fn phase(&self) -> Result<Phase, String> {
         let text = self.text("phase");
         let known = [Phase::Prime, Phase::Warmup, Phase::Measure].into_iter().find(|phase| phase.as_str() == text);
-        known.ok_or_else(|| format!("column `phase`: `{text}` is none of prime, warmup, measure"))
+        known.ok_or_else(|| format!("column `phase`: `{}` is none of prime, warmup, measure", self.shown("phase")))
+    }
+}
+
+/// The runs of a file while it is read, in the order in which they begin.
+#[derive(Default)]
+struct ImportedRuns {
+    runs: Vec<(RunName, ImportedRun)>,
+    by_text: HashMap<String, usize>,
+    /// The same names, taken apart.
+    by_name: HashMap<RunName, String>,
+}
+
+impl ImportedRuns {
+    /// The run whose name is `text` in the column `run`.
+    fn of(&mut self, text: &str) -> Result<&mut ImportedRun, String> {
+        let index = match self.by_text.get(text) {
+            Some(index) => *index,
+            None => {
+                let name = RunName::of(without_guard(text));
+                if let Some(other) = self.by_name.insert(name.clone(), text.to_owned()) {
+                    let [text, other] = [text, &other].map(|text| excerpt(text, SHOWN_CHARS));
+                    return Err(format!("column `run`: `{text}` and `{other}` are one run: write its name in one way"));
+                }
+                self.by_text.insert(text.to_owned(), self.runs.len());
+                self.runs.push((name, ImportedRun::default()));
+                self.runs.len() - 1
+            }
+        };
+        Ok(&mut self.runs[index].1)
+    }
+}
+
+/// A text of the column `run`, taken apart. One that is not `name|point|repeat` stands for name and point.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct RunName {
+    entry: String,
+    point: String,
+    repeat: u32,
+}
+
+impl RunName {
+    fn of(text: &str) -> RunName {
+        let mut parts = text.rsplitn(3, '|');
+        let (repeat, point, entry) = (parts.next(), parts.next(), parts.next());
+        let repeat = repeat.filter(|repeat| !repeat.starts_with('+')).and_then(|repeat| repeat.parse().ok());
+        match (entry, point, repeat) {
+            (Some(entry), Some(point), Some(repeat)) => {
+                RunName { entry: entry.to_owned(), point: point.to_owned(), repeat }
+            }
+            _ => RunName { entry: text.to_owned(), point: text.to_owned(), repeat: 0 },
+        }
     }
 }
 
@@ -275,7 +349,7 @@ impl ImportedRun {
         let request = &mut self.requests[index as usize];
         match row.text("kind") {
             "submit" if known(request.submitted_ns).is_some() => {
-                return Err(format!("request `{}` was submitted on an earlier line", row.text("request")));
+                return Err(format!("request `{}` was submitted on an earlier line", row.shown("request")));
             }
             "submit" => {
                 request.asked_prompt_tokens = row.number("count")?;
@@ -284,27 +358,25 @@ impl ImportedRun {
             }
             "token" => {
                 row.check_hiccup()?;
-                let short =
-                    |column| row.optional(column, u32::MAX.into()).map(|value| value.map_or(u32::MAX, |n| n as u32));
                 self.tokens.push(TokenEvent {
                     received_ns: row.time_ns("received_ns")?,
-                    emitted_ns: row.optional("emitted_ns", i64::MAX as u64)?.unwrap_or(super::ABSENT),
+                    emitted_ns: row.optional_ns("emitted_ns")?,
                     request: index,
-                    step: short("step")?,
+                    step: row.optional_number("step")?,
                     count: row.number("count")?,
-                    poll_gap_ns: short("poll_gap_ns")?,
+                    poll_gap_ns: row.optional_number("poll_gap_ns")?,
                 });
             }
             "finish" if request.finished() => {
-                return Err(format!("request `{}` finished on an earlier line", row.text("request")));
+                return Err(format!("request `{}` finished on an earlier line", row.shown("request")));
             }
             "finish" => {
                 request.output_tokens = row.number("count")?;
                 request.finish_received_ns = row.time_ns("received_ns")?;
-                request.finish_emitted_ns = row.optional("emitted_ns", i64::MAX as u64)?.unwrap_or(super::ABSENT);
+                request.finish_emitted_ns = row.optional_ns("emitted_ns")?;
                 request.finish_reason = FinishReason::Other as u8;
             }
-            other => return Err(format!("column `kind`: `{other}` is none of submit, token, finish")),
+            _ => return Err(format!("column `kind`: `{}` is none of submit, token, finish", row.shown("kind"))),
         }
         Ok(())
     }
@@ -318,7 +390,7 @@ impl ImportedRun {
         if let Some(index) = self.by_id.get(id) {
             let before = self.requests[*index as usize].phase();
             if before != phase {
-                let (now, before) = (phase.as_str(), before.as_str());
+                let (now, before, id) = (phase.as_str(), before.as_str(), row.shown("request"));
                 return Err(format!("column `phase`: request `{id}` is {now} here and {before} on an earlier line"));
             }
             return Ok(*index);
@@ -329,7 +401,7 @@ impl ImportedRun {
         Ok(index)
     }
 
-    fn into_timeline(self, name: &str, order: u32) -> Timeline {
+    fn into_timeline(self, name: RunName, order: u32) -> Timeline {
         let measured = self.requests.iter().filter(|request| request.phase() == Phase::Measure).count();
         let run = imported_run(name, order, measured as u32);
         Timeline {
@@ -343,18 +415,12 @@ impl ImportedRun {
     }
 }
 
-/// What is known of a run of which only the events are. A name that is not `name|point|repeat` stands for all of it.
-fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
-    let mut parts = name.rsplitn(3, '|');
-    let (entry, point, repeat) = match (parts.next(), parts.next(), parts.next()) {
-        (Some(repeat), Some(point), Some(entry)) if repeat.parse::<u32>().is_ok() => {
-            (entry, point, repeat.parse().unwrap_or(0))
-        }
-        _ => (name, name, 0),
-    };
+/// What is known of a run of which only the events are.
+fn imported_run(name: RunName, order: u32, num_prompts: u32) -> RunRecord {
+    let RunName { entry, point, repeat } = name;
     let point = Point {
-        name: entry.to_owned(),
-        point: point.to_owned(),
+        name: entry,
+        point,
         input_len: 0,
         output_len: 0,
         scripted_output_lens: None,

@@ -2,6 +2,7 @@
 
 pub mod csv;
 mod event;
+mod lines;
 mod run;
 mod session;
 pub mod store;

@@ -53,7 +53,11 @@ impl Findings {
         if emitted_ns.unwrap_or(event.received_ns).min(event.received_ns) < request.submitted_ns {
             self.before_submit.add(example);
         }
-        if request.finished() && event.received_ns > request.finish_received_ns {
+        let finish_emitted_ns = known(request.finish_emitted_ns);
+        // One that is emitted after it was received has a reason of its own.
+        let is_emitted_after = emitted_ns.filter(|emitted_ns| *emitted_ns <= event.received_ns) > finish_emitted_ns
+            && finish_emitted_ns.is_some();
+        if request.finished() && (event.received_ns > request.finish_received_ns || is_emitted_after) {
             self.after_finish.add(example);
         }
         let now = LastSeen {

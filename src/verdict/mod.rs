@@ -5,10 +5,12 @@ mod objective;
 mod requests;
 mod stamps;
 mod steps;
+mod times;
 mod weights;
 
 pub use objective::{Objective, objectives};
 pub use stamps::STAMP_TOLERANCE_NS;
+pub use times::LONGEST_RUN_NS;
 
 use serde::Serialize;
 
@@ -118,6 +120,7 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
     }
     let tokens = RequestTokens::of(timeline);
     reasons.extend(requests::reasons(timeline, &tokens));
+    reasons.extend(times::reasons(timeline));
     reasons.extend(events::reasons(timeline));
     reasons.extend(counted(&run.counters));
     if !(timeline.steps.is_empty() && run.engine == IMPORTED_ENGINE) {

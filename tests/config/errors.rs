@@ -115,6 +115,7 @@ fn what_is_missing_is_told() {
         ("standalone_runs: []", "1:1", "at least one item"),
         ("standalone_run: []", "1:1", "nearest known one is `standalone_runs`"),
         ("[1]", "1:2", "a table"),
+        ("- name: a\n  mode: vllm_throughput\n", "1:3", "put `standalone_runs:` on a line above it"),
         ("just text", "1:1", "a table"),
         ("", "1:1", "empty"),
         ("# nothing\n", "", "empty"),

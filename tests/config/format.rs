@@ -8,7 +8,7 @@ use bench::config::{self, BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE};
 use bench::device::DeviceClass;
 use bench::plan::{self, Drive, Load, Overrides, Point, PrefixMode, Quantization, StepApi};
 
-use crate::{EXISTING_FORMAT, entry, plan_of, plan_with, points, problems};
+use crate::{EXISTING_FORMAT, entry, load, plan_of, plan_with, points, problems};
 
 #[test]
 fn the_existing_format_loads_unchanged() {
@@ -199,4 +199,51 @@ fn config_keys() -> BTreeSet<String> {
     let keys: BTreeSet<String> = lists.flat_map(|list| list.split(", ")).map(String::from).collect();
     assert!(keys.len() > 30, "{keys:?}");
     keys
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let text = entry("model: m\nworkload: chatbot");
+    assert_eq!(load(format!("\u{feff}{text}")).unwrap().entries, load(&text).unwrap().entries);
+    assert_eq!(problems("\u{feff}a: 1\n")[0].split_once(' ').unwrap().0, "1:1");
+}
+
+#[test]
+fn a_whole_number_may_have_a_point_and_zeros() {
+    let text =
+        entry("model: m\ninput_len: 64.0\noutput_len: 8.\nmatrix: {num_prompts: [4.00, 5], concurrency: [+2.0]}");
+    let plan = plan_of(&text);
+    let points: Vec<(u32, u32, u32)> =
+        points(&plan).into_iter().map(|point| (point.input_len, point.output_len, point.num_prompts)).collect();
+    assert_eq!(points, [(64, 8, 4), (64, 8, 5)]);
+    for (lines, place) in [
+        ("model: m\ninput_len: 64.5\noutput_len: 1", "5:16"),
+        ("model: m\ninput_len: 1e1\noutput_len: 1", "5:16"),
+        ("model: m\ninput_len: 1.0e1\noutput_len: 1", "5:16"),
+        ("model: m\ninput_len: -64.0\noutput_len: 1", "5:16"),
+        ("model: m\ninput_len: .inf\noutput_len: 1", "5:16"),
+        ("model: m\nmatrix: {num_prompts: [4, 4.0]}\ninput_len: 1\noutput_len: 1", "5:31"),
+    ] {
+        assert!(problems(&entry(lines))[0].starts_with(&format!("{place} ")), "{:?}", problems(&entry(lines)));
+    }
+}
+
+#[test]
+fn what_yaml_allows_and_the_format_does_not_is_named() {
+    for (text, place, words) in [
+        ("standalone_runs:\n\t- name: a\n", "2:1", "a tab in the indentation"),
+        ("standalone_runs:\n  - name: a\n  \tmode: vllm_throughput\n", "3:3", "a tab in the indentation"),
+        ("standalone_runs:\n  - name: a\n\tmode: vllm_throughput\n", "3:1", "a tab in the indentation"),
+        ("standalone_runs:\n  - name: !foo a\n", "2:11", "YAML tags"),
+        ("standalone_runs:\n  - !foo\n    name: a\n", "2:5", "YAML tags"),
+        ("!foo\nstandalone_runs: []\n", "1:1", "YAML tags"),
+        ("standalone_runs: !foo [1]\n", "1:18", "YAML tags"),
+        ("!foo standalone_runs: [1]\n", "1:1", "YAML tags"),
+        ("defaults: {}\nstandalone_runs:\n  - {name: a, mode: !!str x}\n", "3:21", "YAML tags"),
+        ("a: !foo\n", "1:4", "YAML tags"),
+        ("a: !!python/object:os.system x\n", "1:4", "YAML tags"),
+    ] {
+        let found = problems(text);
+        assert!(found[0].starts_with(&format!("{place} ")) && found[0].contains(words), "{text}\n{found:?}");
+    }
 }

@@ -30,6 +30,21 @@ fn refusal_of(path: &Path) -> String {
     message
 }
 
+/// So many points, and so many repeats of each.
+fn runs(points: u32, repeats: u32) -> String {
+    let axes = format!("input_len: 1..{points}, output_len: [1]");
+    entry(&format!("model: m\nrepeats: {repeats}\nmatrix: {{{axes}}}"))
+}
+
+#[test]
+fn the_most_runs_are_planned() {
+    let plan = crate::plan_of(&runs(20_000, 5));
+    assert_eq!(plan.num_runs_of(bench::plan::Role::Measured) as u64, plan::MAX_RUNS);
+    let overrides = Overrides { repeats: Some(6), ..Overrides::default() };
+    let message = crate::plan_with(&runs(20_000, 5), overrides).unwrap_err().to_string();
+    assert!(message.contains("20000 points, and 6 repeats of each"), "{message}");
+}
+
 #[test]
 fn hostile_text_is_refused_at_once() {
     let mib = 1 << 20;
@@ -67,6 +82,15 @@ fn hostile_text_is_refused_at_once() {
         ("long args", entry(&format!("args: {}", "x ".repeat(100_000))), "longer than"),
         ("two documents", format!("{EXISTING_FORMAT}---\n{EXISTING_FORMAT}"), ":11:1: a second YAML document"),
         ("NUL", "a: \0".into(), ":1:4: a NUL"),
+        ("an escape sequence", "a: 1\nb: é\u{1b}[2J\n".into(), ":2:5: U+001B: YAML takes no control characters"),
+        ("a control character of C1", "a: 1\nb:\n- \u{9b}".into(), ":3:3: U+009B"),
+        ("a mark in the middle", "a: 1\nb: \u{feff}".into(), ":2:4: U+FEFF"),
+        ("an escape sequence in quotes", entry("workload: \"a\\e[2J\""), r"`a\u{1b}[2J`"),
+        ("a long text", entry(&format!("model: {}", "m".repeat(20_000))), "`model` is longer than 16384 bytes"),
+        ("a range", entry("num_prompts: 1..1000000000"), "more than 100000 values"),
+        ("a range that stands still", entry("num_prompts: 1..1000000000*1"), "is not a range"),
+        ("runs", runs(100_000, 1_000), "100000 points, and 1000 repeats of each are more than 100000 runs"),
+        ("one run too many", runs(20_001, 5), "20001 points, and 5 repeats of each"),
     ] {
         let message = refusal(&text);
         assert!(message.contains(word), "{what}: {message}");
@@ -86,4 +110,72 @@ fn what_is_no_regular_file_is_refused_at_once() {
     }
     let message = refusal_of(&folder.path().join("absent.yaml"));
     assert!(message.contains("absent.yaml: cannot read"), "{message}");
+}
+
+/// Texts that differ from one by cut, repeated, inserted or changed bytes. The same ones each time.
+fn mutants(text: &str, count: u32) -> impl Iterator<Item = Vec<u8>> {
+    const PIECES: [&[u8]; 16] = [
+        b"\n",
+        b"\t",
+        b",",
+        b"\"",
+        b"'",
+        b"[",
+        b"}",
+        b": ",
+        b"- ",
+        b"!x ",
+        b"&a ",
+        b"*a",
+        b"..",
+        b"\xff",
+        b"\0",
+        b"9999999999999999999999",
+    ];
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let text = text.as_bytes().to_vec();
+    (0..count).map(move |_| {
+        let mut mutant = text.clone();
+        for _ in 0..=random(4) {
+            let (from, length) = (random(mutant.len()), random(12));
+            let to = (from + length).min(mutant.len());
+            match random(4) {
+                0 => drop(mutant.drain(from..to)),
+                1 => mutant.splice(from..from, PIECES[random(PIECES.len())].iter().copied()).for_each(drop),
+                2 => mutant[from] ^= 1 << random(8),
+                _ => {
+                    let piece = mutant[from..to].to_vec();
+                    let at = random(mutant.len());
+                    mutant.splice(at..at, piece).for_each(drop);
+                }
+            }
+        }
+        mutant
+    })
+}
+
+#[test]
+fn a_damaged_configuration_or_script_is_refused_or_read_and_never_a_panic() {
+    let config = "defaults: {model: builtin:tiny-llama, seed: 3, repeats: 2}\nstandalone_runs:\n  - name: \"a b\"\n    \
+                  mode: vllm_throughput\n    args: >-\n      --max-num-seqs 8 --hf-overrides '{\"a\": 1}'\n    \
+                  tensor_parallel_sizes: [1, 2]\n    length_configs:\n      - {input_len: 64, output_len: 8.0}\n    \
+                  slo: {p99_ttft_s: 1.5}\n    matrix: &m\n      num_prompts: 1..8*2\n      exclude: [{num_prompts: 2}]\n      \
+                  linked: [{concurrency: [1, 2], warmup: [3, 4]}]\n";
+    let script = "requests:\n  - {first_ns: 1000, gaps_ns: [1, 2], counts: [1, 2, 3]}\n  - {first_ns: 5, gap_ns: 1, tokens: 4}\n\
+                  faults: [{at_step: 2, kind: raise}]\nnoise: {run: 0.01}\n";
+    assert!(crate::load(config).is_ok());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    for text in mutants(config, 400) {
+        std::fs::write(&path, text).unwrap();
+        let _ = config::load(&path).and_then(|config| plan::resolve(&config, Overrides::default()));
+    }
+    for text in mutants(script, 400) {
+        std::fs::write(&path, text).unwrap();
+        let _ = config::load_script(&path);
+    }
 }

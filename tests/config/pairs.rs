@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench::plan::{self, Arm, Detail, History, Plan, Point};
 
-use crate::{entry, plan_of, problems};
+use crate::{entry, load, plan_of, problems};
 
 /// All runs of a plan in the order of execution, each with its epoch and its round.
 fn runs(plan: &Plan) -> Vec<(usize, u32, &Point)> {
@@ -165,4 +165,33 @@ standalone_runs:
         too_long.iter().any(|problem| problem.contains("--max-model-len")),
         "the limits of each point's own args: {too_long:?}"
     );
+}
+
+#[test]
+fn a_value_of_ab_with_a_comma_goes_in_quotes() {
+    let entry = entry("model: m\ninput_len: 8\noutput_len: 4\nrepeats: 5");
+    let compared = |ab: &str| -> Result<Vec<String>, String> {
+        let config = load(&entry).unwrap().compared(ab).map_err(|error| error.to_string())?;
+        let plan = plan::resolve(&config, plan::Overrides::default()).map_err(|error| error.to_string())?;
+        Ok(plan.epochs.iter().take(2).map(|epoch| epoch.key.engine_args.join(" ")).collect())
+    };
+    for (ab, expected) in [
+        (r#"args="--a 1,2","--b""#, ["--a 1,2", "--b"]),
+        (r#"args = '--a 1,2' , --b"#, ["--a 1,2", "--b"]),
+        (r#"args=--a '{"x": 1, "y": [2, 3]}',--b"#, [r#"--a {"x": 1, "y": [2, 3]}"#, "--b"]),
+        (r#"args="--a '{\"x\": 1}'","--b""#, [r#"--a {"x": 1}"#, "--b"]),
+        ("args=--a=1,--a=2", ["--a=1", "--a=2"]),
+    ] {
+        let mut found = compared(ab).unwrap_or_else(|error| panic!("{ab}: {error}"));
+        found.sort();
+        assert_eq!(found, expected, "{ab}");
+    }
+    for ab in ["args=--a 1,2,--b", "args=\"--a\"", "args", "args=\"--a,--b"] {
+        assert!(compared(ab).unwrap_err().contains("a value with a comma goes in double quotes"), "{ab}");
+    }
+    let hostile = compared("args\u{1b}[2J=1,2").unwrap_err();
+    assert!(!hostile.contains('\u{1b}'), "{hostile}");
+    let config = load(&entry).unwrap().compared("num_prompts=4.0,8").unwrap();
+    let plan = plan::resolve(&config, plan::Overrides::default()).unwrap();
+    assert!(plan.epochs.iter().flat_map(|epoch| &epoch.points).any(|point| point.num_prompts == 4));
 }

@@ -106,6 +106,7 @@ pub(super) fn data(page: &mut String, sections: &[Section]) {
             chart
         })
         .collect();
-    let text = serde_json::to_string(&charts).unwrap_or_default().replace('<', "\\u003c");
+    let text = serde_json::to_string(&charts).unwrap_or_default();
+    let text = crate::printable::json(&text).replace('<', "\\u003c");
     let _ = writeln!(page, "<script type=\"application/json\" id=\"chart-data\">{text}</script>");
 }

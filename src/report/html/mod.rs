@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use super::charts::Section;
 use super::table::{engine_lines, faults, footnotes, warnings};
 use super::{PointEntry, Report};
+use crate::printable::printable_lines;
 use crate::statistics::FEW_RUNS;
 use crate::verdict::Status;
 
@@ -140,7 +141,8 @@ fn contents(page: &mut String, sections: &[Section]) {
     page.push_str("</ul>\n</nav>\n");
 }
 
-/// Text as it stands in a page.
+/// Text as it stands in a page, of one line or several.
 pub(crate) fn escaped(text: &str) -> String {
+    let text = printable_lines(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
