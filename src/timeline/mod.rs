@@ -3,6 +3,7 @@
 pub mod csv;
 mod event;
 mod run;
+mod seal;
 mod session;
 pub mod store;
 mod weights;

@@ -9,6 +9,7 @@ mod prefix_cache;
 mod quantization;
 mod resume;
 mod running;
+mod stored;
 mod sweep;
 mod warm;
 
