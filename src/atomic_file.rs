@@ -17,24 +17,21 @@ pub enum Durability {
 /// How the names of temporary files begin.
 const TEMPORARY: &str = ".writing-";
 
-/// Writes `path` through a temporary file in the same folder, which must exist.
+/// Writes `path` through a temporary file in the same folder, which must exist, and gives what `write` does.
 ///
 /// # Errors
 /// Whatever `write` or the file system gives; `path` is then as it was, and the temporary file is gone.
-pub fn replace<E: From<io::Error>>(
+pub fn replace<T, E: From<io::Error>>(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
-) -> Result<(), E> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<T, E>,
+) -> Result<T, E> {
+    let folder = folder_of(path);
     // Results are for others to read too: the user's umask decides, not the private mode of temporary files.
     let temporary =
         tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
     let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
-    write(&mut writer)?;
+    let written = write(&mut writer)?;
     writer.flush()?;
     drop(writer);
     if durability == Durability::PowerLoss {
@@ -44,7 +41,37 @@ pub fn replace<E: From<io::Error>>(
     if durability == Durability::PowerLoss {
         File::open(folder)?.sync_all()?;
     }
-    Ok(())
+    Ok(written)
+}
+
+/// Makes a folder and those that it lies in. The name of each survives a loss of power: a file that was synced in a folder
+/// whose name was not may be lost with it.
+///
+/// # Errors
+/// What the file system gives.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder_of(folder);
+    make_folder(parent)?;
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !folder.is_dir() {
+                return Err(nix::errno::Errno::ENOTDIR.into());
+            }
+        }
+        made => made?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+/// The folder that a path lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Removes what a process that was killed while it replaced a file has left in `folder`.

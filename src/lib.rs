@@ -8,6 +8,7 @@ pub mod atomic_file;
 pub mod bounded_file;
 pub mod calibration;
 pub mod causes;
+pub mod checked_file;
 pub mod cli;
 pub mod clock;
 pub mod comparison;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::{CliError, Exit};
+use super::report::all_read;
 use super::{CompareArgs, EngineArgs, screen};
 use crate::comparison::{Comparison, Design, Question};
 use crate::metrics::Metric;
@@ -13,14 +14,17 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, CliError> {
     let question =
         Question { metrics: args.metric.clone(), threshold: args.threshold, slo: args.slo.iter().cloned().collect() };
     let a = report::read(&args.a)?;
-    let comparison = match &args.b {
+    let b = args.b.as_ref().map(|folder| Ok::<_, CliError>((report::read(folder)?, folder))).transpose()?;
+    let damaged = [a.damaged.as_slice(), b.as_ref().map_or(&[], |(b, _)| &b.damaged)].concat();
+    let comparison = match &b {
         None => Comparison::of_pairs(&a, &args.a, &question)?,
-        Some(folder) => Comparison::of_saved((&a, &args.a), (&report::read(folder)?, folder), &question)?,
+        Some((b, folder)) => Comparison::of_saved((&a, &args.a), (b, folder), &question)?,
     };
     screen::print(&comparison.render(args.format))?;
     if let Some(folder) = &args.out {
         comparison.write(folder)?;
     }
+    all_read(&damaged)?;
     exit_of(&comparison)
 }
 

@@ -1,7 +1,6 @@
 //! `bench engine`: the main job, from a configuration to a report.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{CliError, Exit};
@@ -12,7 +11,7 @@ use crate::config::{self, Script};
 use crate::device::{DeviceClass, HostFacts};
 use crate::environment::{Host, Interpreter};
 use crate::plan::{self, Detail, History, Overrides, Plan};
-use crate::report::TableFormat;
+use crate::report::{ReportError, ResultsFolder, TableFormat};
 use crate::session::Registry;
 
 /// Plans, measures, reports.
@@ -40,7 +39,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     }
     check_paths(args, &cache)?;
     let out = match &args.resume {
-        Some(folder) => resume::session(folder).map(|_| folder.clone())?,
+        Some(folder) => resume::session(folder).and_then(|_| Ok(ResultsFolder::open(folder)?))?,
         None => open_results_folder(args.out.as_deref(), &plan.name)?,
     };
     let registry = (!args.own_sidecar).then(|| Registry::of(&host, &cache));
@@ -56,9 +55,9 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
             screen::print_report(&report, args.output.format)?;
         }
         if args.ab.is_some() {
-            compared = compare::pairs(&report, &job.out, args);
+            compared = compare::pairs(&report, job.out.path(), args);
         }
-        screen.say(&format!("results: {}", job.out.display()));
+        screen.say(&format!("results: {}", job.out.path().display()));
     }
     ended?;
     match report::exit_of(&report) {
@@ -124,24 +123,20 @@ fn check_paths(args: &EngineArgs, cache: &Path) -> Result<(), CliError> {
 }
 
 /// Makes the folder now, so that an unwritable place is found before anything is started.
-fn open_results_folder(given: Option<&Path>, name: &str) -> Result<PathBuf, CliError> {
+fn open_results_folder(given: Option<&Path>, name: &str) -> Result<ResultsFolder, CliError> {
+    let failed =
+        |path: &Path, source| CliError::Write { what: "make the results folder", path: path.to_owned(), source };
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let out = given.map_or_else(|| PathBuf::from(format!("results/{name}-{time}")), Path::to_owned);
-    if holds_results(&out) {
-        return Err(CliError::OutExists(out));
-    }
-    let failed = |source| CliError::Write { what: "make the results folder", path: out.clone(), source };
-    fs::create_dir_all(&out).map_err(failed)?;
-    tempfile::tempfile_in(&out).map_err(failed)?;
+    let opened = match given {
+        Some(out) => ResultsFolder::begin(out),
+        None => ResultsFolder::begin_new(Path::new(&format!("results/{name}-{time}"))),
+    };
+    let out = opened.map_err(|error| match error {
+        ReportError::Write { path, source } => failed(&path, source),
+        error => error.into(),
+    })?;
+    tempfile::tempfile_in(out.path()).map_err(|source| failed(out.path(), source))?;
     Ok(out)
-}
-
-/// Whether a run was stored here. A command that was refused before its first run leaves its folder to the next.
-fn holds_results(out: &Path) -> bool {
-    match fs::read_dir(out.join("runs")) {
-        Ok(stored) => stored.flatten().any(|entry| entry.path().is_dir()),
-        Err(_) => out.join("summary_report.json").exists(),
-    }
 }
 
 /// How long runs took before, in the cache folder.

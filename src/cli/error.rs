@@ -8,8 +8,9 @@ use crate::comparison::ComparisonError;
 use crate::config::ConfigError;
 use crate::device::{Check, DeviceClass, Finding, Missing};
 use crate::environment::EnvironmentError;
-use crate::report::ReportError;
+use crate::report::{DamagedRun, ReportError};
 use crate::session::{SessionError, SweepError};
+use crate::timeline::store::StoreError;
 
 /// The exit statuses of `bench`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Exit {
     Usage = 2,
     /// The engine could not be started.
     NoEngine = 3,
+    /// Some recorded data cannot be read; everything else was done.
+    Unreadable = 4,
     /// Interrupted, with everything finished kept.
     Interrupted = 130,
 }
@@ -82,9 +85,6 @@ pub enum CliError {
         /// What to do.
         instead: &'static str,
     },
-    /// The results folder holds something already.
-    #[error("{} already holds results; give another folder by --out", .0.display())]
-    OutExists(PathBuf),
     /// The sweep of a results folder cannot be gone on with.
     #[error("{} cannot be resumed: {problem}", folder.display())]
     NotResumable {
@@ -106,6 +106,10 @@ pub enum CliError {
     /// The results cannot be read or written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// Recorded runs cannot be read, and are left out.
+    #[error("recorded data that cannot be read is left out of this:{}", .0.iter().map(|run| format!("\n  {}: {}", run.path, run.problem))
+            .collect::<String>())]
+    Damaged(Vec<DamagedRun>),
     /// The instrument could not be calibrated.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
@@ -141,21 +145,31 @@ impl CliError {
     /// The exit status that says it.
     pub fn exit(&self) -> Exit {
         match self {
-            CliError::Config(_) | CliError::OutExists(_) | CliError::Write { .. } => Exit::Usage,
+            CliError::Config(_) | CliError::Write { .. } => Exit::Usage,
             CliError::NotResumable { .. } | CliError::NotUtf8 { .. } => Exit::Usage,
             CliError::NoSuchSidecar { .. } | CliError::WhichSidecar(_) => Exit::Usage,
             CliError::OnePython(_) | CliError::RefusedVariable { .. } => Exit::Usage,
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,
-            CliError::Report(ReportError::Csv(_)) => Exit::Usage,
-            CliError::Report(_) => Exit::Invalid,
+            CliError::Damaged(_) => Exit::Unreadable,
+            CliError::Report(error) => of_report(error),
             CliError::Comparison(_) | CliError::Undecided(_) | CliError::NothingToCompare => Exit::Usage,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
             CliError::Sweep(SweepError::Start(_)) => Exit::NoEngine,
             CliError::Sweep(SweepError::Interrupted) => Exit::Interrupted,
             CliError::Sweep(SweepError::Results(_)) => Exit::Invalid,
         }
+    }
+}
+
+fn of_report(error: &ReportError) -> Exit {
+    match error {
+        ReportError::Store(StoreError::NotResults { .. }) => Exit::Usage,
+        ReportError::Store(StoreError::Io { .. } | StoreError::Damaged { .. }) => Exit::Unreadable,
+        ReportError::InUse { .. } | ReportError::HoldsResults { .. } | ReportError::NotWritten { .. } => Exit::Usage,
+        ReportError::Csv(_) => Exit::Usage,
+        ReportError::Plot(_) | ReportError::Write { .. } => Exit::Invalid,
     }
 }
 

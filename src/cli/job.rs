@@ -22,7 +22,7 @@ use crate::environment::Interpreter;
 use crate::environment::assets::{self, Assets};
 use crate::fingerprint::Fingerprint;
 use crate::plan::{History, Plan, RunTimes};
-use crate::report::{Report, Results};
+use crate::report::{Report, Results, ResultsFolder};
 use crate::ring::clock_ns;
 use crate::roofline::CpuPeaks;
 use crate::session::{
@@ -57,7 +57,7 @@ pub(super) struct Job {
     options: Vec<SidecarOptions>,
     specs: Vec<EngineSpec>,
     /// The results folder.
-    pub(super) out: PathBuf,
+    pub(super) out: ResultsFolder,
     kept: Kept,
 }
 
@@ -68,13 +68,13 @@ impl Job {
         plan: Plan,
         script: Option<Arc<Script>>,
         pythons: Vec<(DeviceClass, Interpreter)>,
-        out: PathBuf,
+        out: ResultsFolder,
         kept: Kept,
     ) -> Result<Job, CliError> {
         let assets = assets::lay_out(&kept.cache)?;
         let placement = launch::placement(args.wait)?;
         let specs = match &script {
-            Some(script) => scripted_specs(&plan, script, &out)?,
+            Some(script) => scripted_specs(&plan, script, out.path())?,
             None => {
                 let keys = || plan.epochs.iter().map(|epoch| &epoch.key);
                 launch::lay_out_models(keys(), &kept.cache)?;
@@ -91,7 +91,7 @@ impl Job {
             ring_library: assets.ring_library.clone(),
             env: launch::sidecar_environment(device, &plan, &kept.cache, python.vllm.as_deref()),
             placement: placement.clone(),
-            log: out.join(if plan.device_classes().len() > 1 {
+            log: out.path().join(if plan.device_classes().len() > 1 {
                 format!("sidecar-{device}.log")
             } else {
                 SIDECAR_LOG.into()
@@ -125,15 +125,15 @@ impl Job {
         screen: &mut Screen,
         are_warm: &[bool],
     ) -> Result<(Report, Result<(), CliError>), CliError> {
+        let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
         let mut resumed = None;
         if self.resumes {
             let (results, earlier) = resume::open(&self.out, &self.fingerprint, screen)?;
-            if earlier.num_finished() == self.plan.num_runs() {
-                return Ok((results.finish()?, Ok(())));
+            if results.report().num_missing() == 0 {
+                return finish_at_once(results, &mut interrupts).await;
             }
             resumed = Some((results, earlier));
         }
-        let mut interrupts = UserInterrupts::listen().map_err(SessionError::io("listening for signals"))?;
         let mut say = |what: &str| screen.wait_for(what);
         let error_budget = tokio::select! {
             budget = calibration::budget(&self.options[0], &self.kept.cache, &mut say) => budget,
@@ -153,7 +153,7 @@ impl Job {
             Some(resumed) => resumed,
             None => {
                 let session = self.session_record(&mut stations, error_budget)?;
-                (Results::create(&self.out, &session)?, Earlier::default())
+                (Results::begin(self.out.clone(), &session)?, Earlier::default())
             }
         };
         let mut observer = Observer {
@@ -174,6 +174,7 @@ impl Job {
         if !self.is_scripted {
             self.keep_times(&imports, &observer.times, observer.screen);
         }
+        observer.results.refresh();
         let report = observer.results.report().clone();
         let ended = match (observer.results.finish(), ended) {
             // That a run could not be stored says more than what could not be written because of the same cause.
@@ -262,6 +263,20 @@ impl Job {
             screen.say(&format!("warning: {err}"));
         }
     }
+}
+
+/// The files of a sweep that has nothing left to measure. They are written whole; an interrupt meanwhile is heeded after that.
+async fn finish_at_once(
+    results: Results,
+    interrupts: &mut UserInterrupts,
+) -> Result<(Report, Result<(), CliError>), CliError> {
+    let report = results.finish()?;
+    let ended = tokio::select! {
+        biased;
+        () = interrupts.next() => Err(SweepError::Interrupted.into()),
+        () = tokio::task::yield_now() => Ok(()),
+    };
+    Ok((report, ended))
 }
 
 /// What the report says of a sidecar, by its class.

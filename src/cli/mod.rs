@@ -35,8 +35,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit status: 0 all runs valid; 1 a run was invalid or failed; 2 usage or configuration error; \
-                          3 the engine could not be started; 130 interrupted, with everything finished kept.";
+const EXIT_CODES: &str = "Exit status: 0 all runs valid; 1 a run was invalid, failed or is missing; 2 usage or configuration \
+                          error; 3 the engine could not be started; 4 some recorded data could not be read; 130 interrupted, with everything finished kept.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

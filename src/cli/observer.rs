@@ -12,6 +12,9 @@ use crate::ring::clock_ns;
 use crate::session::{Interrupts, Progress, SweepObserver};
 use crate::timeline::{Outcome, Timeline};
 
+/// Runs of a point whose times are kept for the next estimate.
+const MOST_TIMES: usize = 100;
+
 /// Shows what happens and keeps the results.
 pub(super) struct Observer<'a> {
     pub(super) screen: &'a mut Screen,
@@ -64,7 +67,8 @@ impl SweepObserver for Observer<'_> {
             timeline.run.warnings.extend(self.host_warnings.iter().cloned().chain(stolen));
         }
         let entry = self.results.add(&timeline)?;
-        if entry.status == crate::verdict::Status::Valid {
+        let of_point = self.times.iter().filter(|time| time.point.point == entry.identity.point).count();
+        if entry.status == crate::verdict::Status::Valid && of_point < MOST_TIMES {
             self.times.push(MeasuredTime::of(&timeline, &entry.values, run_s));
         }
         let point = entry.asked.clone();

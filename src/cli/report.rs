@@ -2,17 +2,31 @@
 
 use super::error::{CliError, Exit};
 use super::{ExportArgs, ReportArgs, screen};
-use crate::report::{self, Report};
+use crate::report::{self, DamagedRun, Report};
 
 /// Rebuilds a results folder, or judges a given timeline, and prints the result.
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, CliError> {
     let report = match (&args.events, &args.folder) {
         (Some(events), _) => report::from_csv(events)?,
-        (None, Some(folder)) => report::rebuild(folder)?,
+        (None, Some(folder)) => report::read(folder)?,
         (None, None) => Report::empty(None), // clap asks for one of them
     };
     screen::print_report(&report, args.output.format)?;
-    Ok(exit_of(&report))
+    // After the table: where nothing can be written it is all there is.
+    let written = args.folder.as_ref().map_or(Ok(()), |folder| report::write_all(folder, &report));
+    all_read(&report.damaged)?;
+    match exit_of(&report) {
+        Exit::Valid => written.map(|()| Exit::Valid).map_err(CliError::from),
+        exit => {
+            written.unwrap_or_else(|error| screen::error(&error.to_string()));
+            Ok(exit)
+        }
+    }
+}
+
+/// Names the runs that could not be read.
+pub(super) fn all_read(damaged: &[DamagedRun]) -> Result<(), CliError> {
+    if damaged.is_empty() { Ok(()) } else { Err(CliError::Damaged(damaged.to_vec())) }
 }
 
 /// Writes the events of a results folder beside its report.
@@ -28,7 +42,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
     if formats.perfetto {
         paths.push(report::export_trace(folder)?);
     }
-    screen::print(&paths.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
+    screen::print(&paths.iter().map(|path| format!("{}\n", path.display())).collect::<String>())?;
+    all_read(&report::damaged_runs(folder)?).map(|()| Exit::Valid)
 }
 
 /// The exit status that a report's verdicts ask for.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::CliError;
 use super::screen::Screen;
 use crate::fingerprint::Fingerprint;
-use crate::report::Results;
+use crate::report::{Results, ResultsFolder};
 use crate::session::Earlier;
 use crate::timeline::{SessionRecord, store};
 
@@ -22,9 +22,9 @@ pub(super) fn session(folder: &Path) -> Result<SessionRecord, CliError> {
 ///
 /// # Errors
 /// A folder that is not one of results, or results of something else, with what differs.
-pub(super) fn open(folder: &Path, own: &Fingerprint, screen: &Screen) -> Result<(Results, Earlier), CliError> {
-    let refuse = |problem: String| Err(CliError::NotResumable { folder: folder.to_owned(), problem });
-    let session = session(folder)?;
+pub(super) fn open(folder: &ResultsFolder, own: &Fingerprint, screen: &Screen) -> Result<(Results, Earlier), CliError> {
+    let refuse = |problem: String| Err(CliError::NotResumable { folder: folder.path().to_owned(), problem });
+    let session = session(folder.path())?;
     let Some(stored) = session.fingerprint else {
         return refuse("it was measured by a version that did not keep what this has to be compared with".to_owned());
     };
@@ -36,7 +36,7 @@ pub(super) fn open(folder: &Path, own: &Fingerprint, screen: &Screen) -> Result<
             differences.join("; ")
         ));
     }
-    let resumption = Results::resume(folder)?;
+    let resumption = Results::go_on(folder.clone())?;
     let mut earlier = Earlier::default();
     resumption.kept.iter().for_each(|run| earlier.add(run));
     resumption.set_aside.iter().for_each(|sentence| screen.say(sentence));

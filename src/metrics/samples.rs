@@ -168,6 +168,33 @@ impl Samples {
         requests
     }
 
+    /// Bytes of memory that they take, about.
+    pub fn bytes(&self) -> usize {
+        let times = [
+            &self.ttft_ns,
+            &self.ttft_service_ns,
+            &self.e2e_ns,
+            &self.issue_delay_ns,
+            &self.queue_ns,
+            &self.prefill_ns,
+            &self.decode_ns,
+            &self.itl_ns,
+            &self.itl_per_token_ps,
+            &self.transport_ns,
+            &self.submitted_to_queued_ns,
+            &self.first_token_after_engine_ns,
+            &self.last_token_after_engine_ns,
+            &self.step_ns,
+            &self.steady_e2e_ns,
+        ];
+        let fixed = size_of::<Samples>() + self.as_emitted.as_ref().map_or(0, |_| size_of::<RunMetrics>());
+        let times = times.iter().map(|times| times.capacity() * size_of::<i64>()).sum::<usize>();
+        let others = self.time_per_output_token_ns.capacity() * size_of::<Fraction>()
+            + self.poll_gap_ns.capacity() * size_of::<u32>()
+            + self.tap_push.capacity() * size_of::<(u32, i64)>();
+        fixed + times + others
+    }
+
     /// The samples of a series in nanoseconds or picoseconds, ascending; empty for the series of fractions.
     pub fn times(&self, series: Series) -> &[i64] {
         match series {

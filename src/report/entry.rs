@@ -1,5 +1,7 @@
 //! One run in a report.
 
+use std::sync::Arc;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, Ruler};
@@ -84,14 +86,15 @@ pub struct RunEntry {
     pub clock_step_ns: Option<i64>,
     /// Whether the prefix cache was reset before the run.
     pub cache_reset: Option<bool>,
-    /// What the engine said of itself.
-    pub engine_facts: Option<EngineFacts>,
+    /// What the engine said of itself; the same in memory for all runs that share it.
+    #[serde(serialize_with = "shared")]
+    pub engine_facts: Option<Arc<EngineFacts>>,
     /// The same metrics in the timeline's own units.
     #[serde(skip)]
     pub metrics: RunMetrics,
-    /// What was asked.
+    /// What was asked, likewise.
     #[serde(skip)]
-    pub asked: Point,
+    pub asked: Arc<Point>,
 }
 
 /// Three numbers of a set of times, in nanoseconds.
@@ -169,7 +172,22 @@ impl BatchSpread {
     }
 }
 
+/// Serializes what is shared as if it were not.
+fn shared<T: Serialize, S: Serializer>(value: &Option<Arc<T>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_deref().serialize(serializer)
+}
+
 impl RunEntry {
+    /// Takes over from another run what both have in common.
+    pub(super) fn share_with(&mut self, other: &RunEntry) {
+        if self.engine_facts == other.engine_facts {
+            self.engine_facts = other.engine_facts.clone();
+        }
+        if self.asked == other.asked {
+            self.asked = Arc::clone(&other.asked);
+        }
+    }
+
     /// The metrics and the verdict of a timeline. A run that ended early has no metrics: part of a run is not the run.
     pub fn of(timeline: &Timeline, ruler: Ruler<'_>) -> RunEntry {
         RunEntry::of_samples(timeline, &Samples::of(timeline), ruler)
@@ -223,9 +241,9 @@ impl RunEntry {
             counters: asked.then_some(run.counters),
             clock_step_ns: run.clock_step_ns,
             cache_reset: run.cache_reset,
-            engine_facts: run.engine_facts.clone(),
+            engine_facts: run.engine_facts.clone().map(Arc::new),
             metrics,
-            asked: run.point.clone(),
+            asked: Arc::new(run.point.clone()),
         }
     }
 }

@@ -27,8 +27,25 @@ pub enum ReportError {
         /// What the file system said.
         source: io::Error,
     },
+    /// Files of the report could not be written; the report itself is whole.
+    #[error("{} of the report's files could not be written into {}: {}: {source}; all numbers are in `--format json`, too",
+            names.len(), folder.display(), names.join(", "))]
+    NotWritten {
+        /// The results folder.
+        folder: PathBuf,
+        /// The files.
+        names: Vec<String>,
+        /// What the file system said of the first.
+        source: io::Error,
+    },
+    /// The folder holds runs already.
+    #[error("{} already holds results; give another folder by --out", path.display())]
+    HoldsResults {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another command writes into the folder.
-    #[error("{}: another command is writing its results here; wait for its end", path.display())]
+    #[error("{}: another command is writing its results here; wait for its end, or give another folder", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,

@@ -2,6 +2,7 @@
 
 mod charts;
 mod convergence;
+mod coverage;
 mod cross_check;
 mod entry;
 mod error;
@@ -16,7 +17,9 @@ mod point;
 mod requests_table;
 mod reset_check;
 mod results;
+mod results_folder;
 mod resumption;
+mod sample_cache;
 mod sentinel;
 mod summary;
 mod table;
@@ -25,16 +28,18 @@ mod uncertainty;
 mod units;
 
 pub use convergence::converged;
+pub use coverage::{Coverage, DamagedRun, MissingRuns};
 pub use cross_check::{CrossCheckEntry, NsRange};
 pub use entry::{BatchSpread, MetricValues, NsSpread, RunEntry};
 pub use error::ReportError;
-pub use export::{export_csv, export_parquet, export_trace};
+pub use export::{damaged_runs, export_csv, export_parquet, export_trace};
 pub use hiccups::{EngineHiccupsEntry, HiccupsEntry, RecorderHiccupsEntry};
 pub(crate) use html::{STYLE as PAGE_STYLE, escaped};
 pub use identity::Identity;
 pub use point::{Note, PointEntry, WarmCutEntry};
 pub use reset_check::ResetCheckEntry;
 pub use results::{Results, from_csv, read, rebuild, write_all};
+pub use results_folder::ResultsFolder;
 pub use resumption::Resumption;
 pub use sentinel::{DriftEntry, SentinelEntry, SentinelRun};
 pub use summary::{REPORT_SCHEMA, REPORT_SCHEMA_VERSION, Report};

@@ -34,6 +34,10 @@ pub struct PointEntry {
     pub num_failed_runs: u64,
     /// Runs that never began.
     pub num_skipped: u64,
+    /// Planned runs that there is nothing of; not among `num_runs`.
+    pub num_missing: u64,
+    /// Stored runs that cannot be read; not among `num_runs`.
+    pub num_damaged: u64,
     /// What makes the numbers less trustworthy.
     pub warnings: Vec<String>,
     /// Objectives, and whether the point keeps them.
@@ -192,6 +196,8 @@ impl PointEntry {
             num_invalid: with_status(Status::Invalid),
             num_failed_runs: with_status(Status::Failed),
             num_skipped: with_status(Status::Skipped),
+            num_missing: 0,
+            num_damaged: 0,
             warnings: warnings(&valid)
                 .into_iter()
                 .chain(warm_cut.and_then(|found| found.warning()))

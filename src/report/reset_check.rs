@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{ReportError, RunEntry};
+use super::RunEntry;
 use crate::metrics::{Metric, Percentile, Series, Statistic};
 use crate::plan::Role;
 use crate::timeline::{RequestEvent, StepEvent, Timeline, store};
@@ -46,7 +46,7 @@ struct Trace {
 ///
 /// # Errors
 /// A stored run cannot be read.
-pub(super) fn reset_checks(folder: &Path, runs: &[RunEntry]) -> Result<Vec<ResetCheckEntry>, ReportError> {
+pub(super) fn reset_checks(folder: &Path, runs: &[RunEntry]) -> Result<Vec<ResetCheckEntry>, store::StoreError> {
     let in_role = |role| runs.iter().filter(move |run| run.asked.role == role);
     let mut checks = Vec::new();
     for after in in_role(Role::AfterReset) {
@@ -58,7 +58,7 @@ pub(super) fn reset_checks(folder: &Path, runs: &[RunEntry]) -> Result<Vec<Reset
     Ok(checks)
 }
 
-fn check(folder: &Path, epoch: u32, after: &RunEntry, fresh: &RunEntry) -> Result<ResetCheckEntry, ReportError> {
+fn check(folder: &Path, epoch: u32, after: &RunEntry, fresh: &RunEntry) -> Result<ResetCheckEntry, store::StoreError> {
     let median = Metric::Of(Series::Step, Statistic::Percentile(Percentile::P50));
     let medians = [after, fresh].map(|run| run.values.get(median));
     let mut entry = ResetCheckEntry {

@@ -1,13 +1,14 @@
 //! Going on with the results of a command that ended early.
 
-use std::fs::{File, TryLockError};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::results::{read, write_summary};
-use super::{ReportError, Results};
+use super::results::read;
+use super::{ReportError, Results, ResultsFolder};
 use crate::atomic_file;
+use crate::plan::{Epoch, Plan, Point};
 use crate::timeline::store;
-use crate::timeline::{Outcome, RunRecord};
+use crate::timeline::{Outcome, RunRecord, SESSION_SCHEMA_VERSION};
 
 /// The results of a command that ended early, and what was found of them.
 pub struct Resumption {
@@ -20,56 +21,82 @@ pub struct Resumption {
 }
 
 impl Results {
-    /// Opens the results of a command that ended early. Runs that did not come to their end, or are damaged, are moved into
-    /// the folder `set-aside`; a failed one is kept if it was measured anew.
+    /// Opens the results of a command that ended early. Runs that did not come to their end, are damaged, or are not of the plan
+    /// are moved into the folder `set-aside`; a failed one is kept if it was measured anew.
     ///
     /// # Errors
     /// [`ReportError`]; another command that still writes here is one.
     pub fn resume(folder: &Path) -> Result<Resumption, ReportError> {
-        let lock = lock(folder)?;
-        let mut session = store::read_session(folder)?;
-        let (kept, set_aside) = sort_out(folder)?;
+        Results::go_on(ResultsFolder::open(folder)?)
+    }
+
+    /// The same in a folder that is open already.
+    ///
+    /// # Errors
+    /// As of [`Results::resume`].
+    pub fn go_on(folder: ResultsFolder) -> Result<Resumption, ReportError> {
+        let mut session = store::read_session(folder.path())?;
+        let (kept, set_aside) = partition_runs(folder.path(), &session.plan)?;
         session.resumed_at.push(jiff::Timestamp::now().to_string());
-        store::write_session(folder, &session)?;
-        let results = Results { folder: folder.to_owned(), report: read(folder)?, _lock: lock };
-        write_summary(&results.folder, &results.report)?;
-        Ok(Resumption { results, kept, set_aside })
+        session.schema_version = SESSION_SCHEMA_VERSION;
+        store::write_session(folder.path(), &session)?;
+        let report = read(folder.path())?;
+        Ok(Resumption { results: Results::of(folder, report)?, kept, set_aside })
     }
 }
 
-/// Only one command at a time writes into a results folder.
-pub(super) fn lock(folder: &Path) -> Result<File, ReportError> {
-    let io = |source| ReportError::Write { path: folder.to_owned(), source };
-    let lock = File::open(folder).map_err(io)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(ReportError::InUse { path: folder.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
+/// The points and runs that a plan asks for.
+struct PlannedRuns<'p> {
+    plan: &'p Plan,
+    points: HashMap<&'p str, &'p Point>,
+    runs: HashSet<(&'p str, u32)>,
+}
+
+impl<'p> PlannedRuns<'p> {
+    fn of(plan: &'p Plan) -> PlannedRuns<'p> {
+        let points = plan.epochs.iter().flat_map(|epoch| &epoch.points);
+        let runs = plan.epochs.iter().flat_map(Epoch::runs);
+        PlannedRuns {
+            plan,
+            points: points.map(|point| (point.point.as_str(), point)).collect(),
+            runs: runs.map(|run| (run.point.point.as_str(), run.repeat)).collect(),
+        }
+    }
+
+    /// Whether a run is one that the plan asks for, on the engine and with the settings that it asks for.
+    fn have(&self, run: &RunRecord) -> bool {
+        let label = run.point.point.as_str();
+        let epoch = self.plan.epochs.get(run.epoch as usize);
+        self.runs.contains(&(label, run.planned_repeat()))
+            && self.points.get(label) == Some(&&run.point)
+            && epoch.is_some_and(|epoch| epoch.key == run.engine_key)
     }
 }
 
 /// Keeps what is finished, and moves the rest out of the way.
-fn sort_out(folder: &Path) -> Result<(Vec<RunRecord>, Vec<String>), ReportError> {
+fn partition_runs(folder: &Path, plan: &Plan) -> Result<(Vec<RunRecord>, Vec<String>), ReportError> {
+    let planned = PlannedRuns::of(plan);
     let mut stored = Vec::new();
     let mut set_aside = Vec::new();
-    for run in store::run_folders(folder)? {
-        match store::read_run(&run) {
-            Ok(timeline) => stored.push((run, timeline.run)),
-            Err(error) => set_aside.push((run, error.to_string())),
+    for path in store::run_folders(folder)? {
+        match store::read_run(&path) {
+            Ok(timeline) if planned.have(&timeline.run) => stored.push((path, timeline.run)),
+            Ok(_) => set_aside.push((path, "the plan does not ask for it".to_owned())),
+            Err(error) => set_aside.push((path, error.to_string())),
         }
     }
-    let finished = |run: &RunRecord| {
-        let planned = |run: &RunRecord| (run.point.point.clone(), run.planned_repeat());
-        let same = |other: &RunRecord| planned(other) == planned(run);
-        stored.iter().any(|(_, other)| other.outcome == Outcome::Completed && same(other))
-    };
-    let mut kept = Vec::new();
-    for (path, run) in &stored {
+    let key = |run: &RunRecord| (run.point.point.clone(), run.planned_repeat());
+    let is_completed = |run: &RunRecord| run.outcome == Outcome::Completed;
+    let finished: HashSet<_> = stored.iter().map(|(_, run)| run).filter(|run| is_completed(run)).map(key).collect();
+    let (mut kept, mut counted) = (Vec::new(), HashSet::new());
+    for (path, run) in stored {
         let failed = matches!(run.outcome, Outcome::Failed(_));
-        if run.outcome == Outcome::Completed || (failed && finished(run)) {
-            kept.push(run.clone());
+        if is_completed(&run) && !counted.insert(key(&run)) {
+            set_aside.push((path, "another run counts as the same planned one".to_owned()));
+        } else if is_completed(&run) || (failed && finished.contains(&key(&run))) {
+            kept.push(run);
         } else {
-            set_aside.push((path.clone(), "it did not come to its end".to_owned()));
+            set_aside.push((path, "it did not come to its end".to_owned()));
         }
     }
     for (path, _) in &set_aside {

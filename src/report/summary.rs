@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{PointEntry, ResetCheckEntry, Ruler, RunEntry, SentinelEntry};
+use super::{Coverage, DamagedRun, PointEntry, ResetCheckEntry, Ruler, RunEntry, SentinelEntry};
 use crate::plan::Plan;
 use crate::timeline::{Instrument, SessionRecord};
 use crate::verdict::Status;
@@ -29,6 +29,12 @@ pub struct Report {
     pub environment: Value,
     /// What was asked; null for an imported timeline.
     pub plan: Option<Plan>,
+    /// The planned runs by what became of them; null for an imported timeline.
+    pub coverage: Option<Coverage>,
+    /// Stored runs that cannot be read. Nothing else in the report knows of them.
+    pub damaged: Vec<DamagedRun>,
+    /// Stored records, the session's included, of a version that kept no checksum of them.
+    pub unsealed_records: u64,
     /// How percentiles were found.
     pub percentiles: String,
     /// All runs so far, in the order of execution.
@@ -52,6 +58,9 @@ impl Report {
             instrument: session.map(|session| session.instrument.clone()),
             environment: session.map_or(Value::Null, |session| session.environment.clone()),
             plan: session.map(|session| session.plan.clone()),
+            coverage: None,
+            damaged: Vec::new(),
+            unsealed_records: 0,
             percentiles: "exact: nearest rank over all samples of the timeline".to_owned(),
             runs: Vec::new(),
             points: Vec::new(),
@@ -60,10 +69,10 @@ impl Report {
         }
     }
 
-    /// The exit status that the runs call for: 0 if all are valid; 1 if one is invalid, failed or was skipped, or if an engine
-    /// was not as a fresh one after its reset. No single run can be blamed for that, and none stands alone any more.
+    /// The exit status that the runs call for: 0 if all are valid; 1 if one is invalid, failed, was skipped or is missing, or if
+    /// an engine was not as a fresh one after its reset. No single run can be blamed for that, and none stands alone any more.
     pub fn exit_status(&self) -> u8 {
-        let is_bad = self.runs.iter().any(|run| run.status != Status::Valid);
+        let is_bad = self.num_missing() > 0 || self.runs.iter().any(|run| run.status != Status::Valid);
         u8::from(is_bad || self.reset_checks.iter().any(ResetCheckEntry::differs))
     }
 

@@ -211,8 +211,14 @@ fn joined<const N: usize>(values: [Option<f64>; N]) -> String {
 
 /// `valid 5/5`; what is not valid is written large.
 pub(super) fn verdict(point: &PointEntry) -> String {
-    let runs = point.num_runs;
-    let others = [(point.num_invalid, "INVALID"), (point.num_failed_runs, "FAILED"), (point.num_skipped, "SKIPPED")];
+    let runs = point.num_runs + point.num_missing + point.num_damaged;
+    let others = [
+        (point.num_invalid, "INVALID"),
+        (point.num_failed_runs, "FAILED"),
+        (point.num_skipped, "SKIPPED"),
+        (point.num_missing, "MISSING"),
+        (point.num_damaged, "DAMAGED"),
+    ];
     let bad: Vec<String> =
         others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{name} {count}/{runs}")).collect();
     if bad.is_empty() { format!("valid {}/{runs}", point.num_valid) } else { bad.join(", ") }
@@ -257,9 +263,9 @@ fn engine_differences(report: &Report) -> BTreeMap<String, String> {
     lines.iter().map(|line| (line.clone(), own(line))).collect()
 }
 
-/// A line per reason of a run that is not valid, and per objective that a point misses.
+/// A line per run that is missing or damaged, per reason of one that is not valid, and per objective that a point misses.
 pub(super) fn faults(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines = report.gaps();
     for run in report.runs.iter().filter(|run| run.status != Status::Valid) {
         for reason in &run.reasons {
             let (status, point) = (run.status.as_str().to_uppercase(), &run.identity.point);
@@ -320,6 +326,7 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     lines.extend(telemetry_sources(report));
     lines.extend(report.reset_checks.iter().filter_map(ResetCheckEntry::footnote));
     lines.extend(engine_processes(report));
+    lines.extend(report.unsealed());
     lines
 }
 

@@ -1,16 +1,16 @@
 //! Samples on disk, `telemetry.bin` beside `timeline.bin`: a header of fixed size, the samples, and the CRC-32 of both.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use bytemuck::{Pod, Zeroable};
 
 use super::Sample;
+use crate::checked_file::{CHANGED, CRC_BYTES, CheckedReader, FileSum, write_parts};
 
 const MAGIC: [u8; 8] = *b"BENCHTM\0";
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 /// Version of the layout. A quantity more makes it another one.
 const VERSION: u32 = 1;
-const CRC_BYTES: usize = 4;
 
 /// The first bytes of the file.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -28,7 +28,7 @@ struct Header {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_samples(out: &mut impl Write, samples: &[Sample]) -> io::Result<()> {
+pub fn write_samples(out: &mut impl Write, samples: &[Sample]) -> io::Result<FileSum> {
     let header = Header {
         magic: MAGIC,
         byte_order: BYTE_ORDER_MARK,
@@ -37,46 +37,49 @@ pub fn write_samples(out: &mut impl Write, samples: &[Sample]) -> io::Result<()>
         reserved: 0,
         samples: samples.len() as u64,
     };
-    let mut crc = crc32fast::Hasher::new();
-    for part in [bytemuck::bytes_of(&header), bytemuck::cast_slice(samples)] {
-        crc.update(part);
-        out.write_all(part)?;
-    }
-    out.write_all(&crc.finalize().to_ne_bytes())
+    write_parts(out, &[bytemuck::bytes_of(&header), bytemuck::cast_slice(samples)])
 }
 
-/// Reads the content of the file.
+/// Reads a file of so many bytes: its samples, and its checksum.
 ///
 /// # Errors
-/// What is wrong with it, and what to do next.
-pub fn read_samples(bytes: &[u8]) -> Result<Vec<Sample>, String> {
-    let cut_off = || "it was cut off or is something else; measure the run again".to_owned();
-    let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(cut_off)?;
-    let (head, body) = content.split_at_checked(size_of::<Header>()).ok_or_else(cut_off)?;
-    let header: Header = bytemuck::pod_read_unaligned(head);
-    if header.magic != MAGIC {
-        return Err("it is not telemetry of `bench`: it does not begin with the mark of it".to_owned());
+/// Those of the reader; the inner error says what is wrong with the content, and what to do next.
+pub fn read_samples(input: impl Read, length: u64) -> io::Result<Result<(Vec<Sample>, u32), String>> {
+    if length < AROUND_SAMPLES {
+        return Ok(Err(CUT_OFF.to_owned()));
     }
-    if header.byte_order != BYTE_ORDER_MARK {
-        return Err("it was written on a machine of the other byte order: read it there".to_owned());
+    let mut input = CheckedReader::new(input);
+    let header: Header = input.record()?;
+    if let Err(problem) = header.check(length) {
+        return Ok(Err(problem));
     }
-    if (header.version, header.sample_bytes as usize) != (VERSION, size_of::<Sample>()) {
-        let (version, bytes) = (header.version, header.sample_bytes);
-        return Err(format!(
-            "its layout is version {version} of {bytes} bytes a sample, and this `bench` reads version {VERSION} of {}: \
-             use the version that wrote it",
-            size_of::<Sample>()
-        ));
+    let samples = input.records(header.samples)?;
+    Ok(input.finish()?.map(|crc32| (samples, crc32)).ok_or(CHANGED.to_owned()))
+}
+
+/// Bytes of a file without samples.
+const AROUND_SAMPLES: u64 = size_of::<Header>() as u64 + CRC_BYTES;
+const CUT_OFF: &str = "it was cut off or is something else; measure the run again";
+
+impl Header {
+    /// Against this version and the file's length.
+    fn check(&self, length: u64) -> Result<(), String> {
+        if self.magic != MAGIC {
+            return Err("it is not telemetry of `bench`: it does not begin with the mark of it".to_owned());
+        }
+        if self.byte_order != BYTE_ORDER_MARK {
+            return Err("it was written on a machine of the other byte order: read it there".to_owned());
+        }
+        if (self.version, self.sample_bytes as usize) != (VERSION, size_of::<Sample>()) {
+            let (version, bytes) = (self.version, self.sample_bytes);
+            return Err(format!(
+                "its layout is version {version} of {bytes} bytes a sample, and this `bench` reads version {VERSION} of {}: \
+                 use the version that wrote it",
+                size_of::<Sample>()
+            ));
+        }
+        let of_samples = self.samples.checked_mul(size_of::<Sample>() as u64);
+        let expected = of_samples.and_then(|bytes| bytes.checked_add(AROUND_SAMPLES));
+        if expected == Some(length) { Ok(()) } else { Err(CUT_OFF.to_owned()) }
     }
-    if u32::from_ne_bytes(*crc) != crc32fast::hash(content) {
-        return Err(
-            "its checksum does not agree with its content: the file was changed or damaged; take the run from \
-                    a backup or measure it again"
-                .to_owned(),
-        );
-    }
-    if header.samples.checked_mul(size_of::<Sample>() as u64) != Some(body.len() as u64) {
-        return Err(cut_off());
-    }
-    Ok(body.chunks_exact(size_of::<Sample>()).map(bytemuck::pod_read_unaligned).collect())
 }

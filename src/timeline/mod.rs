@@ -4,6 +4,7 @@ pub mod csv;
 mod event;
 mod lines;
 mod run;
+mod seal;
 mod session;
 pub mod store;
 mod weights;

@@ -7,8 +7,8 @@ use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::roofline::CpuPeaks;
 
-/// Version of the layout of [`SessionRecord`] that this version writes and reads.
-pub const SESSION_SCHEMA_VERSION: u32 = 1;
+/// Version of the layout of [`SessionRecord`] that this version writes.
+pub const SESSION_SCHEMA_VERSION: u32 = 2;
 
 /// One command's raw record, `runs/session.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod prefix_cache;
 mod quantization;
 mod resume;
 mod running;
+mod stored;
 mod sweep;
 mod warm;
 

@@ -40,6 +40,8 @@ fn a_killed_sweep_is_resumed_and_comes_to_what_an_uninterrupted_one_does() {
     send("-9", &running.pid().to_string());
     let out = running.out.clone();
     running.ended();
+    // The summary is some runs behind the disk.
+    assert_eq!(run(&["report", &out.display().to_string()]).status.code(), Some(1), "runs are missing");
     let before = runs(&out);
     assert!(!before.is_empty() && before.len() < 6, "{before:?}");
     // A run of which the power went away before all of it was on the disk.

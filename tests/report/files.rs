@@ -4,14 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use bench::plan::Quantization;
-use bench::report::{REPORT_SCHEMA, Report, Results, export_csv, from_csv, rebuild};
+use bench::report::{
+    REPORT_SCHEMA, Report, Results, ResultsFolder, TableFormat, damaged_runs, export_csv, from_csv, read, rebuild,
+    table,
+};
 use bench::timeline::{Outcome, Timeline};
 use bench::verdict::Status;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use serde_json::Value;
 
-use super::sketch::{run_record, session, typical_run};
+use super::sketch::{point, run_record, session, typical_run};
 
 /// Two points of five runs, of which one is invalid and one failed.
 fn measured(folder: &Path) -> Report {
@@ -58,6 +61,7 @@ fn the_report_fits_its_schema_in_every_state() {
     skipped.run.outcome = Outcome::Skipped("no engine".to_owned());
     skipped.run.engine_facts = None;
     results.add(&skipped).unwrap();
+    results.finish().unwrap();
     assert_fits_schema(&summary(folder.path()));
     let full = tempfile::tempdir().unwrap();
     measured(full.path());
@@ -232,9 +236,9 @@ fn a_command_that_dies_keeps_its_finished_runs() {
     let torn = folder.path().join("runs/a-1");
     fs::create_dir(&torn).unwrap();
     fs::write(torn.join("timeline.bin"), "half").unwrap();
-    assert_eq!(summary(folder.path())["runs"].as_array().unwrap().len(), 1);
     let report = rebuild(folder.path()).unwrap();
     assert_eq!((report.runs.len(), report.runs[0].status), (1, Status::Valid));
+    assert_eq!(summary(folder.path())["runs"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -261,5 +265,170 @@ fn an_unwritable_folder_is_found_before_the_first_run() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let error = Results::create(&file, &session(&["a"])).err().unwrap().to_string();
-    assert!(error.contains("file/runs: Not a directory"), "{error}");
+    assert!(error.contains("file: Not a directory"), "{error}");
+}
+
+#[test]
+fn what_was_planned_and_never_measured_is_counted_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a", "b"])).unwrap();
+    let nothing = rebuild(folder.path()).unwrap();
+    assert_eq!((nothing.num_missing(), nothing.exit_status()), (10, 1), "of an engine that never loaded");
+    for repeat in [0, 1, 3] {
+        results.add(&typical_run("a", repeat, 8)).unwrap();
+    }
+    let report = results.finish().unwrap();
+    assert_eq!(rebuild(folder.path()).unwrap(), report);
+    assert_eq!((report.num_missing(), report.exit_status()), (7, 1));
+    let expected = serde_json::json!({"planned": 10, "measured": 3, "not_needed": 0, "missing": [
+        {"point": "a", "repeats": [2, 4]}, {"point": "b", "repeats": [0, 1, 2, 3, 4]}]});
+    assert_eq!(summary(folder.path())["coverage"], expected);
+    let text = table(&report, TableFormat::Table, false);
+    for line in [
+        "MISSING: 10 runs are planned, 3 are measured, 7 are missing; `bench engine --resume` measures the rest",
+        "MISSING a repeats 2, 4",
+        "MISSING b repeats 0 to 4",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{text}");
+    }
+    assert!(text.contains("MISSING 2/5") && !text.contains("valid 3/3"), "{text}");
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("INCOMPLETE: of 10 planned runs 7 missing; 3 are valid."), "the first line of the page");
+    assert!(page.contains("MISSING b repeats 0 to 4"), "and each by its name");
+}
+
+#[test]
+fn a_run_that_was_measured_anew_counts_for_the_one_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    for repeat in 0..6 {
+        let mut run = typical_run("a", repeat, 8);
+        match repeat {
+            2 => run.run.outcome = Outcome::Failed("the engine exited".to_owned()),
+            5 => run.run.retry_of = Some(2),
+            _ => (),
+        }
+        results.add(&run).unwrap();
+    }
+    let report = results.finish().unwrap();
+    let coverage = report.coverage.as_ref().unwrap();
+    assert_eq!((coverage.planned, coverage.measured, report.num_missing()), (5, 5, 0));
+}
+
+#[test]
+fn one_damaged_run_is_named_and_the_rest_is_reported_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = measured(folder.path());
+    fs::write(folder.path().join("runs/a-3/timeline.bin"), "torn").unwrap();
+    let report = rebuild(folder.path()).unwrap();
+    assert_eq!(report.runs.len(), whole.runs.len() - 1);
+    assert_eq!(report.damaged.len(), 1);
+    assert_eq!((report.damaged[0].run.as_str(), report.damaged[0].path.as_str()), ("a-3", "runs/a-3/timeline.bin"));
+    assert_eq!(report.num_missing(), 0, "it is damaged, and not missing");
+    let text = table(&report, TableFormat::Table, false);
+    assert!(text.contains("DAMAGED a-3: runs/a-3/timeline.bin: its 4 bytes are not the "), "{text}");
+    assert!(text.contains("DAMAGED 1/5"), "{text}");
+    assert!(
+        fs::read_to_string(folder.path().join("report.html"))
+            .unwrap()
+            .contains("INCOMPLETE: of 10 planned runs 1 damaged")
+    );
+    assert_eq!(summary(folder.path())["damaged"][0]["run"], "a-3");
+    let rows = fs::read_to_string(export_csv(folder.path()).unwrap()).unwrap();
+    assert!(rows.contains("sketch|a|2") && !rows.contains("sketch|a|3"));
+    assert_eq!(damaged_runs(folder.path()).unwrap(), report.damaged);
+}
+
+#[test]
+fn the_numbers_of_a_refreshed_report_are_those_of_a_rebuilt_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["b", "a"])).unwrap();
+    for (order, (label, repeat)) in (0..3).flat_map(|repeat| [("b", repeat), ("a", repeat)]).enumerate() {
+        let mut run = typical_run(label, repeat, 8);
+        run.run.order = order as u32;
+        results.add(&run).unwrap();
+        results.refresh();
+        assert_eq!(results.report(), &read(folder.path()).unwrap(), "after run {order}");
+    }
+}
+
+#[test]
+fn a_folder_that_another_command_writes_into_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Results::create(folder.path(), &session(&["a"])).unwrap();
+    let stored = || fs::read(folder.path().join("runs/session.json")).unwrap();
+    let before = stored();
+    let refused = |other: &str| Results::create(folder.path(), &session(&[other])).err().unwrap().to_string();
+    assert!(refused("b").contains("another command is writing its results here"), "{}", refused("b"));
+    assert_eq!(stored(), before, "the first command's session");
+    let refused = Results::resume(folder.path()).err().unwrap().to_string();
+    assert!(refused.contains("another command is writing its results here"), "{refused}");
+    assert_eq!(stored(), before);
+    drop(first);
+    let mut again = Results::create(folder.path(), &session(&["b"])).unwrap();
+    assert_ne!(stored(), before, "one that has not measured leaves its folder to the next");
+    again.add(&typical_run("b", 0, 4)).unwrap();
+    drop(again);
+    let before = stored();
+    let refused = Results::create(folder.path(), &session(&["a"])).err().unwrap().to_string();
+    assert!(refused.contains("already holds results"), "{refused}");
+    assert_eq!(stored(), before);
+}
+
+#[test]
+fn results_folders_of_one_name_get_a_number_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().join("results/sweep-20261128T120000Z");
+    let folders: Vec<_> = (0..8)
+        .map(|_| {
+            let name = name.clone();
+            std::thread::spawn(move || ResultsFolder::begin_new(&name).unwrap())
+        })
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    let mut names: Vec<String> = folders.iter().map(|folder| folder.path().display().to_string()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 8);
+    assert!(
+        names.contains(&name.display().to_string()) && names.contains(&format!("{}-8", name.display())),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn only_runs_that_the_plan_asks_for_are_counted_when_a_sweep_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |label: &str, repeat: u32| {
+        let mut run = typical_run(label, repeat, 8);
+        run.run.point = point(label);
+        run
+    };
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    let mut other_settings = asked("a", 1);
+    other_settings.run.point.seed = 2;
+    let mut other_engine = asked("a", 2);
+    other_engine.run.engine_key.model = "another".to_owned();
+    for run in [asked("a", 0), other_settings, other_engine, asked("b", 0), asked("a", 5)] {
+        results.add(&run).unwrap();
+    }
+    drop(results);
+    let resumption = Results::resume(folder.path()).unwrap();
+    let kept: Vec<_> = resumption.kept.iter().map(|run| (run.point.point.as_str(), run.repeat)).collect();
+    assert_eq!(kept, [("a", 0)]);
+    assert_eq!(resumption.set_aside.len(), 4, "{:?}", resumption.set_aside);
+    assert!(resumption.set_aside.iter().all(|told| told.ends_with("the plan does not ask for it")));
+    assert_eq!(resumption.results.report().num_missing(), 4);
+}
+
+#[test]
+fn a_summary_is_not_written_after_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    let number =
+        || std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.path().join("summary_report.json")).unwrap());
+    let first = number();
+    (0..3).for_each(|repeat| drop(results.add(&typical_run("a", repeat, 4)).unwrap()));
+    assert_eq!(number(), first, "three runs within a moment");
+    assert_eq!(rebuild(folder.path()).unwrap().runs.len(), 3, "all of them are stored");
 }

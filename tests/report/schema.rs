@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bench::plan::{Arm, PairMember, Role};
-use bench::report::{REPORT_SCHEMA, Results, TableFormat, table};
+use bench::report::{DamagedRun, REPORT_SCHEMA, Results, TableFormat, table};
 use bench::timeline::{Hiccup, WarmUp};
 use serde_json::{Map, Value};
 
@@ -109,6 +109,9 @@ fn every_field_of_the_report_is_in_the_schema_and_none_besides() {
         let run = with_everything_sampled(on_tiny(run));
         results.add(&run).unwrap();
     }
-    let report: Value = serde_json::from_str(&table(&results.finish().unwrap(), TableFormat::Json, false)).unwrap();
+    let mut report = results.finish().unwrap();
+    let [run, path, problem] = ["a-3", "runs/a-3/timeline.bin", "it was cut off"].map(str::to_owned);
+    report.damaged.push(DamagedRun { run, path, problem });
+    let report: Value = serde_json::from_str(&table(&report, TableFormat::Json, false)).unwrap();
     check(REPORT_SCHEMA, &report);
 }

@@ -1,10 +1,17 @@
 //! Stored runs: what comes back, and what is refused.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-use bench::timeline::store::{StoreError, read_run, read_session, run_folder, stored_runs, write_run, write_session};
+use bench::report::{Report, Results, read};
+use bench::telemetry::{DeviceKind, Sample, SampledDevice, TelemetryRecord};
+use bench::timeline::store::{
+    RUN_SCHEMA_VERSION, StoreError, UNSEALED_RUN_SCHEMA_VERSION, read_run, read_session, run_folder, stored_runs,
+    write_run, write_session,
+};
 use bench::timeline::{Hiccup, Timeline};
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use super::sketch::{session, typical_run};
@@ -14,6 +21,7 @@ const VERSION: usize = 12;
 const TOKEN_BYTES: usize = 20;
 const TOKENS: usize = 40;
 const HEADER_BYTES: usize = 64;
+const BYTES_OF_A_TOKEN: u64 = 32;
 
 /// What is done to the bytes of a file.
 type Change = fn(&mut Vec<u8>);
@@ -71,7 +79,7 @@ fn damage_is_named() {
         ("checksum", |bytes| bytes[HEADER_BYTES + 3] ^= 1),
         ("checksum", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("cut off", |bytes| bytes.truncate(bytes.len() - 1)),
-        ("too few", |bytes| bytes.truncate(20)),
+        ("cut off", |bytes| bytes.truncate(20)),
         ("cut off", |bytes| bytes.push(0)),
         ("not a timeline", |bytes| bytes[0] = b'X'),
         ("byte order", |bytes| bytes[8..12].reverse()),
@@ -103,12 +111,212 @@ fn a_token_of_no_request_is_refused_though_the_checksum_is_right() {
 
 #[test]
 fn records_of_another_version_or_none_are_refused() {
-    let (_results, folder, mut timeline) = stored();
-    timeline.run.schema_version = 9;
-    fs::write(folder.join("timeline.json"), serde_json::to_vec(&timeline.run).unwrap()).unwrap();
+    let (_results, folder, _) = stored();
+    as_unsealed(&folder, |record| drop(record.insert("schema_version".to_owned(), 9.into())));
     assert!(read_run(&folder).unwrap_err().to_string().contains("version 9"));
+    as_unsealed(&folder, |record| drop(record.insert("schema_version".to_owned(), RUN_SCHEMA_VERSION.into())));
+    assert!(read_run(&folder).unwrap_err().to_string().contains("it has no checksum"), "its last lines were cut off");
     fs::write(folder.join("timeline.json"), "{\"schema_version\": 1").unwrap();
     assert!(read_run(&folder).unwrap_err().to_string().contains("timeline.json: not what `bench` wrote"));
+}
+
+#[test]
+fn an_unknown_key_in_a_record_without_a_checksum_is_refused() {
+    let (_results, folder, _) = stored();
+    as_unsealed(&folder, |record| {
+        let point = record["point"].as_object_mut().unwrap();
+        let hz = point.remove("telemetry_hz").unwrap();
+        point.insert("telemetry_hy".to_owned(), hz);
+    });
+    let error = read_run(&folder).unwrap_err().to_string();
+    assert!(error.contains("unknown key `point.telemetry_hy`"), "{error}");
+}
+
+#[test]
+fn a_sparse_file_of_terabytes_is_refused_before_anything_is_allocated_for_it() {
+    let (_results, folder, _) = stored();
+    let file = fs::File::options().read(true).write(true).open(folder.join("timeline.bin")).unwrap();
+    let (length, mut tokens) = (file.metadata().unwrap().len(), [0; 8]);
+    file.read_exact_at(&mut tokens, TOKENS as u64).unwrap();
+    let more = (1 << 42) / BYTES_OF_A_TOKEN;
+    file.write_all_at(&(u64::from_ne_bytes(tokens) + more).to_ne_bytes(), TOKENS as u64).unwrap();
+    // Not all file systems take one so long.
+    if file.set_len(length + (1 << 42)).is_err() {
+        return;
+    }
+    let error = read_run(&folder).unwrap_err().to_string();
+    assert!(error.contains("bytes that were written"), "{error}");
+    // Where the kernel promises more memory than there is, nobody can tell.
+    if fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap().trim() != "1" {
+        as_unsealed(&folder, |_| ());
+        let error = read_run(&folder).unwrap_err().to_string();
+        assert!(error.contains("there is no memory for its"), "{error}");
+    }
+}
+
+#[test]
+fn pipes_in_place_of_files_are_refused_without_waiting() {
+    for name in ["timeline.json", "timeline.bin", "telemetry.bin"] {
+        let results = small_results();
+        let folder = run_folder(results.path(), "a", 0);
+        fs::remove_file(folder.join(name)).unwrap();
+        nix::unistd::mkfifo(&folder.join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = read_run(&folder).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("a pipe, not a regular file"), "{error}");
+    }
+}
+
+#[test]
+fn a_label_that_is_no_name_of_a_folder_is_not_stored() {
+    let results = tempfile::tempdir().unwrap();
+    for label in ["../a", "", "a/b", ".a", "/tmp/a"] {
+        let error = write_run(results.path(), &typical_run(label, 0, 1)).unwrap_err().to_string();
+        assert!(error.contains("is no label of a point"), "{error}");
+    }
+    assert!(!results.path().join("runs").exists());
+}
+
+/// Two runs of a point with telemetry, as small as they can be.
+fn small_results() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    (0..2).for_each(|repeat| drop(results.add(&sampled(repeat)).unwrap()));
+    folder
+}
+
+fn sampled(repeat: u32) -> Timeline {
+    let mut timeline = typical_run("a", repeat, 2 + repeat);
+    timeline.run.telemetry = Some(TelemetryRecord {
+        rate_hz: 10,
+        devices: vec![SampledDevice { kind: DeviceKind::Host, name: "host".to_owned() }],
+        sources: vec!["/proc".to_owned()],
+        missing: Vec::new(),
+        cpu_ns: 1,
+        wall_ns: 2,
+        not_pinned: None,
+    });
+    timeline.telemetry = vec![Sample::unknown(0, 10_000_000 + u64::from(repeat))];
+    timeline
+}
+
+/// The record of a run as the version before stored it, with a change.
+pub fn as_unsealed(folder: &Path, change: impl FnOnce(&mut Map<String, Value>)) {
+    let path = folder.join("timeline.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let fields = record.as_object_mut().unwrap();
+    ["stored_files", "sha256"].map(|key| fields.remove(key));
+    fields.insert("schema_version".to_owned(), UNSEALED_RUN_SCHEMA_VERSION.into());
+    change(fields);
+    fs::write(path, record.to_string()).unwrap();
+    let events = fs::File::options().read(true).write(true).open(folder.join("timeline.bin")).unwrap();
+    let length = events.metadata().unwrap().len();
+    if length > 1 << 30 {
+        return events.write_all_at(&UNSEALED_RUN_SCHEMA_VERSION.to_ne_bytes(), VERSION as u64).unwrap();
+    }
+    let mut bytes = fs::read(folder.join("timeline.bin")).unwrap();
+    bytes[VERSION..VERSION + 4].copy_from_slice(&UNSEALED_RUN_SCHEMA_VERSION.to_ne_bytes());
+    let content = bytes.len() - 4;
+    let crc32 = crc32fast::hash(&bytes[..content]);
+    bytes[content..].copy_from_slice(&crc32.to_ne_bytes());
+    fs::write(folder.join("timeline.bin"), bytes).unwrap();
+}
+
+/// What a report says with a file changed: the damaged runs, and the report without their names.
+fn without_damage(mut report: Report) -> (Vec<String>, Report) {
+    let damaged = std::mem::take(&mut report.damaged);
+    (damaged.into_iter().map(|run| run.run).collect(), report)
+}
+
+#[test]
+fn no_flipped_bit_of_a_stored_run_changes_the_report_unnoticed() {
+    let results = small_results();
+    let sound = read(results.path()).unwrap();
+    assert!(sound.damaged.is_empty() && sound.unsealed_records == 0);
+    let folder = run_folder(results.path(), "a", 1);
+    let mut refused = 0;
+    for (name, step) in [("timeline.json", 1), ("timeline.bin", 7), ("telemetry.bin", 5)] {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).unwrap();
+        for bit in (0..8 * bytes.len()).step_by(step) {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, changed).unwrap();
+            match read_run(&folder) {
+                Err(error) => assert!(error.path() == path, "{error}"),
+                Ok(_) => panic!("bit {bit} of {name}"),
+            }
+            refused += 1;
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    assert!(refused > 10_000, "{refused}");
+    assert_eq!(read(results.path()).unwrap(), sound);
+}
+
+#[test]
+fn no_flipped_bit_of_the_session_changes_the_report_unnoticed() {
+    let results = small_results();
+    let path = results.path().join("runs/session.json");
+    let bytes = fs::read(&path).unwrap();
+    for bit in 0..8 * bytes.len() {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, changed).unwrap();
+        assert!(matches!(read_session(results.path()), Err(StoreError::Damaged { .. })), "bit {bit}");
+    }
+}
+
+#[test]
+fn files_of_another_run_a_copied_and_a_renamed_folder_are_named_and_the_rest_is_reported() {
+    let swapped: fn(&Path, &Path, &str) = |a, b, name| {
+        let [one, other] = [a, b].map(|folder| fs::read(folder.join(name)).unwrap());
+        fs::write(a.join(name), other).unwrap();
+        fs::write(b.join(name), one).unwrap();
+    };
+    for (names, damaged) in [
+        (&["timeline.bin"][..], &["a-0", "a-1"][..]),
+        (&["telemetry.bin"], &["a-0", "a-1"]),
+        (&["timeline.json"], &["a-0", "a-1"]),
+        (&["timeline.json", "timeline.bin", "telemetry.bin"], &["a-0", "a-1"]),
+    ] {
+        let results = small_results();
+        let [one, other] = [0, 1].map(|repeat| run_folder(results.path(), "a", repeat));
+        names.iter().for_each(|name| swapped(&one, &other, name));
+        assert_eq!(without_damage(read(results.path()).unwrap()).0, damaged, "{names:?}");
+    }
+    let results = small_results();
+    let sound = read(results.path()).unwrap();
+    let copy = run_folder(results.path(), "a", 2);
+    fs::create_dir(&copy).unwrap();
+    for name in ["timeline.json", "timeline.bin", "telemetry.bin"] {
+        fs::copy(run_folder(results.path(), "a", 1).join(name), copy.join(name)).unwrap();
+    }
+    let (damaged, report) = without_damage(read(results.path()).unwrap());
+    assert_eq!(damaged, ["a-2"]);
+    assert_eq!(report.runs, sound.runs, "each run counts once");
+}
+
+#[test]
+fn results_of_the_version_before_give_the_same_numbers_and_a_note() {
+    let report = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/stored-2")).unwrap();
+    assert!(report.damaged.is_empty(), "{:?}", report.damaged);
+    assert_eq!((report.unsealed_records, report.exit_status()), (3, 0));
+    let value =
+        |run: usize, name: &str| report.runs[run].values.get(bench::metrics::Metric::named(name).unwrap()).unwrap();
+    let expected = [
+        ("elapsed_s", [0.007722016, 0.011825763]),
+        ("avg_ttft_s", [0.001713122, 0.0017100573333333332]),
+        ("p50_ttft_s", [0.002046139, 0.002043174]),
+        ("avg_itl_s", [0.0014278656666666667, 0.002340502888888889]),
+        ("p99_itl_s", [0.004675898, 0.008782605]),
+        ("avg_e2e_s", [0.005996719, 0.008731566]),
+        ("output_tokens_per_s", [1553.9983341137859, 1014.7336793406058]),
+    ];
+    for (name, values) in expected {
+        assert_eq!([value(0, name), value(1, name)], values, "{name}");
+    }
+    let text = bench::report::table(&report, bench::report::TableFormat::Table, false);
+    assert!(text.contains("3 stored records are of a version without a checksum"), "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bench::timeline::store::{StoreError, read_run, run_folder, write_run};
 use serde_json::{Value, json};
 
 use super::sketch::{Request, timeline};
+use super::store::as_unsealed;
 
 /// How long every sketched look takes.
 const TOOK_NS: u32 = 2;
@@ -189,12 +190,11 @@ fn samples_come_back_as_they_were_and_a_run_of_before_has_none() {
     let read = read_run(&folder).unwrap();
     assert_eq!((read.run.telemetry, read.telemetry), (run.run.telemetry, run.telemetry));
 
-    // As an older version stored it: without the key and without the file.
-    let path = folder.join("timeline.json");
-    let mut stored: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    stored.as_object_mut().unwrap().remove("telemetry");
-    stored["point"].as_object_mut().unwrap().remove("telemetry_hz");
-    std::fs::write(&path, stored.to_string()).unwrap();
+    // As an older version stored it: without the key, the file and the checksum.
+    as_unsealed(&folder, |stored| {
+        stored.remove("telemetry");
+        stored["point"].as_object_mut().unwrap().remove("telemetry_hz");
+    });
     std::fs::remove_file(folder.join("telemetry.bin")).unwrap();
     let read = read_run(&folder).unwrap();
     assert_eq!((read.run.telemetry, read.telemetry, read.run.point.telemetry_hz), (None, Vec::new(), 0));
@@ -205,7 +205,7 @@ fn damaged_telemetry_is_refused() {
     type Change = fn(&mut Vec<u8>);
     let changes: [(Change, &str); 6] = [
         (|bytes| bytes.truncate(20), "cut off"),
-        (|bytes| bytes.truncate(bytes.len() - 1), "checksum"),
+        (|bytes| bytes.truncate(bytes.len() - 1), "cut off"),
         (|bytes| bytes[0] ^= 1, "does not begin with the mark"),
         (|bytes| bytes[8] ^= 0xff, "other byte order"),
         (|bytes| bytes[12] = 9, "version 9"),

@@ -96,7 +96,7 @@ fn row(page: &mut String, columns: &[Column], place: usize, point: &PointEntry) 
         cell(page, column, place, point);
     }
     let words = verdict(point);
-    let class = if point.num_valid == point.num_runs { "good" } else { "bad" };
+    let class = if words.starts_with("valid") { "good" } else { "bad" };
     let _ = writeln!(page, "<td class=\"words {class}\">{}</td></tr>", escaped(&words));
 }
 

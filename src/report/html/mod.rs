@@ -55,7 +55,14 @@ fn verdict(page: &mut String, report: &Report) {
     let (valid, others) = (with(Status::Valid), [Status::Invalid, Status::Failed, Status::Skipped]);
     let missed =
         report.points.iter().flat_map(|point| &point.slo).filter(|objective| objective.met == Some(false)).count();
-    let (class, mut words) = if runs == 0 {
+    let gaps = [(report.num_missing(), "missing"), (report.damaged.len() as u64, "damaged")];
+    let gaps: Vec<String> =
+        gaps.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let (class, mut words) = if !gaps.is_empty() {
+        let planned = report.coverage.as_ref().map_or(0, |coverage| coverage.planned);
+        let words = format!("INCOMPLETE: of {planned} planned runs {}; {valid} are valid.", gaps.join(", "));
+        ("bad", words)
+    } else if runs == 0 {
         ("doubt", "No run has ended yet.".to_owned())
     } else if valid == runs {
         ("good", format!("VALID: all {runs} runs delivered what was asked of them."))
