@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::owned_folder::{is_own, is_temporary_name};
+
 /// What a file survives once it has been replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -74,14 +76,19 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Removes what a process that was killed while it replaced a file has left in `folder`.
+/// Removes what a process that was killed while it replaced a file has left in `folder`: regular files of this user with a
+/// temporary name. Anything else with such a name is left.
 ///
 /// # Errors
 /// What the file system gives.
 pub fn clear_leftovers(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+        if !is_temporary_name(&entry.file_name(), TEMPORARY) {
+            continue;
+        }
+        let status = entry.metadata()?; // of a link itself
+        if status.is_file() && is_own(&status) {
             std::fs::remove_file(entry.path())?;
         }
     }
@@ -104,5 +111,20 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "no room");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+    #[test]
+    fn only_own_files_with_a_temporary_name_are_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in [".writing-aB3dE6", ".writing-notes.md", ".writing-", "writing-aB3dE6"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        std::fs::create_dir(path(".writing-folder")).unwrap();
+        std::os::unix::fs::symlink(path("writing-aB3dE6"), path(".writing-linked")).unwrap();
+        nix::unistd::mkfifo(&path(".writing-aPipe1"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let before = std::fs::read_dir(folder.path()).unwrap().count();
+        clear_leftovers(folder.path()).unwrap();
+        assert!(!path(".writing-aB3dE6").exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before - 1);
     }
 }

@@ -13,8 +13,20 @@ use nix::fcntl::OFlag;
 /// What the file system says; [`io::ErrorKind::InvalidInput`] for a folder, pipe, socket or device, which is opened
 /// without waiting and not read.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    open_checked(path, OpenOptions::new().read(true), OFlag::empty())
+}
+
+/// Opens a file of this program's own, such as a lock or a log, as `options` say. A symbolic link is refused.
+///
+/// # Errors
+/// As of [`open_regular`].
+pub fn open_own_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    open_checked(path, options, OFlag::O_NOFOLLOW)
+}
+
+fn open_checked(path: &Path, options: &mut OpenOptions, flags: OFlag) -> io::Result<File> {
+    let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = options.custom_flags(flags.bits()).open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
         return Ok(file);
@@ -79,6 +91,20 @@ mod tests {
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
         assert!(open_folder(&link).is_err());
         assert!(open_folder(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_file_of_ones_own_is_neither_a_link_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, link, log] = ["pipe", "link", "log"].map(|name| folder.path().join(name));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(&log, &link).unwrap();
+        for path in [&pipe, &link] {
+            assert!(open_own_file(path, OpenOptions::new().create(true).append(true)).is_err());
+            assert!(open_own_file(path, OpenOptions::new().create(true).read(true).write(true)).is_err());
+        }
+        assert!(!log.exists());
+        assert!(open_own_file(&log, OpenOptions::new().create(true).append(true)).is_ok());
     }
 
     #[test]

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::bounded_file::read_bounded;
 use crate::config::builtin_model_config;
 use crate::plan::Plan;
 
 /// Larger files of a model are not read: their name, size and time of change stand for them.
 const MAX_READ_BYTES: u64 = 1 << 20;
+/// Longest name of a revision that is read.
+const MAX_REVISION_BYTES: u64 = 4096;
 
 /// Everything that runs of one sweep must share: words, and SHA-256 digests in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,12 +72,13 @@ fn model_files(model: &str) -> Option<String> {
 
 /// The folder of a hub's model in the cache that vLLM reads, as Hugging Face lays it out.
 fn hub_snapshot(model: &str) -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("HF_HUB_CACHE")
         .or_else(|| variable("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/huggingface/hub")))?;
     let folder = cache.join(format!("models--{}", model.replace('/', "--")));
-    let revision = fs::read_to_string(folder.join("refs/main")).ok()?;
+    let revision = String::from_utf8(read_bounded(&folder.join("refs/main"), MAX_REVISION_BYTES).ok()?).ok()?;
     Some(folder.join("snapshots").join(revision.trim())).filter(|snapshot| snapshot.is_dir())
 }
 
@@ -93,12 +96,9 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) {
 fn line(folder: &Path, path: &Path) -> String {
     let name = path.strip_prefix(folder).unwrap_or(path).display();
     let Ok(metadata) = fs::metadata(path) else { return format!("{name} unreadable\n") };
-    let mut content = Vec::new();
-    let is_small = metadata.is_file() && metadata.len() <= MAX_READ_BYTES;
-    let read = is_small.then(|| fs::File::open(path)?.take(MAX_READ_BYTES).read_to_end(&mut content));
-    match read {
-        Some(Ok(_)) => format!("{name} {}\n", hex(&Sha256::digest(&content))),
-        _ => {
+    match read_bounded(path, MAX_READ_BYTES) {
+        Ok(content) => format!("{name} {}\n", hex(&Sha256::digest(&content))),
+        Err(_) => {
             let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             format!("{name} {} {}\n", metadata.len(), changed.unwrap_or_default().as_nanos())
         }

@@ -19,6 +19,7 @@ pub mod environment;
 pub mod fingerprint;
 pub mod load;
 pub mod metrics;
+pub mod owned_folder;
 pub mod plan;
 pub mod plot;
 pub mod printable;

@@ -118,10 +118,11 @@ impl Sweep {
 
     /// Processes of the sweep: each has its folder in its environment.
     fn processes(&self) -> Vec<i32> {
+        // That of the command itself, and those in it which sidecars get.
         let mark = format!("TMPDIR={}", self.path("tmp").display());
         let has_mark = |pid: &i32| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+            environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
         };
         let all = fs::read_dir("/proc").unwrap().flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
@@ -148,15 +149,16 @@ impl Sweep {
         }
     }
 
-    /// What was killed has left no folder of a socket, or the commands after it have removed it.
+    /// What was killed has left no folder of a socket and no temporary files, or the commands after it have removed them.
     fn check_temporary_files(&self) {
         let left = || -> Vec<_> {
-            let all = fs::read_dir(self.path("tmp")).unwrap().map(|entry| entry.unwrap().file_name());
-            all.filter(|name| name.to_string_lossy().starts_with("bench-")).collect()
+            let own = self.path("tmp").join(format!("bench-{}", nix::unistd::getuid()));
+            // One that was killed while it made its folder has left it for a minute.
+            let all = fs::read_dir(own).unwrap().map(|entry| entry.unwrap().file_name());
+            all.filter(|name| !name.to_string_lossy().starts_with("new-")).collect()
         };
-        // Of the last that was killed no command has come after it that starts a sidecar, or only within a second.
+        // Of the last that was killed no command has come after it that starts a sidecar.
         if !left().is_empty() {
-            std::thread::sleep(Duration::from_millis(1_100));
             let next = self.command().args(["--repeats", "1", "--out"]).arg(self.path("next")).output().unwrap();
             assert!(next.status.success(), "{}", String::from_utf8_lossy(&next.stderr));
         }

@@ -22,6 +22,7 @@ def main() -> NoReturn:
     parser.add_argument(
         "--parent", type=int, metavar="PID", help="the process that has started this one, and must live"
     )
+    parser.add_argument("--temporary", metavar="FOLDER", help="temporary files, removed at the end")
     options = parser.parse_args()
     if options.engine is not None:
         line = socket.socket(fileno=options.engine)
@@ -30,7 +31,9 @@ def main() -> NoReturn:
     if options.keep and os.getpgid(0) != os.getpid():
         os.setsid()  # and its end, and what stops its jobs
     parent = options.parent or os.getppid()
-    status = server.main(options.socket, options.ring_library, parent, with_vllm=not options.scripted)
+    status = server.main(
+        options.socket, options.ring_library, parent, with_vllm=not options.scripted, temporary=options.temporary
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # taking vLLM and torch apart module by module would take seconds

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import select
+import shutil
 import signal
 import site
 import socket
@@ -28,8 +29,11 @@ LOCK_NAME = "lock"
 class ForkServer:
     """Serves one holder after the other. No engine process outlives it."""
 
-    def __init__(self, socket_path: str, library: ModuleType, parent: int, with_vllm: bool) -> None:
+    def __init__(
+        self, socket_path: str, library: ModuleType, parent: int, with_vllm: bool, temporary: str | None = None
+    ) -> None:
         self.socket_path = socket_path
+        self.temporary = temporary
         self.with_vllm = with_vllm
         self.library = library
         self.lock = _lock(os.path.dirname(socket_path))
@@ -61,11 +65,17 @@ class ForkServer:
         self.engines.clear()
 
     def leave_nothing(self) -> None:
-        """Takes away the socket, and the folder where nothing else is in it: a harness that was killed cannot do it."""
+        """Takes away the socket and the temporary files, and their folders where nothing else is in them: a harness
+        that was killed cannot do it.
+        """
         folder = os.path.dirname(self.socket_path)
         with contextlib.suppress(OSError):
             os.unlink(self.socket_path)
             os.unlink(os.path.join(folder, LOCK_NAME))
+        if self.temporary is not None:
+            shutil.rmtree(self.temporary, ignore_errors=True)  # follows no link
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(self.temporary))
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 
@@ -256,10 +266,10 @@ def _package_times() -> dict[str, int]:
     return {folder: os.stat(folder).st_mtime_ns for folder in folders if os.path.isdir(folder)}
 
 
-def main(socket_path: str, library_path: str, parent: int, with_vllm: bool = True) -> int:
-    """Listens, serves, and leaves nothing behind."""
+def main(socket_path: str, library_path: str, parent: int, with_vllm: bool = True, temporary: str | None = None) -> int:
+    """Listens, serves, and leaves nothing behind; `temporary` is the folder of temporary files, which is removed."""
     try:
-        server = ForkServer(socket_path, load_library(library_path), parent, with_vllm)
+        server = ForkServer(socket_path, load_library(library_path), parent, with_vllm, temporary)
     except (ControlError, RingError, OSError) as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ use super::{BATCHES, CalibrationError, Effort, KnownAnswer, TapCost, Times};
 use crate::config::{Script, ScriptedFinish, ScriptedRequest};
 use crate::plan::{self, Load, Overrides, Point};
 use crate::recorder::LiveTotals;
-use crate::session::{EngineSpec, Interrupts, Progress, RunRecording, Sidecar, SidecarOptions, execute};
+use crate::session::{EngineSpec, Interrupts, PrivateFolder, Progress, RunRecording, Sidecar, SidecarOptions, execute};
 use crate::timeline::csv::run_name;
 use crate::timeline::{ABSENT, Phase};
 
@@ -64,14 +64,11 @@ pub(super) async fn measure(
     effort: Effort,
     say: &mut dyn FnMut(&str),
 ) -> Result<Measured, CalibrationError> {
-    let folder = tempfile::tempdir().map_err(|error| CalibrationError::Truth {
-        path: std::env::temp_dir(),
-        problem: format!("no folder can be made there: {error}"),
-    })?;
-    let truth = folder.path().join("truth.csv");
+    let folder = PrivateFolder::make()?;
+    let truth = folder.temporary().join("truth.csv");
     std::fs::write(&truth, crate::session::TRUTH_HEADER).map_err(|error| unreadable(&truth, &error))?;
     let options =
-        SidecarOptions { log: folder.path().join("sidecar.log"), with_vllm: false, warm: None, ..options.clone() };
+        SidecarOptions { log: folder.temporary().join("sidecar.log"), with_vllm: false, warm: None, ..options.clone() };
     let mut sidecar = Sidecar::start(&options).await?;
     let (first_ns, gap_ns, series) = effort.pick(SHORT, FULL);
     let script = Arc::new(script(first_ns, gap_ns));

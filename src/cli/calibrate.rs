@@ -12,6 +12,7 @@ use crate::calibration::{self, Calibration, Effort, Identity, render};
 use crate::config::builtin_smoke;
 use crate::device::{DeviceClass, HostFacts, pin_current_thread};
 use crate::environment::{Host, assets};
+use crate::owned_folder;
 use crate::plan::{self, Overrides, Plan};
 use crate::session::{SessionError, SidecarOptions};
 
@@ -79,7 +80,7 @@ fn smoke(device: DeviceClass) -> Result<Plan, CliError> {
 fn log_file(cache: &Path) -> Result<PathBuf, CliError> {
     let folder = cache.join("logs");
     let failed = |source| CliError::Write { what: "make the folder", path: folder.clone(), source };
-    std::fs::create_dir_all(&folder).map_err(failed)?;
+    owned_folder::make(&folder).map_err(failed)?;
     Ok(folder.join("calibration.log"))
 }
 

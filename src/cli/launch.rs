@@ -2,7 +2,6 @@
 //! has what they need. A dry run shows exactly this.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,12 +9,17 @@ use std::time::Duration;
 use super::EngineArgs;
 use super::error::CliError;
 use crate::atomic_file::{self, Durability};
+use crate::bounded_file::read_bounded;
 use crate::config::{builtin_model_config, flag_value};
 use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
 use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
 use crate::environment::{Host, Interpreter, Lock, assets};
+use crate::owned_folder;
 use crate::plan::{EngineKey, Plan};
 use crate::session::{EngineSpec, SessionError, SidecarOptions};
+
+/// Where torch keeps what it has compiled: without it in the folder for temporary files, where each sidecar has its own.
+const INDUCTOR_CACHE: &str = "TORCHINDUCTOR_CACHE_DIR";
 
 /// What vLLM's parser gets for an engine key, and what is added to the environment of the engine's process.
 pub(super) fn engine_spec(key: &EngineKey, cache: &Path, placement: &Placement) -> EngineSpec {
@@ -41,9 +45,9 @@ pub(super) fn lay_out_models<'a>(keys: impl IntoIterator<Item = &'a EngineKey>, 
         let Some(Ok(config)) = builtin_model_config(&key.model) else { continue };
         let folder = builtin_model_folder(&key.model, cache);
         let failed = |source| CliError::Write { what: "write the built-in model to", path: folder.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        owned_folder::make(&folder).map_err(failed)?;
         let path = folder.join("config.json");
-        if fs::read_to_string(&path).is_ok_and(|there| there == config) {
+        if read_bounded(&path, config.len() as u64).is_ok_and(|there| there == config.as_bytes()) {
             continue;
         }
         atomic_file::replace(&path, Durability::Process, |file| file.write_all(config.as_bytes())).map_err(failed)?;
@@ -65,6 +69,9 @@ pub(super) fn sidecar_environment(
     let vllm_cache = cache.join("vllm").join(format!("{device}-{}", vllm_version.unwrap_or("unknown")));
     let keys = || plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
     let mut env = vec![("VLLM_CACHE_ROOT".to_owned(), vllm_cache.display().to_string())];
+    if std::env::var_os(INDUCTOR_CACHE).is_none_or(|given| given.is_empty()) {
+        env.push((INDUCTOR_CACHE.to_owned(), vllm_cache.join("torchinductor").display().to_string()));
+    }
     let is_local = |key: &EngineKey| builtin_model_config(&key.model).is_some() || Path::new(&key.model).is_dir();
     if keys().all(is_local) {
         env.push(("HF_HUB_OFFLINE".to_owned(), "1".to_owned()));

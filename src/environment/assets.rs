@@ -1,17 +1,23 @@
 //! The sidecar's package and the ring's library, which the binary carries and lays out in its cache folder.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, FileType};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::bounded_file::read_bounded;
 use crate::environment::EnvironmentError;
 use crate::environment::lock::short_hex;
+use crate::owned_folder::{self, open_private};
 
 /// Relative paths and contents.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 const RING_LIBRARY: &str = "libbench_ring.so";
+/// Where Python keeps bytecode, beside the modules.
+const BYTECODE: &str = "__pycache__";
 
 /// Where the sidecar's files stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,16 +35,19 @@ pub fn locate(cache: &Path) -> Assets {
 }
 
 /// Lays the sidecar out below `cache`, in a folder named after this version and the files' content, unless it is there
-/// and every file is what this binary carries.
+/// and holds what this binary carries and nothing else. Anything else could be imported in place of Python's own modules.
 ///
 /// # Errors
-/// When the cache folder cannot be written.
+/// When the cache folder cannot be written, or is open to others.
 pub fn lay_out(cache: &Path) -> Result<Assets, EnvironmentError> {
     let assets = locate(cache);
     let folder = &assets.package;
+    if open_private(folder).is_ok() {
+        remove_bytecode(folder).map_err(EnvironmentError::io("remove bytecode in", folder))?;
+    }
     if !is_whole(folder) {
         let parent = cache.join("assets");
-        fs::create_dir_all(&parent).map_err(EnvironmentError::io("make", &parent))?;
+        owned_folder::make(&parent).map_err(EnvironmentError::io("make", &parent))?;
         write_anew(&parent, folder).map_err(EnvironmentError::io("write the sidecar to", folder))?;
     }
     Ok(assets)
@@ -54,26 +63,94 @@ fn content_id() -> String {
     short_hex(&hash.finalize())
 }
 
+/// Whether a folder of this user alone has the files of this binary, and nothing else.
 fn is_whole(folder: &Path) -> bool {
-    FILES.iter().all(|(name, content)| fs::read(folder.join(name)).is_ok_and(|there| there == *content))
+    let has = |name: &str, content: &[u8]| {
+        read_bounded(&folder.join(name), content.len() as u64).is_ok_and(|there| there == content)
+    };
+    // Bytecode that has come since it was removed is of a sidecar that another command has just started.
+    let is_known = |(name, kind): &(PathBuf, FileType)| {
+        kind.is_file() && (is_bytecode(name) || FILES.iter().any(|(file, _)| Path::new(file) == name))
+    };
+    open_private(folder).is_ok()
+        && entries(folder, Path::new("")).is_ok_and(|found| found.iter().all(is_known))
+        && FILES.iter().all(|(name, content)| has(name, content))
 }
 
-/// Beside its place first, then there by one rename: another command never sees half of it.
+/// What is in a folder, with paths relative to it: of folders in which this program has files what is in them, all others
+/// as they are. Symbolic links are not followed.
+fn entries(folder: &Path, below: &Path) -> io::Result<Vec<(PathBuf, FileType)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder.join(below))? {
+        let entry = entry?;
+        let (name, kind) = (below.join(entry.file_name()), entry.file_type()?);
+        let is_of_files = FILES.iter().any(|(file, _)| Path::new(file).starts_with(&name));
+        let is_of_bytecode = name.ends_with(BYTECODE) && !below.ends_with(BYTECODE);
+        match kind.is_dir() && (is_of_files || is_of_bytecode) {
+            true => found.extend(entries(folder, &name)?),
+            false => found.push((name, kind)),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether Python makes files of this name by itself, one for each module that it has imported.
+fn is_bytecode(name: &Path) -> bool {
+    name.parent().is_some_and(|parent| parent.ends_with(BYTECODE)) && name.to_string_lossy().contains(".pyc")
+}
+
+/// Removes the bytecode that Python keeps beside modules: it is run in their place, and nobody has compared it.
+fn remove_bytecode(folder: &Path) -> io::Result<()> {
+    for (name, kind) in entries(folder, Path::new(""))? {
+        if !is_bytecode(&name) || kind.is_dir() {
+            continue;
+        }
+        match fs::remove_file(folder.join(&name)) {
+            // Another command was faster, or Python has given a new file its name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
+}
+
+/// Beside its place first, then there by one rename: another command never sees half of it. What stood there is set aside;
+/// of that, files that this program has written are removed.
 fn write_anew(parent: &Path, folder: &Path) -> io::Result<()> {
-    let fresh = tempfile::tempdir_in(parent)?;
+    let private = || fs::Permissions::from_mode(0o700);
+    let fresh = tempfile::Builder::new().permissions(private()).tempdir_in(parent)?;
     for (name, content) in FILES {
         let path = fresh.path().join(name);
-        fs::create_dir_all(path.parent().unwrap_or(parent))?;
+        owned_folder::make(path.parent().unwrap_or(parent))?;
         fs::write(path, content)?;
     }
-    if folder.exists() {
-        let damaged = tempfile::tempdir_in(parent)?;
-        fs::rename(folder, damaged.path().join("damaged"))?;
+    if fs::symlink_metadata(folder).is_ok() {
+        let aside = tempfile::Builder::new().prefix("set-aside-").permissions(private()).tempdir_in(parent)?.keep();
+        fs::rename(folder, aside.join("sidecar"))?;
+        remove_own(&aside);
     }
     match fs::rename(fresh.path(), folder) {
         Err(_) if is_whole(folder) => Ok(()), // another command was faster
         renamed => renamed,
     }
+}
+
+/// Removes from a folder that was set aside what was laid out in it, and the folder where nothing else is left.
+fn remove_own(aside: &Path) {
+    let laid_out = aside.join("sidecar");
+    // What a link leads to is not ours.
+    if open_private(&laid_out).is_err() {
+        return;
+    }
+    for (name, _) in FILES {
+        let _ = fs::remove_file(laid_out.join(name));
+    }
+    let folders: BTreeSet<&Path> = FILES.iter().filter_map(|(name, _)| Path::new(name).parent()).collect();
+    for folder in folders.into_iter().rev() {
+        let _ = fs::remove_dir(laid_out.join(folder).join(BYTECODE));
+        let _ = fs::remove_dir(laid_out.join(folder));
+    }
+    let _ = fs::remove_dir(aside);
 }
 
 #[cfg(test)]
@@ -93,5 +170,63 @@ mod tests {
         assert_eq!(fs::read(&driver).unwrap(), whole);
         assert!(assets.ring_library.is_file());
         assert_eq!(fs::read_dir(cache.path().join("assets")).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_was_not_laid_out_is_set_aside_with_what_is_in_it() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = lay_out(cache.path()).unwrap().package;
+        let aside = || -> Vec<PathBuf> {
+            let all = fs::read_dir(cache.path().join("assets")).unwrap().map(|entry| entry.unwrap().path());
+            all.filter(|path| *path != folder).collect()
+        };
+        fs::create_dir(folder.join("pkg")).unwrap();
+        for (name, keep) in [("json.py", 1), ("bench_sidecar/select.so", 2), ("pkg/__init__.py", 3)] {
+            fs::write(folder.join(name), name).unwrap();
+            lay_out(cache.path()).unwrap();
+            assert!(is_whole(&folder) && !folder.join(name).exists(), "{name}");
+            assert_eq!(aside().len(), keep);
+        }
+        let kept = aside().into_iter().map(|path| path.join("sidecar/json.py")).find(|path| path.exists());
+        assert_eq!(fs::read_to_string(kept.unwrap()).unwrap(), "json.py");
+        // A link that leads to the same content today may lead elsewhere tomorrow.
+        let (driver, copy) = (folder.join("bench_sidecar/driver.py"), cache.path().join("copy.py"));
+        fs::rename(&driver, &copy).unwrap();
+        std::os::unix::fs::symlink(&copy, &driver).unwrap();
+        lay_out(cache.path()).unwrap();
+        assert!(fs::symlink_metadata(&driver).unwrap().is_file() && copy.exists());
+    }
+
+    #[test]
+    fn bytecode_that_nobody_has_compared_is_removed_and_the_sidecar_stays() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = lay_out(cache.path()).unwrap().package;
+        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&folder).unwrap());
+        let before = inode();
+        let planted = ["__pycache__/json.cpython-311.pyc", "bench_sidecar/__pycache__/door.cpython-312.pyc"];
+        for name in planted {
+            owned_folder::make(folder.join(name).parent().unwrap()).unwrap();
+            fs::write(folder.join(name), "evil").unwrap();
+        }
+        lay_out(cache.path()).unwrap();
+        assert!(planted.iter().all(|name| !folder.join(name).exists()));
+        assert_eq!(inode(), before);
+    }
+
+    #[test]
+    fn a_folder_of_another_user_or_a_link_in_its_place_is_not_used() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = lay_out(cache.path()).unwrap().package;
+        let elsewhere = cache.path().join("elsewhere");
+        fs::rename(&folder, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &folder).unwrap();
+        lay_out(cache.path()).unwrap();
+        assert!(is_whole(&folder) && elsewhere.join("libbench_ring.so").exists(), "the link's target is as it was");
+        if nix::unistd::getuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+            assert!(!is_whole(&folder));
+            lay_out(cache.path()).unwrap();
+            assert!(is_whole(&folder));
+        }
     }
 }

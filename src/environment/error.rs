@@ -87,6 +87,18 @@ pub enum EnvironmentError {
     /// It is not known where the user keeps caches.
     #[error("no folder to keep the Python environment in: set BENCH_CACHE_DIR to an absolute path, or set HOME")]
     NoCacheFolder,
+    /// Other users can write into the cache folder, in which programs are that `bench` runs.
+    #[error("{} belongs to user id {owner} and has mode {mode:o}: others could have bench run their programs. Look at what is in \
+             it, then `chmod go-w {}` if it is yours, or set BENCH_CACHE_DIR to a folder of your own",
+            folder.display(), folder.display())]
+    NotOwn {
+        /// The cache folder, or one in it.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The disk is too full for the environment.
     #[error("{} has {} free, and the environment needs {}: free some space, or set BENCH_CACHE_DIR to a folder on \
              another disk", folder.display(), gib(*free_bytes), gib(*needed_bytes))]

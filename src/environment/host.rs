@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use crate::environment::EnvironmentError;
+use crate::owned_folder::{is_own, is_safe_from_others};
 
 /// The environment variables of the user, and what follows from them. Every process that this module starts gets
 /// exactly these variables.
@@ -46,17 +48,37 @@ impl Host {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// A variable that is an absolute path: the XDG specification has relative ones ignored.
+    fn absolute(&self, name: &str) -> Option<PathBuf> {
+        self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
     /// Where `bench` keeps what it can make again: `$BENCH_CACHE_DIR`, else `$XDG_CACHE_HOME/bench`, else
-    /// `~/.cache/bench`. The XDG specification has relative paths ignored.
+    /// `~/.cache/bench`. Programs in it are run: it must not be another user's.
     ///
     /// # Errors
-    /// When none of the variables is an absolute path.
+    /// When none of the variables is an absolute path, or others can write into the folder.
     pub fn cache_dir(&self) -> Result<PathBuf, EnvironmentError> {
-        let absolute = |name| self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        absolute("BENCH_CACHE_DIR")
-            .or_else(|| absolute("XDG_CACHE_HOME").map(|cache| cache.join("bench")))
-            .or_else(|| absolute("HOME").map(|home| home.join(".cache/bench")))
-            .ok_or(EnvironmentError::NoCacheFolder)
+        let cache = self
+            .absolute("BENCH_CACHE_DIR")
+            .or_else(|| self.absolute("XDG_CACHE_HOME").map(|cache| cache.join("bench")))
+            .or_else(|| self.absolute("HOME").map(|home| home.join(".cache/bench")))
+            .ok_or(EnvironmentError::NoCacheFolder)?;
+        let with_programs = ["assets", "envs", "tools"].map(|name| cache.join(name));
+        [&cache].into_iter().chain(&with_programs).try_for_each(|folder| refuse_unsafe(folder))?;
+        Ok(cache)
+    }
+
+    /// `$XDG_RUNTIME_DIR`, where it is what the XDG specification says: a folder of this user's that nobody else writes into.
+    pub fn runtime_dir(&self) -> Option<PathBuf> {
+        let folder = self.absolute("XDG_RUNTIME_DIR")?;
+        let status = fs::metadata(&folder).ok()?;
+        (status.is_dir() && is_own(&status) && is_safe_from_others(&status)).then_some(folder)
+    }
+
+    /// Where temporary files go: `$TMPDIR`, else `/tmp`.
+    pub fn temporary_dir(&self) -> PathBuf {
+        self.absolute("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"))
     }
 
     /// Whether uv has a configuration file of the user or of the system.
@@ -98,6 +120,17 @@ impl Host {
     }
 }
 
+/// A folder that is there must be safe from other users; one that is not is made so.
+fn refuse_unsafe(folder: &Path) -> Result<(), EnvironmentError> {
+    match fs::metadata(folder) {
+        Ok(status) if !is_safe_from_others(&status) => {
+            Err(EnvironmentError::NotOwn { folder: folder.into(), owner: status.uid(), mode: status.mode() & 0o777 })
+        }
+        // Whoever needs it says why it cannot be had.
+        _ => Ok(()),
+    }
+}
+
 /// Whether this process may run the file.
 pub(super) fn is_executable(file: &Path) -> bool {
     file.is_file() && access(file, AccessFlags::X_OK).is_ok()
@@ -125,6 +158,8 @@ pub(super) fn used_bytes(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn host(variables: &[(&str, &str)]) -> Host {
@@ -139,6 +174,41 @@ mod tests {
         let relative = all.with("BENCH_CACHE_DIR", "").with("XDG_CACHE_HOME", "relative");
         assert_eq!(relative.clone().cache_dir().unwrap(), Path::new("/c/.cache/bench"));
         assert!(matches!(relative.without("HOME").cache_dir(), Err(EnvironmentError::NoCacheFolder)));
+    }
+
+    #[test]
+    fn a_cache_that_others_can_write_into_is_refused_with_owner_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let of_user = host(&[]).with("BENCH_CACHE_DIR", folder.path());
+        let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(folder.path(), 0o755);
+        assert_eq!(of_user.cache_dir().unwrap(), folder.path());
+        fs::create_dir(folder.path().join("envs")).unwrap();
+        for path in [folder.path().join("envs"), folder.path().to_owned()] {
+            set_mode(&path, 0o775);
+            let error = of_user.cache_dir().unwrap_err().to_string();
+            assert!(error.contains(&format!("chmod go-w {}", path.display())) && error.contains("mode 775"), "{error}");
+            set_mode(&path, 0o755);
+        }
+        if nix::unistd::getuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
+            let error = of_user.cache_dir().unwrap_err().to_string();
+            assert!(error.contains("belongs to user id 65534") && error.contains("BENCH_CACHE_DIR"), "{error}");
+        }
+    }
+
+    #[test]
+    fn empty_and_relative_folders_for_temporary_and_runtime_files_count_as_not_set() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["", "relative", "."] {
+            let host = host(&[("XDG_RUNTIME_DIR", path), ("TMPDIR", path)]);
+            assert_eq!((host.runtime_dir(), host.temporary_dir()), (None, PathBuf::from("/tmp")), "{path:?}");
+        }
+        let given = host(&[]).with("XDG_RUNTIME_DIR", folder.path()).with("TMPDIR", folder.path());
+        assert_eq!(given.runtime_dir().as_deref(), Some(folder.path()));
+        assert_eq!(given.temporary_dir(), folder.path());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(given.runtime_dir(), None, "others can write into it");
     }
 
     #[test]

@@ -10,10 +10,12 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::syncfs;
 
+use crate::bounded_file::{open_folder, open_own_file};
 use crate::environment::EnvironmentError;
 use crate::environment::host::Host;
 use crate::environment::process::run_logged;
 use crate::environment::progress::{OnProgress, Progress};
+use crate::owned_folder;
 
 /// Held by the one process that installs into a cache folder.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Exclusive {
         create_folder(cache)?;
         let path = cache.join("install.lock");
         let failed = EnvironmentError::io("lock", &path);
-        let file = match File::options().create(true).truncate(false).write(true).read(true).open(&path) {
+        let file = match open_own_file(&path, File::options().create(true).truncate(false).write(true).read(true)) {
             Ok(file) => file,
             Err(error) => return Err(failed(error)),
         };
@@ -69,7 +71,9 @@ impl<'a> Installation<'a> {
         on_progress: &'a mut OnProgress<'a>,
     ) -> Result<Self, EnvironmentError> {
         create_folder(log_path.parent().unwrap_or(&log_path))?;
-        let log = File::create(&log_path).map_err(EnvironmentError::io("write", &log_path))?;
+        let mut options = File::options();
+        let log = open_own_file(&log_path, options.create(true).write(true).truncate(true));
+        let log = log.map_err(EnvironmentError::io("write", &log_path))?;
         Ok(Self { host, exclusive, log, log_path, on_progress })
     }
 
@@ -116,15 +120,10 @@ impl<'a> Installation<'a> {
 /// When something there cannot be removed.
 pub(super) fn fresh_partial(folder: &Path) -> Result<PathBuf, EnvironmentError> {
     let partial = beside(folder, ".partial");
-    for left in [&partial, &beside(folder, ".old")] {
-        match fs::remove_dir_all(left) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(EnvironmentError::io("remove", left)(error));
-            }
-            _ => {}
-        }
-    }
     create_folder(partial.parent().unwrap_or(&partial))?;
+    for left in [&partial, &beside(folder, ".old")] {
+        remove_own(left).map_err(EnvironmentError::io("remove", left))?;
+    }
     Ok(partial)
 }
 
@@ -147,7 +146,7 @@ pub(super) fn finish(partial: &Path, folder: &Path) -> Result<(), EnvironmentErr
         let _ = fs::rename(&old, folder); // there may be none; and what failed first is what there is to say
         return Err(EnvironmentError::io("rename", partial)(error));
     }
-    let _ = fs::remove_dir_all(&old); // what cannot be removed now, the next installation tries to
+    let _ = remove_own(&old); // what cannot be removed now, the next installation tries to
     Ok(())
 }
 
@@ -157,6 +156,54 @@ fn beside(folder: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Removes an environment that was left on the way, which is this user's; there may be none.
+fn remove_own(folder: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+    // The parent may be a link of the user's to another disk.
+    let parent = open_folder(&parent.canonicalize()?)?;
+    match owned_folder::remove(&parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 fn create_folder(folder: &Path) -> Result<(), EnvironmentError> {
-    fs::create_dir_all(folder).map_err(EnvironmentError::io("create the folder", folder))
+    owned_folder::make(folder).map_err(EnvironmentError::io("create the folder", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_or_link_in_place_of_the_lock_or_the_log_is_refused_without_waiting() {
+        let cache = tempfile::tempdir().unwrap();
+        let place = |name: &str| cache.path().join(name);
+        let target = place("target");
+        fs::write(&target, "kept").unwrap();
+        nix::unistd::mkfifo(&place("install.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = Exclusive::acquire(cache.path(), &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("install.lock: it is a pipe"), "{error}");
+        fs::remove_file(place("install.lock")).unwrap();
+        let exclusive = Exclusive::acquire(cache.path(), &mut |_| {}).unwrap();
+        std::os::unix::fs::symlink(&target, place("log")).unwrap();
+        let host = Host::new([]);
+        assert!(Installation::begin(&host, exclusive, place("log"), &mut |_| {}).is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+    }
+
+    #[test]
+    fn of_an_interrupted_installation_only_its_own_folders_are_removed_and_links_lead_nowhere() {
+        let cache = tempfile::tempdir().unwrap();
+        let (folder, user) = (cache.path().join("envs/cpu-1"), cache.path().join("user"));
+        for path in [user.clone(), beside(&folder, ".partial/lib"), beside(&folder, ".older")] {
+            owned_folder::make(&path).unwrap();
+            fs::write(path.join("file"), "").unwrap();
+        }
+        std::os::unix::fs::symlink(&user, beside(&folder, ".partial/lib/link")).unwrap();
+        std::os::unix::fs::symlink(&user, beside(&folder, ".old")).unwrap();
+        let partial = fresh_partial(&folder).unwrap();
+        assert!(!partial.exists() && fs::symlink_metadata(beside(&folder, ".old")).is_err());
+        assert!(user.join("file").exists() && beside(&folder, ".older/file").exists());
+    }
 }

@@ -1,15 +1,16 @@
 //! What earlier commands measured on this machine; the only source of an estimated time.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{EngineKey, Load, Point};
+use crate::bounded_file::read_bounded;
 use crate::device::DeviceClass;
+use crate::owned_folder;
 use crate::statistics::Spread;
 
 /// Version of the file's layout.
@@ -152,16 +153,14 @@ impl History {
     pub fn load(path: &Path) -> Result<History, HistoryError> {
         let io = |source| HistoryError::Io { path: path.to_path_buf(), source };
         let malformed = |reason: String| HistoryError::Malformed { path: path.to_path_buf(), reason };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(History::default()),
+        let bytes = match read_bounded(path, MAX_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::default()),
+            Err(error) if matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::InvalidInput) => {
+                return Err(malformed(error.to_string()));
+            }
             Err(error) => return Err(io(error)),
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(malformed(format!("larger than {MAX_FILE_BYTES} bytes")));
-        }
         let history: History = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         if history.schema_version != SCHEMA_VERSION {
             return Err(malformed(format!("schema_version is {}, not {SCHEMA_VERSION}", history.schema_version)));
@@ -176,7 +175,7 @@ impl History {
     pub fn save(&self, path: &Path) -> Result<(), HistoryError> {
         let io = |source| HistoryError::Io { path: path.to_path_buf(), source };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(io)?;
+        owned_folder::make(folder).map_err(io)?;
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
         let text = serde_json::to_vec(self).map_err(|error| io(error.into()))?;
         file.write_all(&text).map_err(io)?;

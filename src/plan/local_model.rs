@@ -1,10 +1,10 @@
 //! What a model that lies on this machine says about the lengths it takes, and about its weights.
 
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 use super::checkpoint::CheckpointQuantization;
+use crate::bounded_file::read_bounded;
 use crate::config::{builtin_model_config, known_model_config, quoted};
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -53,7 +53,9 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
         };
     }
     let config = folder.join("config.json");
-    let text = read_bounded(&config).map_err(|error| {
+    let text =
+        read_bounded(&config, MAX_CONFIG_BYTES).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    let text = text.map_err(|error| {
         format!("the model folder {} has no `config.json` that can be read: {error}", quoted(model))
     })?;
     let absolute = folder.canonicalize().map_err(|error| format!("the model folder {}: {error}", quoted(model)))?;
@@ -76,17 +78,6 @@ fn is_hub_name(model: &str) -> bool {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     parts.len() <= 2 && parts.iter().all(is_part)
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<String> {
-    let invalid = |message: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, message.to_owned());
-    // Looked at before it is opened: opening a FIFO would wait.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(invalid("it is not a regular file"));
-    }
-    let mut text = String::new();
-    File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_CONFIG_BYTES { Err(invalid("it is larger than 4 MiB")) } else { Ok(text) }
 }
 
 /// `max_position_embeddings` of a `config.json`, unless something in it scales the positions: then vLLM derives the

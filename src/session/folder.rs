@@ -1,41 +1,103 @@
-//! The folder of a sidecar's socket: for this user alone, and gone with the last process that needs it.
+//! The folder of a sidecar: for its socket and its temporary files, for this user alone, and gone with the last process that
+//! needs it.
 //!
 //! Whoever needs it holds a lock on it: the harness, and by inheritance the sidecar and its engines. Killed together they
-//! cannot remove it; the next command finds it without a lock, and does.
+//! cannot remove it; the next command finds it without a lock, and does. It is in a folder of this program's own,
+//! `bench-UID` where temporary files go, and nothing outside that is looked at.
 
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::SessionError;
+use super::{SessionError, warm};
+use crate::bounded_file::open_folder;
+use crate::environment::Host;
+use crate::owned_folder::{self, Kind, is_temporary_name};
 
-const PREFIX: &str = "bench-";
+/// Names of folders that are held, and of those that are being made: a folder gets the first when its maker has locked it.
+const HELD: &str = "run-";
+const NEW: &str = "new-";
+const TEMPORARY: &str = "tmp";
+/// Everything that this program puts into such a folder.
+const KNOWN: [(&str, Kind); 3] = [(warm::SOCKET, Kind::Socket), (warm::LOCK, Kind::File), (TEMPORARY, Kind::Tree)];
+/// A folder that is still being made after this was left by a command that was killed.
+const MAKING_LIMIT: Duration = Duration::from_secs(60);
+/// How long the last processes that hold a folder, which are being killed, may take to end.
+const END_LIMIT: Duration = Duration::from_secs(1);
+/// The longest path of a folder in which engines can make sockets: a socket's address has 108 bytes, and ZeroMQ's names in
+/// vLLM have 36.
+const LONGEST_PATH: usize = 70;
 
 /// A folder of its own, removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct PrivateFolder {
-    folder: tempfile::TempDir,
+pub(crate) struct PrivateFolder {
+    parent: File,
+    name: OsString,
+    path: PathBuf,
     lock: File,
+    /// Whether the processes that have inherited the lock see to its end.
+    is_left: bool,
+    remark: Option<String>,
 }
 
 impl PrivateFolder {
-    /// A new one, under `$XDG_RUNTIME_DIR` or where temporary files go.
-    pub(super) fn make() -> Result<PrivateFolder, SessionError> {
-        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-        let base = base.unwrap_or_else(std::env::temp_dir);
-        remove_abandoned(&base);
-        let failed = |source| SessionError::io(format!("cannot make a folder in {}", base.display()))(source);
-        let permissions = fs::Permissions::from_mode(0o700);
-        let folder =
-            tempfile::Builder::new().prefix(PREFIX).permissions(permissions).tempdir_in(&base).map_err(failed)?;
-        let lock = File::open(folder.path()).map_err(failed)?;
-        lock.lock_shared().map_err(failed)?;
-        Ok(PrivateFolder { folder, lock })
+    /// A new one, where temporary files go. What killed commands have left beside it is removed.
+    pub(crate) fn make() -> Result<PrivateFolder, SessionError> {
+        let wanted = Host::of_process().temporary_dir();
+        PrivateFolder::make_in(&wanted)
+            .map_err(SessionError::io(format!("cannot make a folder in {}", wanted.display())))
     }
 
-    pub(super) fn path(&self) -> &Path {
-        self.folder.path()
+    fn make_in(wanted: &Path) -> io::Result<PrivateFolder> {
+        let uid = nix::unistd::getuid();
+        let own = OsString::from(format!("bench-{uid}"));
+        let length = |base: &Path| base.join(&own).join("run-XXXXXX").join(TEMPORARY).as_os_str().as_bytes().len();
+        let is_too_long = length(wanted) > LONGEST_PATH;
+        let base = if is_too_long { Path::new("/tmp") } else { wanted };
+        let mut remark = is_too_long.then(|| {
+            format!("temporary files of the engine go to /tmp: {} is too long for sockets in it", wanted.display())
+        });
+        let path = base.join(&own);
+        match own_folder(&path) {
+            Ok(folder) => {
+                remove_abandoned(&folder);
+                let (name, lock) = new_folder(&folder, &path)?;
+                Ok(PrivateFolder { path: path.join(&name), parent: folder, name, lock, is_left: false, remark })
+            }
+            Err(problem) if is_taken(&path) => {
+                remark = Some(format!(
+                    "{} is not used for temporary files ({problem}): a folder with a random name is, and stays if this \
+                     command is killed",
+                    path.display()
+                ));
+                let prefix = format!("bench-{uid}-");
+                let path = builder(&prefix).tempdir_in(base)?.keep();
+                let name = path.file_name().unwrap_or_default().to_owned();
+                let lock = fill(&path)?;
+                let parent = open_folder(&fs::canonicalize(base)?)?;
+                Ok(PrivateFolder { parent, name, path, lock, is_left: false, remark })
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder for temporary files in it.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.path.join(TEMPORARY)
+    }
+
+    /// What the user should know of where it is.
+    pub(super) fn remark(&self) -> Option<String> {
+        self.remark.clone()
     }
 
     /// The lock, for a process that is started while this lives.
@@ -43,52 +105,82 @@ impl PrivateFolder {
         let failed = |errno: nix::Error| SessionError::io("passing on a lock")(errno.into());
         nix::unistd::dup(&self.lock).map_err(failed)
     }
+
+    /// Leaves the folder to the processes that have inherited its lock.
+    pub(super) fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
+        let deadline = Instant::now() + END_LIMIT;
+        // It mostly is gone: a sidecar that ends in order takes it away.
+        while self.lock.try_lock().is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // What cannot be removed now, the next command tries to.
+        let _ = owned_folder::remove_known(&self.parent, &self.name, &KNOWN);
+    }
+}
+
+/// The folder of this program's own, made if it is missing.
+fn own_folder(path: &Path) -> io::Result<File> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => owned_folder::open_private(path),
+    }
+}
+
+/// Whether something stands under a name: of another user, open to others, or no folder.
+fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
+    builder
+}
+
+/// A new folder in `parent`, which is at `path`: its name and its lock. It has its name only when it is locked, so that
+/// nobody takes it for a dead one's.
+fn new_folder(parent: &File, path: &Path) -> io::Result<(OsString, File)> {
+    let new = builder(NEW).tempdir_in(path)?.keep();
+    let lock = fill(&new)?;
+    let name = new.file_name().unwrap_or_default().to_string_lossy().replacen(NEW, HELD, 1);
+    let name = OsString::from(name);
+    fs::rename(&new, owned_folder::entry(parent, &name))?;
+    Ok((name, lock))
+}
+
+/// Locks a folder and puts the one for temporary files into it.
+fn fill(folder: &Path) -> io::Result<File> {
+    let lock = owned_folder::open_private(folder)?;
+    lock.lock_shared()?;
+    owned_folder::make(&folder.join(TEMPORARY))?;
+    Ok(lock)
 }
 
 /// Removes the folders of processes that were killed together. One that cannot be is left: it is in nobody's way.
-fn remove_abandoned(base: &Path) {
-    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        let Some(folder) = is_ours.then(|| File::open(entry.path()).ok()).flatten() else { continue };
-        // The mode tells it from what somebody else has called so.
-        let is_private = folder.metadata().is_ok_and(|it| it.is_dir() && it.permissions().mode() & 0o777 == 0o700);
-        if is_private && is_old(&folder) && folder.try_lock().is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
+fn remove_abandoned(own: &File) {
+    for name in owned_folder::names(own).unwrap_or_default() {
+        if is_abandoned(own, &name) {
+            let _ = owned_folder::remove_known(own, &name, &KNOWN);
         }
     }
 }
 
-/// Whether its maker has had the time to lock it.
-fn is_old(folder: &File) -> bool {
-    let age = folder.metadata().and_then(|it| it.modified()).map(|made| made.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age.as_secs() >= 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_locked_or_not_ours_is_left_and_what_is_abandoned_is_removed() {
-        let base = tempfile::tempdir().unwrap();
-        let make = |name: &str, mode| {
-            let path = base.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("control"), "").unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-            File::open(&path).unwrap().set_modified(long_ago).unwrap();
-            path
-        };
-        let [held, abandoned, public] =
-            [("bench-1", 0o700), ("bench-2", 0o700), ("bench-3", 0o755)].map(|(n, m)| make(n, m));
-        let other = make("other", 0o700);
-        let lock = File::open(&held).unwrap();
-        lock.lock_shared().unwrap();
-        remove_abandoned(base.path());
-        assert!(held.exists() && public.exists() && other.exists() && !abandoned.exists());
-        drop(lock);
-        remove_abandoned(base.path());
-        assert!(!held.exists());
+fn is_abandoned(own: &File, name: &OsStr) -> bool {
+    let is_new = is_temporary_name(name, NEW);
+    if !is_new && !is_temporary_name(name, HELD) {
+        return false;
     }
+    let Ok(folder) = owned_folder::open_private(&owned_folder::entry(own, name)) else { return false };
+    let made = folder.metadata().and_then(|status| status.modified());
+    let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > MAKING_LIMIT));
+    (is_old || !is_new) && folder.try_lock().is_ok()
 }

@@ -17,14 +17,15 @@ mod watchdog;
 mod window;
 mod work;
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::bounded_file::open_regular;
 use crate::printable::printable;
 
 pub use engine::{Ended, Engine, OBSERVED_WAYS, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
+pub(crate) use folder::PrivateFolder;
 pub use privileges::Privileges;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};
@@ -39,11 +40,11 @@ fn log_tail(path: &Path) -> String {
     const BYTES: u64 = 4096;
     const LINES: usize = 6;
     let read = || -> std::io::Result<String> {
-        let mut file = File::open(path)?;
+        let mut file = open_regular(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        file.take(BYTES).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();

@@ -18,6 +18,7 @@ use super::folder::PrivateFolder;
 use super::spec::{EngineSpec, SidecarOptions, Warm};
 use super::warm::{self, About, Held, Holder, WarmSidecar};
 use super::{SessionError, log_tail, variables};
+use crate::bounded_file::open_own_file;
 use crate::device::{DeviceClass, Placement};
 use crate::ring;
 
@@ -144,7 +145,9 @@ impl Sidecar {
                 Err(err) => return Err(err),
             }
         }
-        Ok(Sidecar { remarks, ..Sidecar::start_anew(options).await? })
+        let mut sidecar = Sidecar::start_anew(options).await?;
+        sidecar.remarks.append(&mut remarks);
+        Ok(sidecar)
     }
 
     /// Whether a warm sidecar fits, which [`Sidecar::start`] would attach to. Asked before this process goes to its cores, where
@@ -206,29 +209,37 @@ impl Sidecar {
         match options.warm.as_ref().filter(|warm| warm.keep.is_some()) {
             Some(warm) => {
                 let (folder, lock, log) = warm.registry.new_folder(options.device)?;
-                let mut sidecar = Sidecar::start_in(options, folder.path(), log).await?;
+                let private = PrivateFolder::make()?;
+                let mut sidecar = Sidecar::start_in(options, folder.path(), &private, log).await?;
                 drop(lock); // the sidecar has it by now
+                private.leave();
                 let id = warm::id_of(&folder.keep());
                 sidecar.warm = Some(WarmUse { id, is_attached: false, age_s: 0.0 });
                 Ok(sidecar)
             }
             None => {
-                let folder = PrivateFolder::make()?;
-                let lock = folder.inheritable_lock()?;
-                let sidecar = Sidecar::start_in(options, folder.path(), options.log.clone()).await?;
-                drop(lock); // the sidecar has it, too
-                Ok(Sidecar { _folder: Some(folder), ..sidecar })
+                let private = PrivateFolder::make()?;
+                let sidecar = Sidecar::start_in(options, private.path(), &private, options.log.clone()).await?;
+                Ok(Sidecar { _folder: Some(private), ..sidecar })
             }
         }
     }
 
-    async fn start_in(options: &SidecarOptions, folder: &Path, log: PathBuf) -> Result<Sidecar, SessionError> {
+    /// `folder` is for the socket; temporary files go into the private one.
+    async fn start_in(
+        options: &SidecarOptions,
+        folder: &Path,
+        private: &PrivateFolder,
+        log: PathBuf,
+    ) -> Result<Sidecar, SessionError> {
         // Of a sidecar that replaces another, or of a sweep that is gone on with: what was said before is kept.
-        let output = File::options().create(true).append(true).open(&log);
+        let output = open_own_file(&log, File::options().create(true).append(true));
         let output = output.map_err(SessionError::io(format!("cannot write {}", log.display())))?;
-        let mut child = command(options, folder, output)
+        let lock = private.inheritable_lock()?;
+        let mut child = command(options, folder, &private.temporary(), output)
             .spawn()
             .map_err(|source| SessionError::Start { python: options.python.clone(), source })?;
+        drop(lock); // the sidecar has it, too
         let (channel, hello) = match greet(options, folder, &mut child, &log).await {
             Ok(greeted) => greeted,
             Err(err) => {
@@ -244,7 +255,7 @@ impl Sidecar {
             placement: options.placement.clone(),
             log,
             warm: None,
-            remarks: Vec::new(),
+            remarks: private.remark().into_iter().collect(),
             stall_limit: options.stall_limit,
             lost: None,
             _folder: None,
@@ -470,14 +481,15 @@ fn reload_reason(loaded: &serde_json::Value, asked: &serde_json::Value) -> Strin
     differing.collect::<Vec<_>>().join(", ")
 }
 
-fn command(options: &SidecarOptions, folder: &Path, log: File) -> Command {
+fn command(options: &SidecarOptions, folder: &Path, temporary: &Path, log: File) -> Command {
     let is_kept = options.warm.as_ref().is_some_and(|warm| warm.keep.is_some());
     let mut command = Command::new(&options.python);
     command.args(["-m", "bench_sidecar", "--socket"]).arg(folder.join(warm::SOCKET));
     command.arg("--ring-library").arg(&options.ring_library);
     command.arg("--parent").arg(std::process::id().to_string());
     command.args((!options.with_vllm).then_some("--scripted")).args(is_kept.then_some("--keep"));
-    command.envs(options.variables());
+    command.arg("--temporary").arg(temporary);
+    command.envs(options.variables()).env("TMPDIR", temporary);
     let errors = log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(errors);
     command.kill_on_drop(!is_kept);

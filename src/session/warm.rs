@@ -2,10 +2,11 @@
 //! user alone, with its socket and a lock that it holds while it lives.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,8 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::sidecar::Hello;
 use super::{SessionError, SidecarOptions, variables};
+use crate::bounded_file::open_own_file;
 use crate::device::DeviceClass;
 use crate::environment::Host;
+use crate::owned_folder::{self, Kind, is_temporary_name, open_private};
 
 /// How long a sidecar may take to say how it stands.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -31,7 +34,10 @@ const MAKING_LIMIT: Duration = Duration::from_secs(60);
 /// Logs of sidecars that are kept, whatever became of those.
 const KEPT_LOGS: usize = 20;
 pub(super) const SOCKET: &str = "control";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
+const NEW_LOCK: &str = "lock.new";
+/// Everything that is put into a sidecar's folder.
+const KNOWN: [(&str, Kind); 3] = [(SOCKET, Kind::Socket), (LOCK, Kind::File), (NEW_LOCK, Kind::File)];
 
 /// Where the warm sidecars of this user are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl Registry {
     /// Below `$XDG_RUNTIME_DIR`; without it in the cache folder, by the host's name: other hosts may share that. Logs are kept in
     /// the cache folder, where they outlast the sidecar.
     pub fn of(host: &Host, cache: &Path) -> Registry {
-        let runtime = host.variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_dir());
+        let runtime = host.runtime_dir();
         let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let below_cache = || cache.join("sidecars").join(name.trim());
         let folder = runtime.map_or_else(below_cache, |runtime| runtime.join("bench"));
@@ -57,12 +63,13 @@ impl Registry {
     /// The registry cannot be read, or is open to others.
     pub fn list(&self) -> Result<Vec<WarmSidecar>, SessionError> {
         let failed = || SessionError::io(format!("cannot read {}", self.folder.display()));
-        let entries = match fs::read_dir(&self.folder) {
+        match fs::symlink_metadata(&self.folder) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed())?,
+            status => status.map_err(failed())?,
         };
         self.check_private()?;
-        let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        let names = open_private(&self.folder).and_then(|folder| owned_folder::names(&folder)).map_err(failed())?;
+        let folders = names.iter().filter(|name| is_of_sidecar(name)).map(|name| self.folder.join(name));
         let mut found: Vec<WarmSidecar> =
             folders.filter(|folder| !clear_if_dead(folder)).map(WarmSidecar::look_at).collect();
         found.sort_by(|one, other| (one.holder().is_some(), &one.id).cmp(&(other.holder().is_some(), &other.id)));
@@ -72,10 +79,9 @@ impl Registry {
     /// A folder for a new sidecar, with a lock that shows that it is in use, and the path of its log.
     pub(super) fn new_folder(&self, device: DeviceClass) -> Result<(tempfile::TempDir, File, PathBuf), SessionError> {
         let failed = |path: &Path| SessionError::io(format!("cannot make a folder in {}", path.display()));
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&self.folder).map_err(failed(&self.folder))?;
+        owned_folder::make(&self.folder).map_err(failed(&self.folder))?;
         self.check_private()?;
-        fs::create_dir_all(&self.logs).map_err(failed(&self.logs))?;
+        owned_folder::make(&self.logs).map_err(failed(&self.logs))?;
         self.drop_old_logs();
         let prefix = format!("{device}-");
         let mut builder = tempfile::Builder::new();
@@ -89,9 +95,13 @@ impl Registry {
     /// Removes all but the newest logs. One that cannot be removed costs room, no more.
     fn drop_old_logs(&self) {
         let Ok(entries) = fs::read_dir(&self.logs) else { return };
-        let is_ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("sidecar-");
-        let modified = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
-        let mut logs: Vec<(SystemTime, PathBuf)> = entries.flatten().filter(is_ours).filter_map(modified).collect();
+        let modified = |entry: fs::DirEntry| {
+            let (name, status) = (entry.file_name(), entry.metadata().ok()?); // of a link itself
+            let id = name.to_str()?.strip_prefix("sidecar-")?.strip_suffix(".log")?;
+            let is_ours = is_of_sidecar(OsStr::new(id)) && status.is_file() && owned_folder::is_own(&status);
+            Some((status.modified().ok().filter(|_| is_ours)?, entry.path()))
+        };
+        let mut logs: Vec<(SystemTime, PathBuf)> = entries.flatten().filter_map(modified).collect();
         logs.sort_unstable();
         for (_, path) in logs.iter().take(logs.len().saturating_sub(KEPT_LOGS)) {
             let _ = fs::remove_file(path);
@@ -113,30 +123,35 @@ impl Registry {
 
 /// The lock appears under its name only when it is held, so that nobody takes the folder for a dead one's.
 fn new_lock(folder: &Path) -> io::Result<File> {
-    let new = folder.join("lock.new");
+    let new = folder.join(NEW_LOCK);
     let lock = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
     lock.lock_shared()?;
     fs::rename(&new, folder.join(LOCK))?;
     Ok(lock)
 }
 
-/// Takes a folder away that no sidecar uses; whether it was one.
+/// Whether no sidecar uses a folder. One that is a dead sidecar's, and holds nothing else, is taken away.
 fn clear_if_dead(folder: &Path) -> bool {
-    let lock = match File::open(folder.join(LOCK)) {
-        Ok(lock) => lock,
+    let (Some(registry), Some(name)) = (folder.parent(), folder.file_name()) else { return false };
+    let Ok(registry) = open_private(registry) else { return false };
+    let Ok(opened) = open_private(&owned_folder::entry(&registry, name)) else { return false };
+    let is_dead = match open_own_file(&owned_folder::entry(&opened, OsStr::new(LOCK)), File::options().read(true)) {
+        Ok(lock) => lock.try_lock().is_ok(),
         Err(_) => {
-            let age = folder
-                .metadata()
-                .and_then(|status| status.modified())
-                .map(|made| SystemTime::now().duration_since(made));
-            return matches!(age, Ok(Ok(age)) if age > MAKING_LIMIT) && fs::remove_dir_all(folder).is_ok();
+            let made = opened.metadata().and_then(|status| status.modified());
+            made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > MAKING_LIMIT))
         }
     };
-    match lock.try_lock() {
-        Ok(()) => fs::remove_dir_all(folder).is_ok(),
-        Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(_)) => false,
+    if is_dead {
+        // One that holds anything else is left, and is nobody's sidecar all the same.
+        let _ = owned_folder::remove_known(&registry, name, &KNOWN);
     }
+    is_dead
+}
+
+/// Whether a folder of this name is a sidecar's: a device class and what [`Registry::new_folder`] puts behind it.
+fn is_of_sidecar(name: &OsStr) -> bool {
+    DeviceClass::ALL.iter().any(|device| is_temporary_name(name, &format!("{device}-")))
 }
 
 /// The name of the sidecar in a folder.

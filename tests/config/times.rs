@@ -148,6 +148,14 @@ fn a_history_survives_its_file_and_a_broken_file_is_told() {
         let message = History::load(&path).unwrap_err().to_string();
         assert!(message.contains("history.json") && message.contains("delete it"), "{message}");
     }
+    // Neither waits nor reads for ever.
+    let (pipe, endless) = (folder.path().join("pipe"), folder.path().join("endless"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &endless).unwrap();
+    for path in [pipe, endless] {
+        let message = History::load(&path).unwrap_err().to_string();
+        assert!(message.contains("not a regular file"), "{message}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod commands;
 mod comparing;
 mod devices;
 mod faults;
+mod folders;
 mod library;
 mod outside;
 mod prefix_cache;

@@ -105,13 +105,18 @@ impl Traces {
         command.env("TMPDIR", self.folder.path()).env_remove("XDG_RUNTIME_DIR")
     }
 
-    /// Waits until no process and no socket's folder is left.
+    /// Waits until no process, no socket's folder and no temporary file is left.
     #[track_caller]
     pub fn wait_until_gone(&self) {
-        let mark = [OsStr::new("TMPDIR=").as_bytes(), self.folder.path().as_os_str().as_bytes(), b"\0"].concat();
+        // That of the command itself, and those in it which sidecars get.
+        let mark = [OsStr::new("TMPDIR=").as_bytes(), self.folder.path().as_os_str().as_bytes()].concat();
         wait_for("an end of all processes", || !processes().any(|environment| holds(&environment, &mark)));
-        let left: Vec<_> = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(!left.iter().any(|name| name.as_bytes().starts_with(b"bench-")), "{left:?}");
+        let names = |folder: &Path| fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        let own = format!("bench-{}", nix::unistd::getuid());
+        let left: Vec<_> = names(self.folder.path()).filter(|name| *name != *own).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let left: Vec<_> = names(&self.folder.path().join(own)).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 
