@@ -167,6 +167,9 @@ def become_engine(line: socket.socket, library: ModuleType, parent: int) -> NoRe
         os.setpgid(0, 0)  # a group with all that it starts, see EngineProcess.reap
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # As in the server. What this process starts ignores them, too, unless it says otherwise.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         library.die_with_parent(signal.SIGKILL)
         if os.getppid() != parent:  # the server went away before the line above took effect
             os._exit(1)

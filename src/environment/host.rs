@@ -46,6 +46,14 @@ impl Host {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// `PYTHONPATH` for an interpreter that the user has given, without empty entries: Python takes those for the folder
+    /// where the user stands. None without a folder in it, or where it is not UTF-8.
+    pub fn python_path(&self) -> Option<String> {
+        let folders: Vec<&str> =
+            self.variable("PYTHONPATH")?.to_str()?.split(':').filter(|it| !it.is_empty()).collect();
+        (!folders.is_empty()).then(|| folders.join(":"))
+    }
+
     /// Where `bench` keeps what it can make again: `$BENCH_CACHE_DIR`, else `$XDG_CACHE_HOME/bench`, else
     /// `~/.cache/bench`. The XDG specification has relative paths ignored.
     ///
@@ -139,6 +147,13 @@ mod tests {
         let relative = all.with("BENCH_CACHE_DIR", "").with("XDG_CACHE_HOME", "relative");
         assert_eq!(relative.clone().cache_dir().unwrap(), Path::new("/c/.cache/bench"));
         assert!(matches!(relative.without("HOME").cache_dir(), Err(EnvironmentError::NoCacheFolder)));
+    }
+
+    #[test]
+    fn an_empty_entry_of_pythonpath_is_not_the_working_folder() {
+        let python_path = |value: &str| host(&[("PYTHONPATH", value)]).python_path();
+        assert_eq!(python_path(":/a::/b:").as_deref(), Some("/a:/b"));
+        assert_eq!([python_path(""), python_path(":"), host(&[]).python_path()], [None, None, None]);
     }
 
     #[test]

@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt::PeerCredentials};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::channel::parse;
 use super::sidecar::Hello;
 use super::{SessionError, SidecarOptions, variables};
 use crate::device::DeviceClass;
 use crate::environment::Host;
+use crate::printable::printable;
 
 /// How long a sidecar may take to say how it stands.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -234,9 +236,10 @@ impl Status {
 }
 
 impl Holder {
-    /// Its command line, as a shell would take it.
+    /// Its command line, as a shell would take it; control characters are escaped.
     pub fn command_line(&self) -> String {
-        shlex::try_join(self.command.iter().map(String::as_str)).unwrap_or_else(|_| self.command.join(" "))
+        let line = shlex::try_join(self.command.iter().map(String::as_str)).unwrap_or_else(|_| self.command.join(" "));
+        printable(&line).into_owned()
     }
 }
 
@@ -253,6 +256,13 @@ enum Answer {
     Busy(Holder),
     Status(Box<Status>),
     Leaving {},
+}
+
+impl Answer {
+    /// What to say of an answer to another question.
+    fn unexpected(&self, instead_of: &str) -> String {
+        SessionError::unexpected(self, instead_of).to_string()
+    }
 }
 
 /// What came of an attempt to have a sidecar.
@@ -283,7 +293,7 @@ impl WarmSidecar {
         let asked = ask(&folder, &serde_json::json!({"op": "status"}));
         let status = match asked {
             Ok((_, Answer::Status(status))) => Ok(*status),
-            Ok((_, other)) => Err(format!("it answered {other:?}")),
+            Ok((_, other)) => Err(other.unexpected("its status")),
             Err(err) => Err(format!("it does not answer: {err}")),
         };
         WarmSidecar { id: id_of(&folder), folder, status }
@@ -333,7 +343,7 @@ impl WarmSidecar {
         match ask(&self.folder, message) {
             Ok((stream, Answer::Hello(hello))) => Held::Ours(stream, hello),
             Ok((_, Answer::Busy(holder))) => Held::Busy(holder),
-            Ok((_, other)) => Held::Gone(format!("it answered {other:?}")),
+            Ok((_, other)) => Held::Gone(other.unexpected("a hello")),
             Err(err) => Held::Gone(format!("it does not answer: {err}")),
         }
     }
@@ -383,11 +393,18 @@ impl WarmSidecar {
     }
 }
 
-/// Through a descriptor of the folder: the name of a socket is short, and the path of a folder may not be.
+/// Through a descriptor of the folder: the name of a socket is short, and the path of a folder may not be. Never waits: a
+/// stopped sidecar with a full queue of connections is an error.
 pub(super) fn connect(folder: &Path) -> io::Result<UnixStream> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let folder = OpenOptions::new().read(true).custom_flags(flags.bits()).open(folder)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()).as_str())?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &address)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The process at the other end, which must be of this user.
@@ -403,19 +420,21 @@ pub(super) fn peer(stream: &UnixStream) -> io::Result<i32> {
 fn ask(folder: &Path, message: &serde_json::Value) -> io::Result<(UnixStream, Answer)> {
     let mut stream = connect(folder)?;
     peer(&stream)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let deadline = Instant::now() + ANSWER_LIMIT;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     stream.write_all(format!("{message}\n").as_bytes())?;
     let mut line = Vec::new();
     let mut part = [0; 1 << 14];
     // Nothing follows the line before it is answered.
     while line.last() != Some(&b'\n') && line.len() < MAX_ANSWER_BYTES {
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
         match stream.read(&mut part)? {
             0 => break,
             read => line.extend_from_slice(&part[..read]),
         }
     }
-    let answer = serde_json::from_slice(&line)?;
+    let answer = parse(&line).map_err(|err| io::Error::other(err.to_string()))?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
     Ok((stream, answer))

@@ -71,11 +71,15 @@ impl<O: SweepObserver> Sweep<'_, O> {
         if !sidecar.is_lost() {
             return Ok(());
         }
-        self.observer.remark(&format!("{}starting another sidecar", trouble.unsaid()));
         sidecar.kill().await;
+        if self.observer.leave_after_run() {
+            return Err(SweepError::Interrupted);
+        }
+        self.observer.remark(&format!("{}starting another sidecar", trouble.unsaid()));
         let started = tokio::select! {
+            biased;
+            () = self.observer.leave() => return Err(SweepError::Interrupted),
             started = Sidecar::start(options) => started,
-            () = self.observer.leave_now() => return Err(SweepError::Interrupted),
         };
         *sidecar = started.map_err(SweepError::Start)?;
         Ok(())
