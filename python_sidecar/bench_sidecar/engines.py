@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .control import MESSAGE_LIMIT_S, Channel, Message
+from .control import MESSAGE_LIMIT_S, Channel, ControlError, Message
 
 # What of a load belongs to the holder, and not to the engine.
 OF_HOLDER = ("op", "truth")
@@ -44,7 +44,7 @@ class EngineProcess:
 
     def take_word(self) -> None:
         """The engine says that its holder has given it back; or it has ended, which the server hears in another way."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ControlError):
             received = self.line.receive()
             self.is_free = received is not None and received[0].get("event") == "free"
 

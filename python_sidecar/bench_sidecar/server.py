@@ -158,8 +158,9 @@ class ForkServer:
             self._reap()
         if holder_fd in ready:
             self._serve_holder()
+        was_free = self.door.holder is None
         self.door.take(ready)
-        if holder is None and self.door.holder is not None:
+        if was_free and self.door.holder is not None:
             self._say_hello()
 
     def _serve_holder(self) -> None:

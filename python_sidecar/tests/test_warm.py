@@ -311,6 +311,14 @@ def test_visitors_that_say_half_of_something_hold_nobody_up(warm: Warm) -> None:
         visitor.close()
 
 
+def test_a_holder_that_comes_as_another_one_leaves_is_greeted(warm: Warm) -> None:
+    os.kill(warm.process.pid, signal.SIGSTOP)
+    warm.holder.connection.close()
+    following = hold(warm.socket)
+    os.kill(warm.process.pid, signal.SIGCONT)
+    assert expect(following, "event", "hello")["pid"] == warm.process.pid
+
+
 def test_a_holder_that_speaks_nonsense_loses_the_sidecar_and_the_next_one_has_it(
     warm: Warm, library: ModuleType, tmp_path: Path
 ) -> None:

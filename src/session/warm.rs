@@ -439,3 +439,49 @@ fn ask(folder: &Path, message: &serde_json::Value) -> io::Result<(UnixStream, An
     stream.set_write_timeout(None)?;
     Ok((stream, answer))
 }
+
+#[cfg(test)]
+mod answers {
+    use std::os::unix::net::UnixListener;
+
+    use nix::sys::socket::Backlog;
+
+    use super::*;
+
+    /// What is said of a sidecar that answers so.
+    fn answered(answer: Vec<u8>) -> Result<Answer, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let sidecar = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(&answer); // who asks may have gone
+        });
+        let answer = ask(folder.path(), &serde_json::json!({"op": "status"}));
+        sidecar.join().unwrap();
+        answer.map(|(_, answer)| answer).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn hostile_answers_are_errors_of_a_bounded_length() {
+        let long = format!("{{\"event\":\"{}\u{1b}[2J\"}}\n", "x".repeat(1 << 20));
+        let wrong = "{\"event\":\"busy\",\"pid\":-1,\"command\":[],\"held_s\":0}\n".to_owned();
+        for answer in ["[".repeat(200_000) + "\n", long, wrong, String::new(), "\n".to_owned()] {
+            let said = answered(answer.into_bytes()).unwrap_err();
+            assert!(said.len() < 1_000 && !said.contains('\u{1b}'), "{} bytes", said.len());
+        }
+        let huge = "{\"event\":\"busy\",\"pid\":7,\"command\":[\"\\u001b[2J\"],\"held_s\":1e308}\n";
+        let Answer::Busy(holder) = answered(huge.into()).unwrap() else { panic!("another answer") };
+        assert!(!holder.command_line().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_sidecar_with_a_full_queue_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        socket::bind(listener.as_raw_fd(), &UnixAddr::new(&folder.path().join(SOCKET)).unwrap()).unwrap();
+        socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut held = Vec::new();
+        let full = (0..10).find_map(|_| connect(folder.path()).map(|stream| held.push(stream)).err());
+        assert_eq!(full.map(|err| err.kind()), Some(io::ErrorKind::WouldBlock));
+    }
+}

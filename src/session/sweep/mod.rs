@@ -237,7 +237,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             let attempt = Attempt { head, repeat: self.next_repeat(head, retry_of), retry_of };
             let Err(trouble) = self.attempt(seat, attempt).await? else { break };
             self.clear_away(seat, &trouble).await?;
-            if self.observer.leave_after_run() {
+            if self.is_interrupted().await {
                 return Err(SweepError::Interrupted);
             }
             let is_last = retry_of.is_some() || !trouble.may_pass();
@@ -250,6 +250,15 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         }
         self.settled.insert(head.key());
         Ok(())
+    }
+
+    /// Whether the user has interrupted, also where nobody has waited for that.
+    async fn is_interrupted(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.observer.leave() => true,
+            () = tokio::task::yield_now() => false, // a signal is seen when the runtime looks
+        }
     }
 
     /// The planned repeat; for a retry the first one that is free, beyond them.

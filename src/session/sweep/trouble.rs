@@ -67,14 +67,14 @@ impl<O: SweepObserver> Sweep<'_, O> {
             // A fork server that cannot do it is replaced below.
             let _ = engine.kill(&mut self.station().sidecar).await;
         }
-        let Station { options, sidecar, .. } = &mut self.stations[self.at];
-        if !sidecar.is_lost() {
+        if !self.station().sidecar.is_lost() {
             return Ok(());
         }
-        sidecar.kill().await;
-        if self.observer.leave_after_run() {
+        self.station().sidecar.kill().await;
+        if self.is_interrupted().await {
             return Err(SweepError::Interrupted);
         }
+        let Station { options, sidecar, .. } = &mut self.stations[self.at];
         self.observer.remark(&format!("{}starting another sidecar", trouble.unsaid()));
         let started = tokio::select! {
             biased;
