@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut sidecar = Sidecar::start(&SidecarOptions {
         device: DeviceClass::Cpu,
+        vllm: python.vllm_source(),
         python: python.path,
         package: assets.package,
         ring_library: assets.ring_library,

@@ -345,4 +345,6 @@ fn a_folder_named_vllm_is_no_vllm_and_a_package_on_pythonpath_is() {
     fs::write(path.join("vllm/__init__.py"), "raise RuntimeError('imported')").unwrap();
     let found = Interpreter::given(&python, &host).unwrap();
     assert_eq!(found.vllm, None);
+    let file = path.canonicalize().unwrap().join("vllm/__init__.py");
+    assert_eq!((found.vllm_file, found.python_path), (Some(file), Some(path.display().to_string())));
 }

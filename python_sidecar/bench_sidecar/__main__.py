@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import socket
 import sys
 from typing import NoReturn
@@ -27,12 +26,16 @@ def main() -> NoReturn:
     if options.engine is not None:
         line = socket.socket(fileno=options.engine)
         engines.become_engine(line, load_library(options.ring_library), options.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group
-    if options.keep and os.getpgid(0) != os.getpid():
-        os.setsid()  # and its end, and what stops its jobs
+    if os.getpgid(0) != os.getpid():
+        os.setsid()  # behind a wrapper: what a terminal or a job sends to a group is for the harness
     parent = options.parent or os.getppid()
     status = server.main(
-        options.socket, options.ring_library, parent, with_vllm=not options.scripted, temporary=options.temporary
+        options.socket,
+        options.ring_library,
+        parent,
+        with_vllm=not options.scripted,
+        is_kept=options.keep,
+        temporary=options.temporary,
     )
     sys.stdout.flush()
     sys.stderr.flush()

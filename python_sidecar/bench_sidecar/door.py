@@ -1,5 +1,8 @@
 """The door of a sidecar: one holder at a time. A second one is told who that is; anyone of this user may ask how the
 sidecar stands, or have it leave.
+
+Nobody at the door is waited for. Whoever says nothing, half of something or nonsense is sent away, and nobody else
+notices.
 """
 
 import contextlib
@@ -11,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import control
-from .control import Channel, ControlError, Message, Peer
+from . import control, messages
+from .control import Channel, ControlError, Message, close_all
 
-# How often a sidecar that nobody has connected to yet looks whether the process that started it still lives.
-PARENT_LOOK_S = 0.1
+# How often a sidecar that nobody has connected to yet looks whether the process that started it still lives, and one
+# that imports vLLM whether it still has to.
+LOOK_MS = 100
+# Visitors who have not said all of their message, or not read all of the answer. The one who came first makes room.
+MAX_VISITORS = 32
 
 
 @dataclass
@@ -32,13 +38,25 @@ class Holder:
         return {"pid": self.pid, "command": self.command, "held_s": time.monotonic() - self.since}
 
 
+@dataclass
+class Visitor:
+    """Somebody of this user who has connected, and is to say one thing."""
+
+    channel: Channel
+    pid: int
+    deadline: float  # time.monotonic()
+    is_answered: bool = False
+
+
 class Door:
     """Answers whoever connects. `describe` gives what a sidecar says of itself besides; `harness` is the process that
     has started the sidecar, by itself or through another.
     """
 
     def __init__(self, listener: socket.socket, describe: Callable[[], Message], harness: int) -> None:
+        listener.setblocking(False)
         self.listener = listener
+        self.visitors: list[Visitor] = []
         self.harness = harness
         self.started_by = os.getppid()
         self.describe = describe
@@ -53,42 +71,54 @@ class Door:
     def wait_for_holder(self) -> None:
         """Waits for the harness that has started this sidecar. ControlError if it does not come, or has ended."""
         deadline = time.monotonic() + control.ACCEPT_LIMIT_S
-        self.listener.settimeout(PARENT_LOOK_S)
-        while self.holder is None and not self.told_to_leave:
-            try:
-                self.answer()
-            except TimeoutError:
-                if not self._is_harness_there():
-                    raise ControlError("the harness that started this sidecar has ended before it connected") from None
-                if time.monotonic() > deadline:
-                    raise ControlError(f"no harness has connected within {control.ACCEPT_LIMIT_S} s") from None
-        self.listener.settimeout(0)
+        while not self._is_called():
+            poll = select.poll()
+            self.register(poll)
+            self.take({fd for fd, _ in poll.poll(LOOK_MS)})
+            if self._is_called():
+                return
+            if not self._is_harness_there():
+                raise ControlError("the harness that started this sidecar has ended before it connected")
+            if time.monotonic() > deadline:
+                raise ControlError(f"no harness has connected within {control.ACCEPT_LIMIT_S} s")
 
-    def answer(self) -> None:
-        """Accepts one connection, and answers what it asks."""
-        try:
-            peer = control.accept(self.listener)
-        except BlockingIOError:  # it has gone again
-            return
-        if peer is None:
-            return
-        peer.channel.connection.settimeout(control.MESSAGE_LIMIT_S)
-        stays = False
-        try:
-            received = peer.channel.receive()
-            stays = received is not None and self._answer(peer, received[0])
-        except (OSError, ControlError):
-            pass  # whoever it was is gone, or speaks another language
-        finally:
-            if not stays:
-                peer.channel.connection.close()
+    def _is_called(self) -> bool:
+        return self.holder is not None or self.told_to_leave
+
+    def register(self, poll: select.poll) -> None:
+        """Has `poll` wait for all at the door."""
+        poll.register(self.listener, select.POLLIN)
+        for visitor in self.visitors:
+            poll.register(visitor.channel.connection, select.POLLOUT if visitor.is_answered else select.POLLIN)
+
+    def patience_s(self) -> float | None:
+        """How long the first of the visitors may still take; None without any."""
+        left_s = (visitor.deadline - time.monotonic() for visitor in self.visitors)
+        return max(min(left_s), 0) if self.visitors else None
+
+    def take(self, ready: set[int]) -> None:
+        """Lets in who has come, answers who has asked, sends away who has taken too long."""
+        for visitor in list(self.visitors):
+            if visitor.channel.connection.fileno() in ready:
+                self._serve(visitor)
+            elif time.monotonic() > visitor.deadline:
+                self._send_away(visitor)
+        if self.listener.fileno() in ready:
+            self._let_in()
 
     def close(self) -> None:
         """The holder has gone."""
         if self.holder is not None:
-            self.holder.channel.connection.close()
+            self.holder.channel.close()
             self.holder = None
         self._idle_since = time.monotonic()
+
+    def leave_behind(self) -> None:
+        """In a forked process: closes all that is the door's."""
+        self.close()
+        self.listener.close()
+        for visitor in self.visitors:
+            visitor.channel.close()
 
     def is_to_leave(self) -> bool:
         """Whether nobody holds the sidecar and nobody is waited for any more."""
@@ -108,18 +138,17 @@ class Door:
         """
         assert self.holder is not None
         done = threading.Event()
-        poll = select.poll()
-        poll.register(self.holder.channel.connection, select.POLLRDHUP)
-        poll.register(self.listener, select.POLLIN)
         holder_fd = self.holder.channel.connection.fileno()
 
         def watch() -> None:
             while not done.is_set():
-                for fd, _ in poll.poll(100):
-                    if fd != holder_fd:
-                        self.answer()
-                    if fd == holder_fd or self.told_to_leave:
-                        leave()
+                poll = select.poll()
+                poll.register(holder_fd, select.POLLRDHUP)
+                self.register(poll)
+                ready = {fd for fd, _ in poll.poll(LOOK_MS)}
+                self.take(ready)
+                if holder_fd in ready or self.told_to_leave:
+                    leave()
 
         watcher = threading.Thread(target=watch, name="watcher", daemon=True)
         watcher.start()
@@ -139,31 +168,88 @@ class Door:
             pass  # of another user by now, but there
         return os.getppid() == self.started_by
 
-    def _answer(self, peer: Peer, message: Message) -> bool:
-        """Carries out one message; True if the peer is the new holder."""
-        operation = message.get("op")
+    def _let_in(self) -> None:
+        """Those who have come, but not all of a crowd at once."""
+        for _ in range(control.MAX_ACCEPTED):
+            try:
+                peer = control.accept(self.listener)
+            except BlockingIOError:
+                return
+            except OSError:  # no descriptors are left, perhaps because visitors have them
+                if not self.visitors:
+                    time.sleep(LOOK_MS / 1000)
+                    return
+                self._send_away(self.visitors[0])
+                continue
+            if peer is None:
+                continue
+            peer.channel.connection.setblocking(False)
+            peer.channel.max_line_bytes = control.MAX_VISITOR_BYTES
+            visitor = Visitor(peer.channel, peer.pid, time.monotonic() + control.MESSAGE_LIMIT_S)
+            self.visitors.append(visitor)
+            self._serve(visitor)  # who has come has mostly said already what it wants
+            if len(self.visitors) > MAX_VISITORS:
+                self._send_away(self.visitors[0])
+
+    def _serve(self, visitor: Visitor) -> None:
+        """Reads and writes what can be read and written at once."""
+        stays = False
+        try:
+            if visitor.is_answered:
+                visitor.channel.flush()
+                stays = visitor.channel.has_more_to_send()
+            else:
+                stays = self._listen(visitor)
+        except (OSError, ControlError):
+            pass  # whoever it was is gone, or speaks another language
+        if not stays:
+            self._send_away(visitor)
+
+    def _send_away(self, visitor: Visitor) -> None:
+        if visitor in self.visitors:
+            self.visitors.remove(visitor)
+            visitor.channel.close()
+
+    def _listen(self, visitor: Visitor) -> bool:
+        """Answers the visitor's message, if all of it has come; False if nothing more is expected of the visitor."""
+        received, is_open = visitor.channel.read_ready()
+        if not received:
+            return is_open
+        message, fds = received[0]
+        close_all([fd for _, of_message in received for fd in of_message])
+        visitor.is_answered = True
+        try:
+            messages.check(message, len(fds), messages.VISITOR)
+            answer = self._answer(visitor, message)
+        except ControlError as err:
+            answer = {"event": "reply", "to": str(message.get("op"))[:80], "error": {"message": str(err)}}
+        if answer is not None:
+            visitor.channel.queue(answer)
+        return answer is None or visitor.channel.has_more_to_send()
+
+    def _answer(self, visitor: Visitor, message: Message) -> Message | None:
+        """Carries out one message; None if the visitor is the holder now, who is answered when vLLM is there."""
+        operation = message["op"]
         if operation == "hold" and self.holder is None:
-            self._hold(peer, message)
-            return True
+            self._hold(visitor, message)
+            return None
         if operation == "hold":
             assert self.holder is not None
-            peer.channel.send({"event": "busy", **self.holder.describe()})
-        elif operation == "status":
-            peer.channel.send(self._status())
-        elif operation == "leave" and self.holder is not None and not message.get("force"):
-            peer.channel.send({"event": "busy", **self.holder.describe()})
-        elif operation == "leave":
+            return {"event": "busy", **self.holder.describe()}
+        if operation == "status":
+            return self._status()
+        if operation == "leave" and self.holder is not None and not message.get("force"):
+            return {"event": "busy", **self.holder.describe()}
+        if operation == "leave":
             self.told_to_leave = True
-            peer.channel.send({"event": "leaving", "pid": os.getpid()})
-        else:
-            error = {"message": f"unknown operation {operation!r}"}
-            peer.channel.send({"event": "reply", "to": str(operation), "error": error})
-        return False
+            return {"event": "leaving", "pid": os.getpid()}
+        raise ControlError(messages.unknown(operation))
 
-    def _hold(self, peer: Peer, message: Message) -> None:
-        peer.channel.connection.settimeout(None)
-        self.holder = Holder(peer.channel, peer.pid, message.get("command", []), time.monotonic())
-        self.about = self.about or message.get("about", {})
+    def _hold(self, visitor: Visitor, message: Message) -> None:
+        self.visitors.remove(visitor)
+        visitor.channel.max_line_bytes = None
+        self.holder = Holder(visitor.channel, visitor.pid, message.get("command") or [], time.monotonic())
+        self.about = self.about or message.get("about") or {}
         if message.get("keep_s") is not None:
             self.idle_limit_s = message["keep_s"]
 

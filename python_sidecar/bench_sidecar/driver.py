@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import NoReturn
 
+from . import messages
 from .control import Channel, ControlError, Message
 from .records import EngineError
 from .ring import EventRing, RequestRing
@@ -53,11 +54,13 @@ class Control:
     def _read(self) -> None:
         try:
             while (received := self.channel.receive()) is not None:
+                messages.check(received[0], len(received[1]), messages.ENGINE)
                 self._received.put(received)
                 if received[0].get("op") == GIVE_BACK:
                     return  # its last word: what becomes of the channel now does not matter
         except ControlError as err:
-            print(f"bench: the control channel is broken: {err}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # the log's disk may be full
+                print(f"bench: the control channel is broken: {err}", file=sys.stderr)
             self.send({"event": "failed", "stage": "control", "kind": type(err).__name__, "message": str(err)})
             self._leave(1)
         except OSError:

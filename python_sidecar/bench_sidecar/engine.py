@@ -127,6 +127,11 @@ def vllm_version() -> str:
     return str(vllm.__version__).split("+")[0]
 
 
+def vllm_file() -> str | None:
+    """The file that vLLM was imported from, without symbolic links."""
+    return os.path.realpath(vllm.__file__) if vllm.__file__ else None
+
+
 def parse_arguments(argv: Sequence[str]) -> EngineArgs:
     """`argv` through vLLM's own parser. EngineError with its message, in which an unknown flag is named."""
     parser = _Parser(prog="vllm", add_help=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .control import MESSAGE_LIMIT_S, Channel, Message
+from .control import MESSAGE_LIMIT_S, Channel, ControlError, Message
 
 # What of a load belongs to the holder, and not to the engine.
 OF_HOLDER = ("op", "truth")
@@ -44,7 +44,7 @@ class EngineProcess:
 
     def take_word(self) -> None:
         """The engine says that its holder has given it back; or it has ended, which the server hears in another way."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ControlError):
             received = self.line.receive()
             self.is_free = received is not None and received[0].get("event") == "free"
 
@@ -167,6 +167,9 @@ def become_engine(line: socket.socket, library: ModuleType, parent: int) -> NoRe
         os.setpgid(0, 0)  # a group with all that it starts, see EngineProcess.reap
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # As in the server. What this process starts ignores them, too, unless it says otherwise.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         library.die_with_parent(signal.SIGKILL)
         if os.getppid() != parent:  # the server went away before the line above took effect
             os._exit(1)

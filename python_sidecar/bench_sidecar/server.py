@@ -6,6 +6,7 @@ to it.
 
 import contextlib
 import fcntl
+import math
 import os
 import select
 import shutil
@@ -16,14 +17,16 @@ import sys
 import time
 from types import ModuleType
 
-from . import __version__, control, engines, protocol
-from .control import ControlError, Message
+from . import __version__, control, engines, messages, protocol
+from .control import ControlError, Message, close_all
 from .door import Door
 from .engines import EngineProcess
 from .ring import RingError, load_library
 
 # The lock, beside the socket, that a sidecar holds while it lives.
 LOCK_NAME = "lock"
+# It looks whether it is to leave at least so often.
+LONGEST_SLEEP_S = 3600
 
 
 class ForkServer:
@@ -41,6 +44,7 @@ class ForkServer:
         self.engines: dict[int, EngineProcess] = {}
         self.began = time.monotonic()
         self.vllm_version: str | None = None
+        self.vllm_file: str | None = None
         self.import_s: float | None = None
         self.packages = _package_times()
         # What vLLM's parser has taken before.
@@ -48,6 +52,7 @@ class ForkServer:
 
     def serve(self) -> None:
         """Waits for the first holder, imports vLLM if it is to, and serves until nobody is to be served any more."""
+        self._heed_signals()
         self.door.wait_for_holder()
         if self.with_vllm and not self.door.told_to_leave:
             self._import_vllm()
@@ -87,6 +92,7 @@ class ForkServer:
             "pid": os.getpid(),
             "python": sys.version.split()[0],
             "vllm_version": self.vllm_version,
+            "vllm_file": self.vllm_file,
             "import_s": self.import_s or 0.0,
         }
 
@@ -102,13 +108,26 @@ class ForkServer:
             "engine": engine.describe() if engine is not None else None,
         }
 
+    def _heed_signals(self) -> None:
+        """What reaches a whole session, job or control group is for the harness, which ends its sidecar: a run that
+        goes on is finished. Without a holder SIGTERM means this process.
+        """
+
+        def terminate(*_: object) -> None:
+            if self.door.holder is None:
+                self.door.told_to_leave = True
+
+        signal.signal(signal.SIGTERM, terminate)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
     def _import_vllm(self) -> None:
         started = time.monotonic()
         with self.door.kept_by_a_thread(self._leave_now):
             from . import engine
 
             engine.preload()
-        self.vllm_version = engine.vllm_version()
+        self.vllm_version, self.vllm_file = engine.vllm_version(), engine.vllm_file()
         self.import_s = time.monotonic() - started
         self.packages = _package_times()
 
@@ -121,44 +140,67 @@ class ForkServer:
         self._tell({"event": "hello", **self.hello()})
 
     def _tell(self, message: Message) -> None:
-        """Says something to the holder, if there is one. One that has gone has its own way of saying why."""
+        """Says something to the holder, if there is one. One that has gone shows when its channel is read, and one that
+        reads nothing loses what is said.
+        """
         if self.door.holder is not None:
-            with contextlib.suppress(OSError):
-                self.door.holder.channel.send(message)
+            with contextlib.suppress(OSError, ControlError):
+                self.door.holder.channel.queue(message)
 
     def _take_turn(self, wake: socket.socket) -> None:
         """Waits until there is something to do, and does it."""
-        lines = {engine.line.connection: engine for engine in self.engines.values()}
+        lines = {engine.line.connection.fileno(): engine for engine in self.engines.values()}
         holder = self.door.holder
-        connections = [holder.channel.connection] if holder is not None else []
-        ready, _, _ = select.select([self.door.listener, wake, *connections, *lines], [], [], self.door.idle_s_left())
-        for line in ready:
-            if line in lines:
-                lines[line].take_word()
-        if wake in ready:
+        holder_fd = holder.channel.connection.fileno() if holder is not None else -1
+        poll = select.poll()
+        self.door.register(poll)
+        for fd in (wake.fileno(), *lines):
+            poll.register(fd, select.POLLIN)
+        if holder is not None:
+            poll.register(holder_fd, select.POLLIN | (select.POLLOUT if holder.channel.has_more_to_send() else 0))
+        limits_s = [limit for limit in (self.door.idle_s_left(), self.door.patience_s()) if limit is not None]
+        limit_ms = math.ceil(min([*limits_s, LONGEST_SLEEP_S]) * 1000)  # `poll` takes no more than 24 days
+        ready = {fd for fd, _ in poll.poll(limit_ms)}
+        for fd in lines.keys() & ready:
+            lines[fd].take_word()
+        if wake.fileno() in ready:
             wake.recv(4096)
             self._reap()
-        if holder is not None and holder.channel.connection in ready:
+        if holder_fd in ready:
             self._serve_holder()
-        if self.door.listener in ready:
-            self._answer_door()
-
-    def _answer_door(self) -> None:
         was_free = self.door.holder is None
-        self.door.answer()
+        self.door.take(ready)
         if was_free and self.door.holder is not None:
             self._say_hello()
 
     def _serve_holder(self) -> None:
-        """Carries out one message of the holder, who may have gone instead."""
+        """Carries out what the holder asks, who may have gone instead, or speak nonsense: then it has lost the sidecar,
+        which goes on for the next one.
+        """
         assert self.door.holder is not None
+        channel = self.door.holder.channel
         try:
-            received = self.door.holder.channel.receive()
-        except ConnectionResetError:
-            received = None
-        if received is not None:
-            self._answer(*received)
-            return
+            channel.flush()
+            received, is_open = channel.read_ready()
+            for at, (message, fds) in enumerate(received):
+                try:
+                    messages.check(message, len(fds), messages.HOLDER)
+                    self._answer(message, fds)
+                except ControlError:
+                    close_all([fd for _, of_message in received[at + 1 :] for fd in of_message])
+                    raise
+                finally:
+                    close_all(fds)
+        except ControlError as err:
+            print(f"bench: the holder is sent away: {err}", file=sys.stderr)
+            self._tell({"event": "reply", "to": "", "error": {"message": str(err)}})
+            is_open = False
+        except OSError:
+            is_open = False
+        if not is_open:
+            self._let_holder_go()
+
+    def _let_holder_go(self) -> None:
         # What it did not give back is of no use to anybody: nobody knows what is left in it.
         for engine in [engine for engine in self.engines.values() if not engine.is_free]:
             engine.kill()
@@ -166,50 +208,52 @@ class ForkServer:
         self.door.close()
 
     def _answer(self, message: Message, fds: list[int]) -> None:
-        operation = message.get("op")
+        operation = message["op"]
         if operation == "shutdown":
             self.door.told_to_leave = True
         elif operation == "check":
             self._tell({"event": "reply", "to": "check", "error": self._check(message["argv"])})
         elif operation == "load":
-            self._load(message, fds)
+            self._tell({"event": "reply", "to": "load", **self._load(message, fds)})
         elif operation == "kill":
             self._kill(message["pid"])
             self._tell({"event": "reply", "to": "kill"})
         else:
-            error = {"message": f"unknown operation {operation!r}"}
-            self._tell({"event": "reply", "to": str(operation), "error": error})
+            error = {"message": messages.unknown(operation)}
+            self._tell({"event": "reply", "to": operation[:80], "error": error})
 
     def _check(self, argv: list[str]) -> Message | None:
         if tuple(argv) in self.accepted:
             return None
         from . import engine
 
-        error = engine.check_arguments(argv)
+        try:
+            error = engine.check_arguments(argv)
+        except (Exception, SystemExit) as err:  # a parser that ends the program is no reason for this one to end
+            return {"message": f"{type(err).__name__}: {err}"}
         if error is None:
             self.accepted.add(tuple(argv))
         return error
 
-    def _load(self, message: Message, fds: list[int]) -> None:
-        """Gives the holder the engine that it asks for: `fds` are its channel, two rings, two wake-ups."""
-        reply: Message = {"event": "reply", "to": "load"}
+    def _load(self, message: Message, fds: list[int]) -> Message:
+        """Gives the holder the engine that it asks for: `fds` are its channel, two rings, two wake-ups. The reply."""
         free = next((engine for engine in self.engines.values() if engine.is_free), None)
         if free is not None and free.key == engines.key_of(message) and free.hand_over(message, fds):
-            reply |= {"pid": free.pid, "age_s": time.monotonic() - free.loaded}
-        else:
-            if free is not None:
-                reply["replaced"] = free.key
-                free.end()
-                self._forget(free)
+            return {"pid": free.pid, "age_s": time.monotonic() - free.loaded}
+        reply: Message = {}
+        if free is not None:
+            reply["replaced"] = free.key
+            free.end()
+            self._forget(free)
+        try:
             engine, why_fresh = engines.begin(message, self.library, self._leave_behind)
-            self.engines[engine.pid] = engine
-            how = "forked" if why_fresh is None else "fresh"
-            # One that is gone already shows as a child that has ended.
-            engine.hand_over({**message, "process": how, "process_reason": why_fresh}, fds)
-            reply |= {"pid": engine.pid}
-        for fd in fds:
-            os.close(fd)
-        self._tell(reply)
+        except OSError as err:  # too many processes or descriptors
+            return {"error": {"message": f"no engine process could be started: {err}"}}
+        self.engines[engine.pid] = engine
+        how = "forked" if why_fresh is None else "fresh"
+        # One that is gone already shows as a child that has ended.
+        engine.hand_over({**message, "process": how, "process_reason": why_fresh}, fds)
+        return reply | {"pid": engine.pid}
 
     def _kill(self, pid: int) -> None:
         """Ends an engine process, whatever it does, and waits for that; one that has ended before is none any more."""
@@ -219,8 +263,7 @@ class ForkServer:
 
     def _leave_behind(self) -> None:
         """In a forked engine process: closes what is the server's."""
-        self.door.close()
-        self.door.listener.close()
+        self.door.leave_behind()
         os.close(self.lock)
         for engine in self.engines.values():
             engine.line.connection.close()
@@ -266,10 +309,32 @@ def _package_times() -> dict[str, int]:
     return {folder: os.stat(folder).st_mtime_ns for folder in folders if os.path.isdir(folder)}
 
 
-def main(socket_path: str, library_path: str, parent: int, with_vllm: bool = True, temporary: str | None = None) -> int:
-    """Listens, serves, and leaves nothing behind; `temporary` is the folder of temporary files, which is removed."""
+def _wake_with_parent(library: ModuleType) -> None:
+    """Has the kernel continue this process when the one that has started it ends: a stopped sidecar would never notice,
+    and stay. It is not killed, so that it takes its folder away.
+    """
+    parent = os.getppid()
+    library.die_with_parent(signal.SIGCONT)
+    if os.getppid() != parent:  # it ended before the line above took effect
+        os._exit(1)
+
+
+def main(
+    socket_path: str,
+    library_path: str,
+    parent: int,
+    with_vllm: bool = True,
+    is_kept: bool = False,
+    temporary: str | None = None,
+) -> int:
+    """Listens, serves, and leaves nothing behind. One that `is_kept` may outlive the process that has started it;
+    `temporary` is the folder of temporary files, which is removed.
+    """
     try:
-        server = ForkServer(socket_path, load_library(library_path), parent, with_vllm, temporary)
+        library = load_library(library_path)
+        if not is_kept:
+            _wake_with_parent(library)
+        server = ForkServer(socket_path, library, parent, with_vllm, temporary)
     except (ControlError, RingError, OSError) as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1

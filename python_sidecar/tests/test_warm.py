@@ -1,5 +1,6 @@
 """Sidecars that stay when their holder has gone: who gets in, what becomes of the engine, and when they leave."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -238,6 +239,134 @@ def test_visitors_that_say_nothing_or_nonsense_are_sent_away(warm: Warm, library
     assert nonsense.recv(10) == b""
     assert "'dance'" in warm.say({"op": "dance"})["error"]["message"]
     assert Engine(library, warm.holder, tmp_path / "truth.csv").run().tokens[0] == 5
+
+
+def fds_of(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+BAD: list[bytes] = [
+    b"[" * 200_000 + b"\n",
+    b'{"op":"status"}\n{"op":"status"}\n',
+    b'{"op":"hold","keep_s":"600"}\n',
+    b'{"op":"hold","command":7}\n',
+    b'{"op":"leave","force":[]}\n',
+    b'{"op":{}}\n',
+    b"x" * (5 << 20) + b"\n",
+    b'"\\ud800"\n',
+    b'{"op":"\\ud800"}\n',
+]
+
+
+def test_no_visitor_ends_a_sidecar_and_the_run_of_its_holder_goes_on(
+    warm: Warm, library: ModuleType, tmp_path: Path
+) -> None:
+    engine = Engine(library, warm.holder, tmp_path / "truth.csv")
+    ask(engine.channel, {"op": "stage", "prompt_tokens": [3], "output_tokens": [5]})
+    ask(engine.channel, {"op": "begin", "run": "r", "limits": {}, "drive": "free"})
+    before = fds_of(warm.process.pid)
+    for bad in BAD:
+        visitor = connect(warm.socket)
+        with contextlib.suppress(OSError):  # it is sent away before all is said
+            visitor.sendall(bad)
+        visitor.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            while visitor.recv(1 << 16):
+                pass
+        visitor.close()
+    with open("/dev/null", "rb") as null:
+        for _ in range(300):
+            visitor = connect(warm.socket)
+            socket.send_fds(visitor, [b'{"op":"status"}\n'], [null.fileno()] * 8)
+            visitor.close()
+        visitor = connect(warm.socket)
+        socket.send_fds(visitor, [b'{"op":"status"'], [null.fileno()] * 200)
+        visitor.close()
+    assert comes(lambda: fds_of(warm.process.pid) == before)
+    engine.push(protocol.KIND_SUBMIT)
+    run = Run()
+    while not run.finishes:
+        run.take(library.pop(engine.events))
+    assert run.tokens[0] == 5
+    assert warm.status()["holder"]["pid"] == os.getpid()
+
+
+def test_visitors_that_say_half_of_something_hold_nobody_up(warm: Warm) -> None:
+    silent = [connect(warm.socket) for _ in range(100)]
+    for visitor in silent:
+        with contextlib.suppress(OSError):  # who came first made room
+            visitor.sendall(b'{"op":"sta')
+    deaf = connect(warm.socket)
+    deaf.sendall(b'{"op":"status"}\n')
+    began = time.monotonic()
+    assert warm.status()["event"] == "status"
+    assert ask(warm.holder, {"op": "dance"})["error"]
+    warm.holder.connection.sendall(b'{"op":"dan')  # the holder itself, too
+    assert warm.status()["event"] == "status"
+    assert time.monotonic() - began < 2
+    warm.holder.connection.sendall(b'ce"}\n')
+    assert expect(warm.holder, "to", "dance")
+    assert fds_of(warm.process.pid) < 60
+    for visitor in silent:
+        visitor.close()
+
+
+def test_a_holder_that_comes_as_another_one_leaves_is_greeted(warm: Warm) -> None:
+    os.kill(warm.process.pid, signal.SIGSTOP)
+    warm.holder.connection.close()
+    following = hold(warm.socket)
+    os.kill(warm.process.pid, signal.SIGCONT)
+    assert expect(following, "event", "hello")["pid"] == warm.process.pid
+
+
+def test_a_holder_that_speaks_nonsense_loses_the_sidecar_and_the_next_one_has_it(
+    warm: Warm, library: ModuleType, tmp_path: Path
+) -> None:
+    with open("/dev/null", "rb") as null:
+        for bad, fds in [(b'{"op":"check"}', []), (b'{"op":"kill","pid":[]}', []), (b'{"op":"load"}', [null.fileno()])]:
+            engine = Engine(library, warm.holder, tmp_path / "truth.csv")
+            socket.send_fds(warm.holder.connection, [bad + b"\n"], fds)
+            assert expect(warm.holder, "event", "reply")["error"]
+            assert warm.holder.receive() is None
+            assert are_gone(engine.pid)
+            warm.holder = hold(warm.socket)
+            expect(warm.holder, "event", "hello")
+    assert Engine(library, warm.holder, tmp_path / "truth.csv").run().tokens[0] == 5
+
+
+def test_what_is_sent_to_a_whole_job_ends_no_sidecar_that_is_held(
+    warm: Warm, library: ModuleType, tmp_path: Path
+) -> None:
+    engine = Engine(library, warm.holder, tmp_path / "truth.csv")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(warm.process.pid, number)
+        os.kill(engine.pid, number)
+    assert engine.run().tokens[0] == 5
+    assert os.getpgid(warm.process.pid) != os.getpgid(0), "a group of its own"
+    engine.give_back()
+    warm.holder.connection.close()
+    assert comes(lambda: warm.status()["holder"] is None)
+    os.kill(warm.process.pid, signal.SIGTERM)
+    assert warm.has_left()
+    assert are_gone(engine.pid)
+
+
+def test_a_stopped_sidecar_leaves_with_the_process_that_started_it(tmp_path: Path) -> None:
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    command = [sys.executable, "-m", "bench_sidecar", "--scripted", "--socket", str(folder / "control")]
+    command += ["--ring-library", os.environ["BENCH_RING_LIBRARY"]]
+    start = f"import subprocess, time; print(subprocess.Popen({command!r}).pid, flush=True); time.sleep(60)"
+    harness = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
+    assert harness.stdout is not None
+    pid = int(harness.stdout.readline())
+    connect(folder / "control").close()
+    os.kill(pid, signal.SIGSTOP)
+    harness.kill()
+    harness.wait()
+    harness.stdout.close()
+    assert are_gone(pid, limit_s=5)
+    assert not folder.exists()
 
 
 def test_a_peer_of_another_user_is_not_let_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,10 @@ impl Interrupts for Unwatched {
     async fn leave_now(&mut self) {
         std::future::pending().await
     }
+
+    async fn leave(&mut self) {
+        std::future::pending().await
+    }
 }
 
 /// A row of `truth.csv`.

@@ -61,6 +61,7 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
     Ok(SidecarOptions {
         device: args.device,
         python: python.path.clone(),
+        vllm: python.vllm_source(),
         package: assets.package,
         ring_library: assets.ring_library,
         placement: launch::placement(args.wait)?,

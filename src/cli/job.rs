@@ -103,6 +103,7 @@ impl Job {
                 keep: args.keep_warm,
                 vllm_package: python.vllm.clone(),
             }),
+            vllm: python.vllm_source(),
             python: python.path,
         };
         let options = pythons.into_iter().map(options).collect();
@@ -136,16 +137,18 @@ impl Job {
         }
         let mut say = |what: &str| screen.wait_for(what);
         let error_budget = tokio::select! {
-            budget = calibration::budget(&self.options[0], &self.kept.cache, &mut say) => budget,
+            biased;
             () = interrupts.next() => return Err(SweepError::Interrupted.into()),
+            budget = calibration::budget(&self.options[0], &self.kept.cache, &mut say) => budget,
         };
         // A command that can measure goes on; its numbers then have no error beside them.
         let error_budget = error_budget.map_err(|err| screen.say(&format!("warning: not calibrated: {err}"))).ok();
         let mut stations = Vec::new();
         for (options, is_warm) in self.options.iter().zip(are_warm) {
             let station = tokio::select! {
-                opened = self.open_station(options.clone(), *is_warm, screen) => opened?,
+                biased;
                 () = interrupts.next() => return Err(SweepError::Interrupted.into()),
+                opened = self.open_station(options.clone(), *is_warm, screen) => opened?,
             };
             stations.push(station);
         }

@@ -13,7 +13,7 @@ use crate::bounded_file::read_bounded;
 use crate::config::{builtin_model_config, flag_value};
 use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
 use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
-use crate::environment::{Host, Interpreter, Lock, assets};
+use crate::environment::{Host, Interpreter, Lock, VllmSource, assets};
 use crate::owned_folder;
 use crate::plan::{EngineKey, Plan};
 use crate::session::{EngineSpec, SessionError, SidecarOptions};
@@ -169,8 +169,11 @@ fn environment_lines(
     let profile = device.profile();
     let facts = EnvironmentFacts::of(host, args.python.as_deref(), device);
     let vllm = match (&args.python, facts.state) {
-        (Some(path), EnvironmentState::Given) => Interpreter::given(path, host)?.vllm,
-        _ => Lock::of_device(device).version_of(profile.package).map(str::to_owned),
+        (Some(path), EnvironmentState::Given) => Interpreter::given(path, host)?.vllm_source(),
+        _ => {
+            let version = Lock::of_device(device).version_of(profile.package).map(str::to_owned);
+            VllmSource { version, ..VllmSource::default() }
+        }
     };
     let assets = assets::locate(cache);
     let options = SidecarOptions {
@@ -178,7 +181,8 @@ fn environment_lines(
         python: facts.python.clone().unwrap_or_default(),
         package: assets.package,
         ring_library: assets.ring_library,
-        env: sidecar_environment(device, plan, cache, vllm.as_deref()),
+        env: sidecar_environment(device, plan, cache, vllm.version.as_deref()),
+        vllm,
         placement: placement(args.wait)?,
         log: PathBuf::new(),
         with_vllm: true,

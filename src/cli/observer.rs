@@ -43,6 +43,12 @@ impl Interrupts for Observer<'_> {
             }
         }
     }
+
+    async fn leave(&mut self) {
+        if self.interrupts.seen() == 0 {
+            self.interrupts.next().await;
+        }
+    }
 }
 
 impl SweepObserver for Observer<'_> {

@@ -31,7 +31,9 @@ pub(super) fn of_warm_sidecar(
             return None;
         }
         let python = status.hello.as_ref()?.python.parse().ok()?;
-        Some(Interpreter { path: about.python.clone(), python, vllm: about.vllm_package.clone() })
+        let python_path = if given.is_none() && with_vllm { None } else { host.python_path() };
+        let (path, vllm) = (about.python.clone(), about.vllm_package.clone());
+        Some(Interpreter { path, python, vllm, vllm_file: None, python_path })
     })
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::error::{CliError, Exit};
 use super::{SidecarCommand, screen};
 use crate::environment::Host;
+use crate::printable::printable;
 use crate::session::{LoadedEngine, Registry, Status, Stopped, WarmSidecar};
 
 /// Shows or stops.
@@ -114,7 +115,7 @@ fn engine(engine: &LoadedEngine) -> String {
     } else {
         shlex::try_join(words.iter().copied()).unwrap_or_else(|_| words.join(" "))
     };
-    format!("process {}, loaded {} ago: {what}", engine.pid, in_words(engine.loaded_s))
+    format!("process {}, loaded {} ago: {}", engine.pid, in_words(engine.loaded_s), printable(&what))
 }
 
 /// A time for people, in its two largest units.

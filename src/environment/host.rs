@@ -53,6 +53,14 @@ impl Host {
         self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
+    /// `PYTHONPATH` for an interpreter that the user has given, without empty entries: Python takes those for the folder
+    /// where the user stands. None without a folder in it, or where it is not UTF-8.
+    pub fn python_path(&self) -> Option<String> {
+        let folders: Vec<&str> =
+            self.variable("PYTHONPATH")?.to_str()?.split(':').filter(|it| !it.is_empty()).collect();
+        (!folders.is_empty()).then(|| folders.join(":"))
+    }
+
     /// Where `bench` keeps what it can make again: `$BENCH_CACHE_DIR`, else `$XDG_CACHE_HOME/bench`, else
     /// `~/.cache/bench`. Programs in it are run: it must not be another user's.
     ///
@@ -209,6 +217,13 @@ mod tests {
         assert_eq!(given.temporary_dir(), folder.path());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(given.runtime_dir(), None, "others can write into it");
+    }
+
+    #[test]
+    fn an_empty_entry_of_pythonpath_is_not_the_working_folder() {
+        let python_path = |value: &str| host(&[("PYTHONPATH", value)]).python_path();
+        assert_eq!(python_path(":/a::/b:").as_deref(), Some("/a:/b"));
+        assert_eq!([python_path(""), python_path(":"), host(&[]).python_path()], [None, None, None]);
     }
 
     #[test]

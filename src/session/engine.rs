@@ -10,7 +10,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::channel::Channel;
+use super::channel::{Channel, text};
 use super::sidecar::{EXIT_LIMIT, ErrorText};
 use super::watchdog::Pace;
 use super::work::{NoAnswer, while_it_works};
@@ -31,6 +31,8 @@ const LOAD_LIMIT: Duration = Duration::from_secs(3600);
 const OBSERVE_LIMIT: Duration = Duration::from_secs(3600);
 /// How long staging, beginning and resetting may take.
 const REPLY_LIMIT: Duration = Duration::from_secs(300);
+/// What messages call it.
+const PROCESS: &str = "the engine process";
 /// How long an engine that is asked something between two runs may do nothing at all.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -81,8 +83,19 @@ impl Rings {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum FromEngine {
-    Ready { facts: EngineFacts, warnings: Vec<String>, load_s: f64 },
-    Failed { stage: String, kind: String, message: String },
+    Ready {
+        facts: EngineFacts,
+        warnings: Vec<String>,
+        load_s: f64,
+    },
+    Failed {
+        #[serde(deserialize_with = "text")]
+        stage: String,
+        #[serde(deserialize_with = "text")]
+        kind: String,
+        #[serde(deserialize_with = "text")]
+        message: String,
+    },
     Ended(Ended),
     Reply(Reply),
 }
@@ -174,10 +187,13 @@ impl Engine {
     ) -> Result<Engine, SessionError> {
         let log = sidecar.log().to_owned();
         let first = match while_it_works(pid, sidecar.stall_limit(), LOAD_LIMIT, channel.receive()).await {
-            Err(why) => return Err(no_sign("the load of an engine", why, &log)),
+            Err(why) => return Err(no_sign(PROCESS, "the load of an engine", why, &log)),
             Ok(received) => received?,
         };
         match first {
+            Some(FromEngine::Ready { facts, .. }) if facts.vocab_size == 0 => {
+                Err(SessionError::Protocol("an engine whose vocabulary is empty".to_owned()))
+            }
             Some(FromEngine::Ready { facts, warnings, load_s }) => {
                 let window = Some(rings.window()?);
                 Ok(Engine { channel, pid, facts, warnings, load_s, pace, window, log, _rings: rings })
@@ -186,7 +202,7 @@ impl Engine {
                 let hint = hint(&message);
                 Err(SessionError::EngineFailed { stage, kind, message, hint, log })
             }
-            Some(other) => Err(SessionError::Protocol(format!("{other:?} instead of a ready engine"))),
+            Some(other) => Err(SessionError::unexpected(&other, "a ready engine")),
             None => Err(sidecar.why_gone(pid).await),
         }
     }
@@ -303,7 +319,7 @@ impl Engine {
         let (pid, log) = (self.pid, self.log.clone());
         match while_it_works(pid, IDLE_LIMIT, REPLY_LIMIT, self.next_sign(sidecar)).await {
             Ok(ended) => ended,
-            Err(why) => Err(no_sign("the end of a run", why, &log)),
+            Err(why) => Err(no_sign(PROCESS, "the end of a run", why, &log)),
         }
     }
 
@@ -318,7 +334,7 @@ impl Engine {
                 let hint = hint(&message);
                 Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })
             }
-            Some(other) => Err(SessionError::Protocol(format!("{other:?} during a run"))),
+            Some(other) => Err(SessionError::unexpected(&other, "the end of a run")),
             None => Err(sidecar.why_gone(self.pid).await),
         }
     }
@@ -398,7 +414,7 @@ impl Engine {
         // A failed send means a dead peer, and the read below says how it died.
         let _ = self.channel.send(message, fds).await;
         match while_it_works(self.pid, IDLE_LIMIT, limit, self.channel.receive()).await {
-            Err(why) => Err(no_sign(what, why, &self.log)),
+            Err(why) => Err(no_sign(PROCESS, what, why, &self.log)),
             Ok(received) => match received? {
                 Some(FromEngine::Reply(Reply { error: Some(error), .. })) => Err(SessionError::Refused(error.message)),
                 Some(FromEngine::Reply(reply)) => Ok(reply),
@@ -406,7 +422,7 @@ impl Engine {
                     let hint = hint(&message);
                     Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })
                 }
-                Some(other) => Err(SessionError::Protocol(format!("{other:?} instead of a reply to {what}"))),
+                Some(other) => Err(SessionError::unexpected(&other, &format!("a reply to {what}"))),
                 None => Err(SessionError::EngineDied {
                     how: format!("is gone (during {what})"),
                     log: self.log.clone(),
@@ -473,11 +489,11 @@ fn hint(message: &str) -> String {
     format!("\n  what to do: {advice}")
 }
 
-/// Why an engine's answer was not waited for any longer.
-fn no_sign(what: &str, why: NoAnswer, log: &std::path::Path) -> SessionError {
+/// Why the answer of `who` was not waited for any longer.
+pub(super) fn no_sign(who: &'static str, what: &str, why: NoAnswer, log: &std::path::Path) -> SessionError {
     let (what, log) = (what.to_owned(), log.to_owned());
     match why {
-        NoAnswer::Idle(idle_for) => SessionError::Idle { what, idle_for, log },
+        NoAnswer::Idle(idle_for) => SessionError::Idle { what, who, idle_for, log },
         NoAnswer::TooLong(limit) => SessionError::Timeout { what, limit, log },
     }
 }

@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::environment::VllmSource;
+use crate::printable::excerpt;
 use crate::recorder::RecorderError;
 use crate::ring::RingError;
+
+/// Characters of a message that an error repeats.
+pub(super) const MOST_QUOTED: usize = 200;
 
 /// A session with a sidecar or an engine has failed.
 #[derive(Debug, thiserror::Error)]
@@ -93,12 +98,14 @@ pub enum SessionError {
         /// The sidecar's output.
         log: PathBuf,
     },
-    /// The engine does nothing, and its answer is missing.
-    #[error("no answer to {what}: the engine process has done nothing for {:.1} s; the sidecar's output is in {log}",
+    /// A process does nothing, and its answer is missing.
+    #[error("no answer to {what}: {who} has done nothing for {:.1} s; the sidecar's output is in {log}",
             idle_for.as_secs_f64(), log = log.display())]
     Idle {
         /// What was asked.
         what: String,
+        /// Which process: the sidecar or the engine process.
+        who: &'static str,
         /// How long it has used no processor.
         idle_for: Duration,
         /// The sidecar's output.
@@ -116,6 +123,19 @@ pub enum SessionError {
     /// The peer does not speak this protocol.
     #[error("the sidecar sent what this version does not understand: {0}")]
     Protocol(String),
+    /// The sidecar has imported another vLLM than the one that was looked up.
+    #[error(
+        "the sidecar has imported vLLM {} from {}, and vLLM {} was looked up at {}: the report would name what was not \
+             measured; look for a second vllm in PYTHONPATH, .pth files and sitecustomize, or give another interpreter by --python PATH",
+        known(imported.version.as_ref()), known(imported.file.as_ref().map(|file| file.display())),
+        known(looked_up.version.as_ref()), known(looked_up.file.as_ref().map(|file| file.display()))
+    )]
+    OtherVllm {
+        /// As the sidecar said.
+        imported: VllmSource,
+        /// As the interpreter was asked before.
+        looked_up: VllmSource,
+    },
     /// The sidecar has another ABI.
     #[error("the sidecar has ABI version {found}, this program {expected}: they are of different versions")]
     Abi {
@@ -144,10 +164,19 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// A message that has its form and comes at the wrong time.
+    pub(super) fn unexpected(message: &impl std::fmt::Debug, instead_of: &str) -> SessionError {
+        SessionError::Protocol(format!("{} instead of {instead_of}", excerpt(&format!("{message:?}"), MOST_QUOTED)))
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> SessionError {
         let what = what.into();
         move |source| SessionError::Io { what, source }
     }
+}
+
+fn known(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or_else(|| "(unknown)".to_owned(), |value| value.to_string())
 }
 
 /// What a silence is measured by.

@@ -38,6 +38,27 @@ pub struct RunRecording {
 pub trait Interrupts {
     /// Returns when the user wants to leave now, without finishing the run.
     fn leave_now(&mut self) -> impl Future<Output = ()>;
+    /// Returns when the user wants to leave: what is not a run, a load perhaps, is not finished.
+    fn leave(&mut self) -> impl Future<Output = ()>;
+}
+
+/// Whoever watches a run that is thrown away: the first interrupt ends it.
+pub(super) struct Throwaway<'a, O>(pub(super) &'a mut O);
+
+impl<O: Progress> Progress for Throwaway<'_, O> {
+    fn tick(&mut self, totals: &LiveTotals) {
+        self.0.tick(totals);
+    }
+}
+
+impl<O: Interrupts> Interrupts for Throwaway<'_, O> {
+    async fn leave_now(&mut self) {
+        self.0.leave().await;
+    }
+
+    async fn leave(&mut self) {
+        self.0.leave().await;
+    }
 }
 
 /// Where the progress of a run goes.

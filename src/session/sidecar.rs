@@ -12,24 +12,30 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::channel::Channel;
-use super::engine::{Engine, Rings};
+use super::channel::{Channel, text};
+use super::engine::{Engine, Rings, no_sign};
 use super::folder::PrivateFolder;
 use super::spec::{EngineSpec, SidecarOptions, Warm};
 use super::warm::{self, About, Held, Holder, WarmSidecar};
+use super::work::while_it_works;
 use super::{SessionError, log_tail, variables};
 use crate::bounded_file::open_own_file;
 use crate::device::{DeviceClass, Placement};
+use crate::environment::VllmSource;
 use crate::ring;
 
 /// How long a sidecar may take to listen: starting Python, nothing imported yet.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// How long importing vLLM may take, on a cold disk too.
 const HELLO_LIMIT: Duration = Duration::from_secs(600);
+/// How long a sidecar of which an answer is expected may do nothing at all, if `--stall-limit` is not less.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a small question may take.
 const REPLY_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to leave when it is asked to, before it is killed.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// The same after an interrupt.
+const INTERRUPTED_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long the fork server may take to say how an engine process ended.
 pub(super) const EXIT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a killed engine process may take to be gone; one with much memory takes seconds.
@@ -48,6 +54,9 @@ pub struct Hello {
     pub python: String,
     /// Version of vLLM; null where it is not imported.
     pub vllm_version: Option<String>,
+    /// The file that vLLM was imported from, without symbolic links; null where it is not imported.
+    #[serde(default)]
+    pub vllm_file: Option<PathBuf>,
     /// Seconds that importing vLLM took.
     pub import_s: f64,
 }
@@ -82,6 +91,7 @@ struct Reply {
 /// An error as the sidecar words it.
 #[derive(Debug, Deserialize)]
 pub(super) struct ErrorText {
+    #[serde(deserialize_with = "text")]
     pub(super) message: String,
 }
 
@@ -90,6 +100,8 @@ pub(super) struct ErrorText {
 pub struct Sidecar {
     /// `None` of one that an earlier command has started.
     child: Option<Child>,
+    /// Its process, as the kernel has it: that which was started, or the socket's peer.
+    pid: u32,
     channel: Channel,
     hello: Hello,
     device: DeviceClass,
@@ -182,6 +194,10 @@ impl Sidecar {
         if hello.abi_version != ring::abi_version() {
             return Ok(Err(format!("its ring has ABI version {}, ours {}", hello.abi_version, ring::abi_version())));
         }
+        let pid = warm::peer(&stream).map_err(SessionError::io("using the sidecar's socket"))?;
+        if let Err(err) = check_vllm(options, &hello) {
+            return Ok(Err(err.to_string()));
+        }
         let channel = Channel::from_std(stream).map_err(SessionError::io("using the sidecar's socket"))?;
         let log = status.about.as_ref().map_or_else(|| options.log.clone(), |about| about.log.clone());
         let (device, placement) = (options.device, options.placement.clone());
@@ -192,6 +208,7 @@ impl Sidecar {
         };
         Ok(Ok(Sidecar {
             child: None,
+            pid: pid.unsigned_abs(),
             channel,
             hello,
             device,
@@ -248,6 +265,7 @@ impl Sidecar {
             }
         };
         Ok(Sidecar {
+            pid: child.id().unwrap_or_default(),
             child: Some(child),
             channel,
             hello,
@@ -318,7 +336,7 @@ impl Sidecar {
             return Err(died(self.child.as_mut(), &self.log).await);
         }
         let message = serde_json::json!({"op": "kill", "pid": pid});
-        self.ask_within(KILL_LIMIT, "the end of an engine process", &message, &[]).await.map(drop)
+        self.ask_within((KILL_LIMIT, KILL_LIMIT), "the end of an engine process", &message, &[]).await.map(drop)
     }
 
     /// How long an engine may give no sign.
@@ -336,8 +354,8 @@ impl Sidecar {
         match &mut self.child {
             // It can only fail if it is gone already.
             Some(child) => drop(child.kill().await),
-            None if self.lost == Some(Lost::Hangs) => {
-                let pid = nix::unistd::Pid::from_raw(self.hello.pid as i32);
+            None if self.lost == Some(Lost::Hangs) && self.pid > 0 => {
+                let pid = nix::unistd::Pid::from_raw(self.pid.cast_signed());
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
             None => {}
@@ -374,13 +392,25 @@ impl Sidecar {
     }
 
     /// Asks the sidecar to leave, and waits for it; kills it if it does not. One that stays is left alone.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(self) {
+        self.shutdown_within(SHUTDOWN_LIMIT).await;
+    }
+
+    /// As [`Sidecar::shutdown`], for a user who waits: a sidecar that takes longer is killed sooner.
+    pub async fn shutdown_at_once(self) {
+        self.shutdown_within(INTERRUPTED_LIMIT).await;
+    }
+
+    async fn shutdown_within(mut self, limit: Duration) {
         if self.warm.is_some() {
             return;
         }
+        if self.is_lost() {
+            return self.kill().await;
+        }
         let asked = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
         let Some(child) = &mut self.child else { return };
-        if asked.is_err() || timeout(SHUTDOWN_LIMIT, child.wait()).await.is_err() {
+        if asked.is_err() || timeout(limit, child.wait()).await.is_err() {
             // It does not listen; killing it can only fail if it has just left.
             let _ = child.kill().await;
         }
@@ -392,20 +422,31 @@ impl Sidecar {
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<Reply, SessionError> {
-        self.ask_within(REPLY_LIMIT, what, message, fds).await
+        let idle_limit = self.stall_limit.min(IDLE_LIMIT);
+        self.ask_within((idle_limit, REPLY_LIMIT), what, message, fds).await
     }
 
+    /// Asks, and waits for `idle_limit` while the sidecar does nothing, and for `limit` in all.
     async fn ask_within(
         &mut self,
-        limit: Duration,
+        (idle_limit, limit): (Duration, Duration),
         what: &str,
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<Reply, SessionError> {
-        let answer = self.answer(limit, what, message, fds).await;
+        let pid = self.pid;
+        // 0: a peer in another namespace, of which nothing can be seen.
+        let idle_limit = if pid == 0 { limit } else { idle_limit };
+        let answer = match while_it_works(pid, idle_limit, limit, self.answer(message, fds)).await {
+            Ok(answer) => answer,
+            Err(why) => Err(no_sign("the sidecar", what, why, &self.log)),
+        };
         match &answer {
             Err(SessionError::SidecarDied { .. }) => self.lost = Some(Lost::Gone),
-            Err(SessionError::Timeout { .. }) => self.lost = Some(Lost::Hangs),
+            // Nobody knows what else a sidecar does that does not keep to the protocol.
+            Err(SessionError::Timeout { .. } | SessionError::Idle { .. } | SessionError::Protocol(_)) => {
+                self.lost = Some(Lost::Hangs);
+            }
             _ => {}
         }
         answer
@@ -413,25 +454,20 @@ impl Sidecar {
 
     async fn answer(
         &mut self,
-        limit: Duration,
-        what: &str,
         message: &serde_json::Value,
         fds: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<Reply, SessionError> {
         if self.channel.send(message, fds).await.is_err() {
             return Err(died(self.child.as_mut(), &self.log).await);
         }
-        let deadline = Instant::now() + limit;
         loop {
-            match tokio::time::timeout_at(deadline, self.channel.receive()).await {
-                Ok(Ok(Some(FromSidecar::Reply { error: Some(error), .. }))) => {
+            match self.channel.receive().await? {
+                Some(FromSidecar::Reply { error: Some(error), .. }) => {
                     return Err(SessionError::Refused(error.message));
                 }
-                Ok(Ok(Some(FromSidecar::Reply { reply, .. }))) => return Ok(reply),
-                Ok(Ok(Some(_))) => {} // an engine of before has ended
-                Ok(Ok(None)) => return Err(died(self.child.as_mut(), &self.log).await),
-                Ok(Err(err)) => return Err(err),
-                Err(_) => return Err(no_answer(what, limit, &self.log)),
+                Some(FromSidecar::Reply { reply, .. }) => return Ok(reply),
+                Some(_) => {} // an engine of before has ended
+                None => return Err(died(self.child.as_mut(), &self.log).await),
             }
         }
     }
@@ -461,7 +497,7 @@ fn busy(id: &str, holder: &Holder) -> SessionError {
         id: id.to_owned(),
         pid: holder.pid,
         command: holder.command_line(),
-        held_for: Duration::from_secs_f64(holder.held_s.max(0.0)),
+        held_for: Duration::try_from_secs_f64(holder.held_s).unwrap_or_default(),
     }
 }
 
@@ -492,6 +528,8 @@ fn command(options: &SidecarOptions, folder: &Path, temporary: &Path, log: File)
     command.envs(options.variables()).env("TMPDIR", temporary);
     let errors = log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     command.stdin(Stdio::null()).stdout(Stdio::from(log)).stderr(errors);
+    // What is sent to the group of this command (by a terminal, `timeout`, Slurm) is for this command: it ends its sidecar.
+    command.process_group(0);
     command.kill_on_drop(!is_kept);
     command
 }
@@ -503,22 +541,53 @@ async fn greet(
     child: &mut Child,
     log: &Path,
 ) -> Result<(Channel, Hello), SessionError> {
+    let pid = child.id().unwrap_or_default();
+    let greeted = greet_at_leisure(options, folder, child, log);
+    match while_it_works(pid, options.stall_limit, CONNECT_LIMIT + HELLO_LIMIT, greeted).await {
+        Ok(greeted) => greeted,
+        Err(why) => Err(no_sign("the sidecar", "starting the sidecar", why, log)),
+    }
+}
+
+async fn greet_at_leisure(
+    options: &SidecarOptions,
+    folder: &Path,
+    child: &mut Child,
+    log: &Path,
+) -> Result<(Channel, Hello), SessionError> {
     let stream = connect(folder, child, log).await?;
     let mut channel = Channel::from_std(stream).map_err(SessionError::io("using the sidecar's socket"))?;
     if channel.send(&hold_message(options, log), &[]).await.is_err() {
         return Err(died(Some(child), log).await);
     }
-    let hello = match timeout(HELLO_LIMIT, channel.receive()).await {
-        Ok(Ok(Some(FromSidecar::Hello(hello)))) => hello,
-        Ok(Ok(None)) => return Err(died(Some(child), log).await),
-        Ok(Ok(Some(other))) => return Err(SessionError::Protocol(format!("{other:?} instead of a hello"))),
-        Ok(Err(err)) => return Err(err),
-        Err(_) => return Err(no_answer("starting the sidecar", HELLO_LIMIT, log)),
+    let hello = match channel.receive().await? {
+        Some(FromSidecar::Hello(hello)) => hello,
+        None => return Err(died(Some(child), log).await),
+        Some(other) => return Err(SessionError::unexpected(&other, "a hello")),
     };
     if hello.abi_version != ring::abi_version() {
         return Err(SessionError::Abi { found: hello.abi_version, expected: ring::abi_version() });
     }
+    check_vllm(options, &hello)?;
     Ok((channel, hello))
+}
+
+/// Refuses a sidecar that has imported another vLLM than the one that was looked up, whose version stands in the plan, the
+/// fingerprint and the report. A local part of a version (`+cpu`) does not count.
+fn check_vllm(options: &SidecarOptions, hello: &Hello) -> Result<(), SessionError> {
+    if !options.with_vllm {
+        return Ok(());
+    }
+    let public = |version: &Option<String>| version.as_deref().and_then(|it| it.split('+').next()).map(str::to_owned);
+    let VllmSource { version, file, .. } = &options.vllm;
+    let is_other_version = version.is_some() && public(version) != public(&hello.vllm_version);
+    let is_other_file = file.is_some() && *file != hello.vllm_file;
+    if !(is_other_version || is_other_file) {
+        return Ok(());
+    }
+    let (version, file) = (hello.vllm_version.clone(), hello.vllm_file.clone());
+    let imported = VllmSource { version, file, python_path: None };
+    Err(SessionError::OtherVllm { imported, looked_up: options.vllm.clone() })
 }
 
 /// Connects as soon as the sidecar listens, or says why it never will.

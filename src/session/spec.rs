@@ -9,6 +9,7 @@ use super::Registry;
 use super::watchdog::Pace;
 use crate::config::Script;
 use crate::device::{DeviceClass, Placement};
+use crate::environment::VllmSource;
 use crate::plan::StepApi;
 
 /// What a sidecar is started with.
@@ -18,6 +19,8 @@ pub struct SidecarOptions {
     pub device: DeviceClass,
     /// An interpreter that can import vLLM.
     pub python: PathBuf,
+    /// The vLLM that was looked up in it. A sidecar that has imported another one is refused.
+    pub vllm: VllmSource,
     /// Folder that holds the package `bench_sidecar`.
     pub package: PathBuf,
     /// `libbench_ring.so` of this build.
@@ -53,8 +56,13 @@ impl SidecarOptions {
 
     /// Every variable that is set for the sidecar, over what it inherits; of two with one name the last counts.
     pub fn variables(&self) -> Vec<(String, String)> {
+        let package = self.package.display();
+        let python_path =
+            self.vllm.python_path.as_ref().map_or(package.to_string(), |users| format!("{package}:{users}"));
         let mut variables = vec![
-            ("PYTHONPATH".to_owned(), self.package.display().to_string()),
+            ("PYTHONPATH".to_owned(), python_path),
+            // Without it the working folder comes first: a `json.py` or a checkout's `vllm` there would be imported.
+            ("PYTHONSAFEPATH".to_owned(), "1".to_owned()),
             ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
             ("VLLM_ENABLE_V1_MULTIPROCESSING".to_owned(), "0".to_owned()),
             ("VLLM_NO_USAGE_STATS".to_owned(), "1".to_owned()),

@@ -12,16 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt::PeerCredentials};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::channel::parse;
 use super::sidecar::Hello;
 use super::{SessionError, SidecarOptions, variables};
 use crate::bounded_file::open_own_file;
 use crate::device::DeviceClass;
 use crate::environment::Host;
 use crate::owned_folder::{self, Kind, is_temporary_name, open_private};
+use crate::printable::printable;
 
 /// How long a sidecar may take to say how it stands.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -252,9 +254,10 @@ impl Status {
 }
 
 impl Holder {
-    /// Its command line, as a shell would take it.
+    /// Its command line, as a shell would take it; control characters are escaped.
     pub fn command_line(&self) -> String {
-        shlex::try_join(self.command.iter().map(String::as_str)).unwrap_or_else(|_| self.command.join(" "))
+        let line = shlex::try_join(self.command.iter().map(String::as_str)).unwrap_or_else(|_| self.command.join(" "));
+        printable(&line).into_owned()
     }
 }
 
@@ -271,6 +274,13 @@ enum Answer {
     Busy(Holder),
     Status(Box<Status>),
     Leaving {},
+}
+
+impl Answer {
+    /// What to say of an answer to another question.
+    fn unexpected(&self, instead_of: &str) -> String {
+        SessionError::unexpected(self, instead_of).to_string()
+    }
 }
 
 /// What came of an attempt to have a sidecar.
@@ -301,7 +311,7 @@ impl WarmSidecar {
         let asked = ask(&folder, &serde_json::json!({"op": "status"}));
         let status = match asked {
             Ok((_, Answer::Status(status))) => Ok(*status),
-            Ok((_, other)) => Err(format!("it answered {other:?}")),
+            Ok((_, other)) => Err(other.unexpected("its status")),
             Err(err) => Err(format!("it does not answer: {err}")),
         };
         WarmSidecar { id: id_of(&folder), folder, status }
@@ -351,7 +361,7 @@ impl WarmSidecar {
         match ask(&self.folder, message) {
             Ok((stream, Answer::Hello(hello))) => Held::Ours(stream, hello),
             Ok((_, Answer::Busy(holder))) => Held::Busy(holder),
-            Ok((_, other)) => Held::Gone(format!("it answered {other:?}")),
+            Ok((_, other)) => Held::Gone(other.unexpected("a hello")),
             Err(err) => Held::Gone(format!("it does not answer: {err}")),
         }
     }
@@ -401,11 +411,18 @@ impl WarmSidecar {
     }
 }
 
-/// Through a descriptor of the folder: the name of a socket is short, and the path of a folder may not be.
+/// Through a descriptor of the folder: the name of a socket is short, and the path of a folder may not be. Never waits: a
+/// stopped sidecar with a full queue of connections is an error.
 pub(super) fn connect(folder: &Path) -> io::Result<UnixStream> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let folder = OpenOptions::new().read(true).custom_flags(flags.bits()).open(folder)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()).as_str())?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &address)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The process at the other end, which must be of this user.
@@ -421,20 +438,68 @@ pub(super) fn peer(stream: &UnixStream) -> io::Result<i32> {
 fn ask(folder: &Path, message: &serde_json::Value) -> io::Result<(UnixStream, Answer)> {
     let mut stream = connect(folder)?;
     peer(&stream)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let deadline = Instant::now() + ANSWER_LIMIT;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     stream.write_all(format!("{message}\n").as_bytes())?;
     let mut line = Vec::new();
     let mut part = [0; 1 << 14];
     // Nothing follows the line before it is answered.
     while line.last() != Some(&b'\n') && line.len() < MAX_ANSWER_BYTES {
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
         match stream.read(&mut part)? {
             0 => break,
             read => line.extend_from_slice(&part[..read]),
         }
     }
-    let answer = serde_json::from_slice(&line)?;
+    let answer = parse(&line).map_err(|err| io::Error::other(err.to_string()))?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
     Ok((stream, answer))
+}
+
+#[cfg(test)]
+mod answers {
+    use std::os::unix::net::UnixListener;
+
+    use nix::sys::socket::Backlog;
+
+    use super::*;
+
+    /// What is said of a sidecar that answers so.
+    fn answered(answer: Vec<u8>) -> Result<Answer, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let sidecar = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(&answer); // who asks may have gone
+        });
+        let answer = ask(folder.path(), &serde_json::json!({"op": "status"}));
+        sidecar.join().unwrap();
+        answer.map(|(_, answer)| answer).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn hostile_answers_are_errors_of_a_bounded_length() {
+        let long = format!("{{\"event\":\"{}\u{1b}[2J\"}}\n", "x".repeat(1 << 20));
+        let wrong = "{\"event\":\"busy\",\"pid\":-1,\"command\":[],\"held_s\":0}\n".to_owned();
+        for answer in ["[".repeat(200_000) + "\n", long, wrong, String::new(), "\n".to_owned()] {
+            let said = answered(answer.into_bytes()).unwrap_err();
+            assert!(said.len() < 1_000 && !said.contains('\u{1b}'), "{} bytes", said.len());
+        }
+        let huge = "{\"event\":\"busy\",\"pid\":7,\"command\":[\"\\u001b[2J\"],\"held_s\":1e308}\n";
+        let Answer::Busy(holder) = answered(huge.into()).unwrap() else { panic!("another answer") };
+        assert!(!holder.command_line().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_sidecar_with_a_full_queue_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        socket::bind(listener.as_raw_fd(), &UnixAddr::new(&folder.path().join(SOCKET)).unwrap()).unwrap();
+        socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut held = Vec::new();
+        let full = (0..10).find_map(|_| connect(folder.path()).map(|stream| held.push(stream)).err());
+        assert_eq!(full.map(|err| err.kind()), Some(io::ErrorKind::WouldBlock));
+    }
 }

@@ -17,6 +17,7 @@ fn options(folder: &std::path::Path) -> SidecarOptions {
     std::fs::write(folder.join("config.json"), BUILTIN_MODEL_CONFIG).unwrap();
     SidecarOptions {
         device: DeviceClass::Cpu,
+        vllm: python.vllm_source(),
         python: python.path,
         package: assets.package,
         ring_library: assets.ring_library,

@@ -14,7 +14,7 @@ mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::run::{Interrupts, Progress, RunRecording, execute};
+use super::run::{Interrupts, Progress, RunRecording, Throwaway, execute};
 use super::warm_up::{self, Settling};
 use super::{Engine, EngineSpec, SessionError, Sidecar};
 use crate::plan::{EngineKey, Epoch, Location, Plan, PlannedRun, Point};
@@ -143,8 +143,9 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             Err(SweepError::Start(err)) => self.skip_rest(&err).and(Err(SweepError::Start(err))),
             ended => ended,
         };
+        let at_once = matches!(ended, Err(SweepError::Interrupted));
         for station in self.stations {
-            station.close().await;
+            station.close(at_once).await;
         }
         ended
     }
@@ -178,7 +179,13 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         for (epoch, spec) in self.plan.epochs.iter().zip(self.specs).filter(|(epoch, _)| asked.insert(&epoch.key)) {
             let EngineSpec::Vllm { argv, .. } = spec else { continue };
             self.take_turn(epoch);
-            match self.station().sidecar.check(argv).await {
+            let sidecar = &mut self.stations[self.at].sidecar;
+            let checked = tokio::select! {
+                biased;
+                () = self.observer.leave() => return Err(SweepError::Interrupted),
+                checked = sidecar.check(argv) => checked,
+            };
+            match checked {
                 Ok(()) => {}
                 Err(SessionError::Refused(message)) => {
                     let location = epoch.key.args_location.0.clone();
@@ -230,6 +237,9 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             let attempt = Attempt { head, repeat: self.next_repeat(head, retry_of), retry_of };
             let Err(trouble) = self.attempt(seat, attempt).await? else { break };
             self.clear_away(seat, &trouble).await?;
+            if self.is_interrupted().await {
+                return Err(SweepError::Interrupted);
+            }
             let is_last = retry_of.is_some() || !trouble.may_pass();
             retry_of = Some(attempt.repeat);
             if is_last {
@@ -240,6 +250,15 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         }
         self.settled.insert(head.key());
         Ok(())
+    }
+
+    /// Whether the user has interrupted, also where nobody has waited for that.
+    async fn is_interrupted(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.observer.leave() => true,
+            () = tokio::task::yield_now() => false, // a signal is seen when the runtime looks
+        }
     }
 
     /// The planned repeat; for a retry the first one that is free, beyond them.
@@ -277,9 +296,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         let reason = if seat.has_failed { "anew, after a failure" } else { seat.reason };
         let station = &mut self.stations[self.at];
         self.observer.waiting_for(&format!("loading {} ({reason})", key.model));
+        // What is loaded half-way ends with its channel, which is dropped here.
         let loaded = tokio::select! {
+            biased;
+            () = self.observer.leave() => return Err(SweepError::Interrupted),
             loaded = station.sidecar.load(seat.spec) => loaded,
-            () = self.observer.leave_now() => return Err(SweepError::Interrupted),
         };
         let mut engine = match loaded {
             Ok(engine) => engine,
@@ -337,7 +358,10 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
             if self.observer.leave_after_run() {
                 return Err(SessionError::Interrupted);
             }
-            match self.execute(engine, &point, repeat, repeat).await? {
+            let Station { options, sidecar, .. } = &mut self.stations[self.at];
+            let observer = &mut Throwaway(&mut *self.observer);
+            let executed = execute(sidecar, engine, options, &point, (repeat, repeat), observer).await;
+            match self.explain(engine, executed).await? {
                 RunRecording { failure: None, tape, .. } => settling.add(&tape.steps),
                 RunRecording { failure: Some(err), .. } => return Err(err),
             }
@@ -356,9 +380,18 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         repeat: u32,
     ) -> Result<RunRecording, SessionError> {
         let Station { options, sidecar, .. } = &mut self.stations[self.at];
-        match execute(sidecar, engine, options, point, (planned, repeat), self.observer).await {
-            // An engine that ended between two runs shows as a closed channel; how it ended the fork server knows.
-            Err(SessionError::EngineDied { .. }) => Err(sidecar.why_gone(engine.pid()).await),
+        let executed = execute(sidecar, engine, options, point, (planned, repeat), self.observer).await;
+        self.explain(engine, executed).await
+    }
+
+    /// An engine that ended between two runs shows as a closed channel; how it ended the fork server knows.
+    async fn explain(
+        &mut self,
+        engine: &Engine,
+        executed: Result<RunRecording, SessionError>,
+    ) -> Result<RunRecording, SessionError> {
+        match executed {
+            Err(SessionError::EngineDied { .. }) => Err(self.station().sidecar.why_gone(engine.pid()).await),
             executed => executed,
         }
     }

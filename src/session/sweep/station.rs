@@ -40,11 +40,15 @@ impl Station {
         &mut self.sidecar
     }
 
-    /// Ends its engine and its sidecar; one that stays after this command is emptied and left to the next.
-    pub(super) async fn close(mut self) {
+    /// Ends its engine and its sidecar; one that stays after this command is emptied and left to the next. `at_once`: somebody
+    /// waits for it.
+    pub(super) async fn close(mut self, at_once: bool) {
         if let Some(engine) = self.kept.take() {
             self.sidecar.put_back(engine).await;
         }
-        self.sidecar.shutdown().await;
+        match at_once {
+            true => self.sidecar.shutdown_at_once().await,
+            false => self.sidecar.shutdown().await,
+        }
     }
 }

@@ -67,15 +67,19 @@ impl<O: SweepObserver> Sweep<'_, O> {
             // A fork server that cannot do it is replaced below.
             let _ = engine.kill(&mut self.station().sidecar).await;
         }
-        let Station { options, sidecar, .. } = &mut self.stations[self.at];
-        if !sidecar.is_lost() {
+        if !self.station().sidecar.is_lost() {
             return Ok(());
         }
+        self.station().sidecar.kill().await;
+        if self.is_interrupted().await {
+            return Err(SweepError::Interrupted);
+        }
+        let Station { options, sidecar, .. } = &mut self.stations[self.at];
         self.observer.remark(&format!("{}starting another sidecar", trouble.unsaid()));
-        sidecar.kill().await;
         let started = tokio::select! {
+            biased;
+            () = self.observer.leave() => return Err(SweepError::Interrupted),
             started = Sidecar::start(options) => started,
-            () = self.observer.leave_now() => return Err(SweepError::Interrupted),
         };
         *sidecar = started.map_err(SweepError::Start)?;
         Ok(())
