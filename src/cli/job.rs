@@ -72,7 +72,8 @@ impl Job {
         kept: Kept,
     ) -> Result<Job, CliError> {
         let assets = assets::lay_out(&kept.cache)?;
-        let placement = launch::placement(args.wait)?;
+        let ranks = if script.is_some() { 1 } else { launch::ranks_on_cores(&plan) };
+        let placement = launch::placement(ranks, args.wait)?;
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, &out)?,
             None => {
