@@ -15,7 +15,7 @@ use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrate
 use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
 use crate::environment::{Host, Interpreter, Lock, assets};
 use crate::plan::{EngineKey, Plan};
-use crate::session::{EngineSpec, SessionError, SidecarOptions};
+use crate::session::{EngineSpec, SessionError, SidecarOptions, user_variable};
 
 /// What vLLM's parser gets for an engine key, and what is added to the environment of the engine's process.
 pub(super) fn engine_spec(key: &EngineKey, cache: &Path, placement: &Placement) -> EngineSpec {
@@ -185,7 +185,12 @@ fn environment_lines(
         warm: None,
     };
     let mut lines = facts.lines(device, profile);
-    lines.extend(options.variables().into_iter().map(|(name, value)| format!("  variable {name}={value}")));
+    let told = options.variables().into_iter().filter(|(_, value)| !value.is_empty());
+    lines.extend(told.map(|(name, value)| format!("  variable {name}={value}")));
+    lines.extend(options.replaced(user_variable).iter().map(|replaced| format!("  {replaced}")));
+    if device == DeviceClass::Cpu {
+        lines.extend(placement.warnings().into_iter().map(|warning| format!("  warning of every run: {warning}")));
+    }
     lines.extend(decided(profile));
     Ok(lines)
 }

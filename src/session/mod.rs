@@ -6,6 +6,7 @@ mod error;
 mod folder;
 mod privileges;
 mod prompts;
+mod replaced;
 mod run;
 mod sidecar;
 mod spec;
@@ -25,6 +26,7 @@ pub use engine::{Ended, Engine, OBSERVED_WAYS, ObservedSteps, REQUEST_CAPACITY, 
 pub use error::SessionError;
 pub use privileges::Privileges;
 pub use prompts::RunRequests;
+pub use replaced::{Replaced, user_variable};
 pub use run::{Interrupts, Progress, RunRecording, execute};
 pub use sidecar::{Hello, Sidecar, WarmUse};
 pub use spec::{EngineSpec, SidecarOptions, TRUTH_HEADER, Warm};

@@ -56,6 +56,9 @@ impl SidecarOptions {
         let mut variables = vec![
             ("PYTHONPATH".to_owned(), self.package.display().to_string()),
             ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+            // Python takes an empty value for none.
+            ("PYTHONWARNINGS".to_owned(), String::new()),
+            ("PYTHONHOME".to_owned(), String::new()),
             ("VLLM_ENABLE_V1_MULTIPROCESSING".to_owned(), "0".to_owned()),
             ("VLLM_NO_USAGE_STATS".to_owned(), "1".to_owned()),
         ];

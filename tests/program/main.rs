@@ -5,6 +5,7 @@ mod comparing;
 mod devices;
 mod faults;
 mod library;
+mod limits;
 mod prefix_cache;
 mod quantization;
 mod resume;
