@@ -204,7 +204,7 @@ def _without_weights(folder: str, asked: Asked) -> str | None:
 # Words of a load that failed, and what they mean: what the files did not tell.
 MEANINGS = (
     (r"does not support generation", "the model generates no text: take one that does"),
-    (r"trust_remote_code", "the model brings code of its own: read it, and add `--trust-remote-code` to `args`"),
+    (r"--trust-remote-code", "the model brings code of its own: read it, and add `--trust-remote-code` to `args`"),
     (
         r"'_C\w*' object has no attribute '(\w+)'",
         "this build of vLLM lacks a kernel that the model needs: take another model, or another device",

@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 
 use crate::{bench, refused, summary};
 
-/// A command that measures two requests of a script.
+/// A command that measures a request of a script.
 fn scripted(folder: &Path) -> Command {
     let script = folder.join("script.yaml");
-    fs::write(&script, "requests: [{first_ns: 2000000, gap_ns: 1000000, tokens: 4}, {at_ns: 1000000, first_ns: 2000000, gap_ns: 1000000, tokens: 4}]\n").unwrap();
+    fs::write(&script, "requests: [{first_ns: 2000000, gap_ns: 1000000, tokens: 4}]\n").unwrap();
     let mut command = bench();
     let out = folder.join("out").display().to_string();
     command.args(["engine", "--engine", &format!("scripted:{}", script.display()), "--own-sidecar", "--out", &out]);
@@ -52,7 +52,7 @@ fn without_room_for_a_process_the_limit_is_told_and_not_that_there_is_no_python(
     let folder = tempfile::tempdir().unwrap();
     let command = scripted(folder.path());
     let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    let script = format!("ulimit -n 8; exec {} {}", env!("CARGO_BIN_EXE_bench"), words.join(" "));
+    let script = format!("ulimit -n 6; exec {} {}", env!("CARGO_BIN_EXE_bench"), words.join(" "));
     let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
     let said = said(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
@@ -67,14 +67,9 @@ fn threads_that_the_user_asked_for_are_told_to_be_replaced() {
     let mut command = bench();
     command.args(["engine", "--device", "cpu", "--dry-run", "--config", &file]);
     let output = command.env("OMP_NUM_THREADS", "77").env("VLLM_CPU_OMP_THREADS_BIND", "0-76").output().unwrap();
-    refused(
-        &output,
-        0,
-        &[
-            "OMP_NUM_THREADS=77 of the environment is replaced by ",
-            "VLLM_CPU_OMP_THREADS_BIND=0-76 of the environment is replaced by ",
-        ],
-    );
+    let plan = said(&output);
+    assert!(plan.contains("  OMP_NUM_THREADS=77 of the environment is replaced by "), "{plan}");
+    assert!(plan.contains("  VLLM_CPU_OMP_THREADS_BIND=0-76 of the environment is replaced by "), "{plan}");
 }
 
 #[test]
