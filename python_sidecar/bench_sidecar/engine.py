@@ -6,6 +6,7 @@ reset. Names that differ between vLLM versions are looked up before they are rel
 
 import argparse
 import difflib
+import functools
 import importlib
 import os
 import sys
@@ -18,7 +19,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import protocol, tpu, weights
+from . import model_check, protocol, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 from .workers import Workers
@@ -143,12 +144,13 @@ def parse_arguments(argv: Sequence[str]) -> EngineArgs:
 
 
 def check_arguments(argv: Sequence[str]) -> Message | None:
-    """None if vLLM's parser takes `argv`, else what it says."""
+    """None if vLLM's parser takes `argv` and the model's files say nothing against it, else what they say."""
     try:
-        parse_arguments(argv)
+        arguments = parse_arguments(argv)
     except EngineError as err:
         return {"message": str(err)}
-    return None
+    problem = check_model(arguments)
+    return {"message": problem} if problem is not None else None
 
 
 class Engine:
@@ -461,3 +463,63 @@ def _live_limits(scheduler: Any) -> dict[str, str]:
             raise EngineError(f"this vLLM's scheduler has none of {', '.join(candidates)}")
         found[name] = attribute
     return found
+
+
+def check_model(arguments: EngineArgs) -> str | None:
+    """Why the model of these arguments cannot be measured, as far as its files on this machine tell; None otherwise."""
+    hub = importlib.import_module("huggingface_hub")
+    model = str(arguments.model)
+    if "://" in model or os.environ.get("VLLM_USE_MODELSCOPE", "0").lower() in ("1", "true"):
+        return None  # read from somewhere else
+    cached = None
+    if not os.path.exists(model):
+        try:
+            found = hub.try_to_load_from_cache(model, "config.json", revision=arguments.revision)
+        except ValueError:  # no name that the hub could have
+            return None
+        cached = os.path.dirname(found) if isinstance(found, str) else None
+    asked = model_check.Asked.of(arguments, cached, bool(hub.constants.HF_HUB_OFFLINE))
+    return model_check.refusal(asked, _known_models())
+
+
+@functools.cache
+def _known_models() -> model_check.Known:
+    """What is known of models here, by tables of names. A table that this version does not have refuses nothing."""
+    import torch
+
+    transformers = importlib.import_module("transformers")
+    registry = importlib.import_module("vllm.model_executor.models.registry")
+
+    def names(*tables: str) -> frozenset[str]:
+        return frozenset(name for table in tables for name in getattr(registry, table, ()))
+
+    def has_kernel(name: str) -> bool:
+        # Every build has this one: without it the library is not loaded, and nothing can be said.
+        return hasattr(torch.ops._C, name) or not hasattr(torch.ops._C, "rms_norm")
+
+    return model_check.Known(
+        device=device_of_vllm(),
+        generating=names("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS"),
+        pooling=names(
+            "_EMBEDDING_MODELS",
+            "_LATE_INTERACTION_MODELS",
+            "_REWARD_MODELS",
+            "_TOKEN_CLASSIFICATION_MODELS",
+            "_SEQUENCE_CLASSIFICATION_MODELS",
+        ),
+        architectures=frozenset(registry.ModelRegistry.get_supported_archs()),
+        removed=dict(getattr(registry, "_PREVIOUSLY_SUPPORTED_MODELS", {})),
+        model_types=_model_types(),
+        has_class=frozenset(dir(transformers)).__contains__,
+        has_kernel=has_kernel,
+    )
+
+
+def _model_types() -> frozenset[str]:
+    """Model types whose configuration is read without code of the model's own."""
+    try:
+        of_vllm = importlib.import_module("vllm.transformers_utils.config")._CONFIG_REGISTRY
+        of_transformers = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING_NAMES
+    except (ImportError, AttributeError):
+        return frozenset()
+    return frozenset(of_vllm) | frozenset(of_transformers)

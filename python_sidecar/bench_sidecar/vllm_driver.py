@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from functools import cached_property
 
-from . import protocol
+from . import model_check, protocol
 from .control import Message
 from .driver import Driver, Lease, Progress, failure
 from .engine import Engine
@@ -27,9 +27,10 @@ class VllmDriver(Driver):
 
     def __init__(self, lease: Lease, progress: Progress) -> None:
         message = lease.message
-        self.engine = Engine(message["argv"], message["step_api"], message.get("device"))
-        progress.stage = "self-test"
-        self.checked = self.engine.self_test()
+        with model_check.explained(EngineError):
+            self.engine = Engine(message["argv"], message["step_api"], message.get("device"))
+            progress.stage = "self-test"
+            self.checked = self.engine.self_test()
         super().__init__(lease)
         self.stepped = False
         self.granted = 0

@@ -64,7 +64,7 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
         vllm: python.vllm_source(),
         package: assets.package,
         ring_library: assets.ring_library,
-        placement: launch::placement(args.wait)?,
+        placement: launch::placement(1, args.wait)?,
         log: log_file(cache)?,
         env: launch::sidecar_environment(args.device, &smoke(args.device)?, cache, python.vllm.as_deref()),
         with_vllm: args.observer,

@@ -85,7 +85,9 @@ fn interpreter(
 /// What the configuration asks; without one the script is its own workload, and the smoke sweep that of vLLM.
 fn make_plan(args: &EngineArgs, script: Option<&Script>) -> Result<Plan, CliError> {
     let (device, repeats, seed) = (args.device, args.repeats, args.seed);
-    let overrides = Overrides { device, repeats, until_ci: args.until_ci, seed, scripted: script.is_some() };
+    let kv_cache_gib = std::env::var("VLLM_CPU_KVCACHE_SPACE").ok().and_then(|gib| gib.trim().parse().ok());
+    let scripted = script.is_some();
+    let overrides = Overrides { device, repeats, until_ci: args.until_ci, seed, scripted, kv_cache_gib };
     let config = match (&args.config, script) {
         (Some(path), _) => config::load(path)?,
         (None, Some(_)) if args.ab.is_some() => return Err(CliError::NothingToCompare),

@@ -49,12 +49,11 @@ pub enum CliError {
              of it, and --dry-run the plan without the device", .0.device, looked_for(.0), .0.device)]
     DeviceMissing(Finding),
     /// An engine needs more devices than this host has.
-    #[error(
-        "tensor parallel {asked} needs {asked} {of}, and this host has {found}; lower `tensor_parallel_sizes`, or \
-             take a larger host"
-    )]
+    #[error("{ranks} needs {asked} {of}, and this host has {found}; lower the parallel sizes, or take a larger host")]
     TooFewDevices {
-        /// What the plan asks for.
+        /// What the ranks of the engine come from.
+        ranks: String,
+        /// How many there are.
         asked: u32,
         /// What there is.
         found: u32,

@@ -27,7 +27,7 @@ use crate::ring::clock_ns;
 use crate::roofline::CpuPeaks;
 use crate::session::{
     Earlier, EngineSpec, Privileges, Registry, SessionError, Sidecar, SidecarOptions, Station, Sweep, SweepError,
-    TRUTH_HEADER, Warm, WarmUse,
+    TRUTH_HEADER, Warm, WarmUse, user_variable,
 };
 use crate::timeline::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
 
@@ -72,7 +72,8 @@ impl Job {
         kept: Kept,
     ) -> Result<Job, CliError> {
         let assets = assets::lay_out(&kept.cache)?;
-        let placement = launch::placement(args.wait)?;
+        let ranks = if script.is_some() { 1 } else { launch::ranks_on_cores(&plan) };
+        let placement = launch::placement(ranks, args.wait)?;
         let specs = match &script {
             Some(script) => scripted_specs(&plan, script, out.path())?,
             None => {
@@ -143,6 +144,7 @@ impl Job {
         };
         // A command that can measure goes on; its numbers then have no error beside them.
         let error_budget = error_budget.map_err(|err| screen.say(&format!("warning: not calibrated: {err}"))).ok();
+        let replaced = self.tell_replaced(screen);
         let mut stations = Vec::new();
         for (options, is_warm) in self.options.iter().zip(are_warm) {
             let station = tokio::select! {
@@ -163,7 +165,7 @@ impl Job {
             screen,
             interrupts,
             results,
-            host_warnings: [self.facts.warnings(), self.placement.warnings()].concat(),
+            host_warnings: [self.facts.warnings(), self.placement.warnings(), replaced].concat(),
             cores: self.facts.usable_cores,
             stolen: StolenTime::read(),
             began_ns: clock_ns(),
@@ -185,6 +187,18 @@ impl Job {
             (finished, ended) => finished.map_err(CliError::from).and(ended.map_err(CliError::from)),
         };
         Ok((report, ended))
+    }
+
+    /// Says which variables of the user a sidecar gets with another value; gives those that every run says, too.
+    fn tell_replaced(&self, screen: &Screen) -> Vec<String> {
+        let mut of_runs = Vec::new();
+        for replaced in self.options.iter().flat_map(|options| options.replaced(user_variable)) {
+            screen.say(&format!("warning: {replaced}"));
+            if replaced.changes_numbers && !self.is_scripted {
+                of_runs.push(replaced.to_string());
+            }
+        }
+        of_runs
     }
 
     /// A device class with its sidecar; says which one it is if an earlier command has left it.

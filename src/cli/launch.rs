@@ -16,7 +16,7 @@ use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
 use crate::environment::{Host, Interpreter, Lock, VllmSource, assets};
 use crate::owned_folder;
 use crate::plan::{EngineKey, Plan};
-use crate::session::{EngineSpec, SessionError, SidecarOptions};
+use crate::session::{EngineSpec, SessionError, SidecarOptions, user_variable};
 
 /// Where torch keeps what it has compiled: without it in the folder for temporary files, where each sidecar has its own.
 const INDUCTOR_CACHE: &str = "TORCHINDUCTOR_CACHE_DIR";
@@ -35,7 +35,7 @@ pub(super) fn engine_spec(key: &EngineKey, cache: &Path, placement: &Placement) 
     argv.extend_from_slice(&key.engine_args);
     argv.extend_from_slice(&key.quantization_switches.args);
     let mut env = key.quantization_switches.env.clone();
-    env.extend(placement.openmp_of_ranks(key.device, key.tensor_parallel_size));
+    env.extend(placement.openmp_of_ranks(key.device, key.ranks()));
     EngineSpec::Vllm { argv, step_api: key.step_api, env }
 }
 
@@ -112,15 +112,20 @@ fn check_device(plan: &Plan, device: DeviceClass) -> Result<(), CliError> {
     if !finding.is_present {
         return Err(CliError::DeviceMissing(finding));
     }
-    // With another executor, or on several hosts, there may be more devices than this host has.
-    let is_spread = |key: &EngineKey| flag_value(&key.engine_args, "--distributed-executor-backend").is_some();
+    let found = match device {
+        DeviceClass::Cpu => Some(topology()?.physical.len() as u32),
+        _ => finding.tensor_parallel,
+    };
+    let Some(found) = found.filter(|_| std::env::var_os("TPU_MULTIHOST_BACKEND").is_none()) else { return Ok(()) };
     let keys = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
-    let asked = keys.filter(|key| !is_spread(key));
-    let asked = asked.map(|key| key.tensor_parallel_size).max().unwrap_or(1);
-    match finding.tensor_parallel {
-        Some(found) if asked > found && std::env::var_os("TPU_MULTIHOST_BACKEND").is_none() => {
-            Err(CliError::TooFewDevices { asked, found, of: device.profile().tensor_parallel })
-        }
+    // On several hosts there may be more devices than this one has.
+    match keys.filter(|key| !key.is_spread_over_hosts()).max_by_key(|key| key.ranks()) {
+        Some(key) if key.ranks() > found => Err(CliError::TooFewDevices {
+            ranks: key.ranks_in_words(),
+            asked: key.ranks(),
+            found,
+            of: device.profile().tensor_parallel,
+        }),
         _ => Ok(()),
     }
 }
@@ -138,7 +143,7 @@ fn refuse_variables(device: DeviceClass) -> Result<(), CliError> {
 /// What the engines of a plan would be given, class by class, as text.
 pub(super) fn render(plan: &Plan, args: &EngineArgs, host: &Host, cache: &Path) -> Result<String, CliError> {
     let mut lines = Vec::new();
-    let placement = placement(args.wait)?;
+    let placement = placement(ranks_on_cores(plan), args.wait)?;
     for device in plan.device_classes() {
         refuse_variables(device)?;
         let keys = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == device);
@@ -153,7 +158,7 @@ pub(super) fn render(plan: &Plan, args: &EngineArgs, host: &Host, cache: &Path) 
             lines.extend(env.iter().map(|(name, value)| format!("  variable {name}={value}")));
         }
         lines.push(format!("Environment of {device}"));
-        lines.extend(environment_lines(device, plan, args, host, cache)?);
+        lines.extend(environment_lines(device, plan, args, host, cache, &placement)?);
         lines.push(String::new());
     }
     Ok(lines.join("\n"))
@@ -165,6 +170,7 @@ fn environment_lines(
     args: &EngineArgs,
     host: &Host,
     cache: &Path,
+    placement: &Placement,
 ) -> Result<Vec<String>, CliError> {
     let profile = device.profile();
     let facts = EnvironmentFacts::of(host, args.python.as_deref(), device);
@@ -183,21 +189,34 @@ fn environment_lines(
         ring_library: assets.ring_library,
         env: sidecar_environment(device, plan, cache, vllm.version.as_deref()),
         vllm,
-        placement: placement(args.wait)?,
+        placement: placement.clone(),
         log: PathBuf::new(),
         with_vllm: true,
         stall_limit: Duration::from_secs(args.stall_limit.into()),
         warm: None,
     };
     let mut lines = facts.lines(device, profile);
-    lines.extend(options.variables().into_iter().map(|(name, value)| format!("  variable {name}={value}")));
+    let told = options.variables().into_iter().filter(|(_, value)| !value.is_empty());
+    lines.extend(told.map(|(name, value)| format!("  variable {name}={value}")));
+    lines.extend(options.replaced(user_variable).iter().map(|replaced| format!("  {replaced}")));
+    if device == DeviceClass::Cpu {
+        lines.extend(placement.warnings().into_iter().map(|warning| format!("  warning of every run: {warning}")));
+    }
     lines.extend(decided(profile));
     Ok(lines)
 }
 
-/// Where the threads of a measurement run on this machine.
-pub(super) fn placement(wait: Option<WaitStrategy>) -> Result<Placement, SessionError> {
-    let topology = Topology::of_this_machine()
-        .map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))?;
-    Ok(Placement::choose(&topology).with_wait(wait))
+/// Where the threads of a measurement run on this machine, with engines of at most so many ranks on its cores.
+pub(super) fn placement(ranks: u32, wait: Option<WaitStrategy>) -> Result<Placement, SessionError> {
+    Ok(Placement::of_ranks(&topology()?, ranks).with_wait(wait))
+}
+
+/// The most ranks that compute on the host's own cores in any engine of a plan.
+pub(super) fn ranks_on_cores(plan: &Plan) -> u32 {
+    let keys = plan.epochs.iter().map(|epoch| &epoch.key).filter(|key| key.device == DeviceClass::Cpu);
+    keys.map(EngineKey::ranks).max().unwrap_or(1)
+}
+
+fn topology() -> Result<Topology, SessionError> {
+    Topology::of_this_machine().map_err(|err| SessionError::io("asking for the usable cores".to_owned())(err.into()))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::{CliError, Exit};
 use super::screen;
 use crate::device::DeviceClass;
-use crate::environment::{Host, Interpreter, Lock, Progress, is_managed, managed};
+use crate::environment::{EnvironmentError, Host, Interpreter, Lock, Progress, is_managed, managed};
 use crate::session::Registry;
 
 /// The interpreter of a warm sidecar, if it is the one that this command would take: it was looked at when the sidecar was
@@ -59,6 +59,7 @@ pub(super) fn plain_interpreter(given: Option<&Path>, say: &mut dyn FnMut(&str))
     }
     match Interpreter::without_vllm(Path::new("python3"), &host) {
         Ok(found) => Ok(found),
+        Err(limit @ EnvironmentError::NoResources { .. }) => Err(limit.into()),
         Err(_) => interpreter(None, DeviceClass::Cpu, say),
     }
 }

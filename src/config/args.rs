@@ -80,6 +80,13 @@ pub(crate) fn flag_value<'a>(engine_args: &'a [String], flag: &str) -> Option<&'
     })
 }
 
+/// Whether `engine_args` turn the switch `flag` off: of it and its opposite (`--no-...`), the last one counts.
+pub(crate) fn flag_is_off(engine_args: &[String], flag: &str) -> bool {
+    let opposite = flag.replacen("--", "--no-", 1);
+    let names = engine_args.iter().rev().map(|word| word.replace('_', "-"));
+    names.into_iter().find(|name| *name == flag || *name == opposite).is_some_and(|name| name == opposite)
+}
+
 /// A number as vLLM 0.32 reads it (`human_readable_int`): plain, or with k, m, g, t for powers of 1,000 and K, M, G, T
 /// for powers of 1,024. `None` for anything else, which is left to vLLM's parser to judge.
 pub(crate) fn human_readable_int(text: &str) -> Option<u64> {
@@ -140,6 +147,13 @@ mod tests {
         assert_eq!(flag_value(&args, "--max-model-len"), Some("2k"));
         assert_eq!(flag_value(&args, "--other"), None);
         assert_eq!(flag_value(&args, "--absent"), None);
+    }
+
+    #[test]
+    fn of_a_switch_and_its_opposite_the_last_one_counts() {
+        let is_off = |words: &[&str]| flag_is_off(&strings(words), "--enable-chunked-prefill");
+        assert!(is_off(&["--no-enable-chunked-prefill"]) && is_off(&["--no_enable_chunked_prefill", "--x"]));
+        assert!(!is_off(&["--no-enable-chunked-prefill", "--enable-chunked-prefill"]) && !is_off(&["--x"]));
     }
 
     #[test]

@@ -112,21 +112,28 @@ impl Placement {
     /// The recorder takes the last physical core, alone; the engine one thread on each of the others. With four or
     /// more, the first is left to the rest of the harness and to the kernel's interrupts.
     pub fn choose(topology: &Topology) -> Placement {
+        Placement::of_ranks(topology, 1)
+    }
+
+    /// The same for an engine of so many processes that compute on these cores. Each gets a core of its own before the rest
+    /// of the harness has one, and before the recorder has one: two ranks on one core wait for each other in every layer.
+    pub fn of_ranks(topology: &Topology, ranks: u32) -> Placement {
         let first_thread = |threads: &BTreeSet<usize>| threads.iter().next().copied();
         let cores: Vec<usize> = topology.physical.iter().filter_map(first_thread).collect();
+        let spare = cores.len().saturating_sub(ranks as usize);
         match cores.as_slice() {
             [] => Placement::shared(vec![0]),
-            [only] => Placement::shared(vec![*only]),
-            [rest @ .., last] if rest.len() + 1 < CORES_FOR_HOUSEKEEPING => Placement {
-                engine_cores: rest.to_vec(),
-                recorder_core: Some(*last),
-                harness_cores: vec![*last],
-                wait_strategy: WaitStrategy::Spin,
-            },
-            [first, rest @ .., last] => Placement {
+            all if spare == 0 => Placement::shared(all.to_vec()),
+            [first, rest @ .., last] if spare > 1 && cores.len() >= CORES_FOR_HOUSEKEEPING => Placement {
                 engine_cores: rest.to_vec(),
                 recorder_core: Some(*last),
                 harness_cores: vec![*first],
+                wait_strategy: WaitStrategy::Spin,
+            },
+            [rest @ .., last] => Placement {
+                engine_cores: rest.to_vec(),
+                recorder_core: Some(*last),
+                harness_cores: vec![*last],
                 wait_strategy: WaitStrategy::Spin,
             },
         }
@@ -158,7 +165,12 @@ impl Placement {
 
     /// What about this placement makes every run less trustworthy.
     pub fn warnings(&self) -> Vec<String> {
-        let shared = self.recorder_core.is_none().then(|| "the recorder has no core of its own".to_owned());
+        let shared = self.recorder_core.is_none().then(|| match self.engine_cores.len() {
+            0 | 1 => "the recorder has no core of its own".to_owned(),
+            cores => format!(
+                "the recorder has no core of its own: the engine's ranks are on all {cores} cores, and share one with it"
+            ),
+        });
         let takes = "the recorder spins on a core that it shares: it takes time from the engine";
         shared.into_iter().chain(self.spins_on_a_shared_core().then(|| takes.to_owned())).collect()
     }
@@ -234,16 +246,13 @@ impl Placement {
     }
 
     /// The same for an engine of several ranks, which vLLM wants to be told the cores of each: the engine's cores are dealt out
-    /// in order, and ranks share them where they are too few.
+    /// in order. `None` where there is nothing to deal out, and where there are fewer cores than ranks, which is refused before.
     pub fn openmp_of_ranks(&self, device: DeviceClass, ranks: u32) -> Option<(String, String)> {
         let (cores, ranks) = (&self.engine_cores, ranks as usize);
-        if device != DeviceClass::Cpu || ranks < 2 || cores.is_empty() {
+        if device != DeviceClass::Cpu || ranks < 2 || cores.len() < ranks {
             return None;
         }
-        let of_rank = |rank: usize| match (cores.len() * rank / ranks, cores.len() * (rank + 1) / ranks) {
-            (from, to) if cores.len() >= ranks => &cores[from..to],
-            _ => &cores[rank % cores.len()..=rank % cores.len()],
-        };
+        let of_rank = |rank: usize| &cores[cores.len() * rank / ranks..cores.len() * (rank + 1) / ranks];
         let list = |cores: &[usize]| cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let lists: Vec<String> = (0..ranks).map(|rank| list(of_rank(rank))).collect();
         Some((CORES_OF_RANKS.to_owned(), lists.join("|")))
@@ -296,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn ranks_get_cores_in_order_or_share_them() {
+    fn every_rank_gets_cores_of_its_own() {
         let of = |cores: &[&[usize]], ranks| {
-            let placement = Placement::choose(&topology(cores));
+            let placement = Placement::of_ranks(&topology(cores), ranks);
             placement.openmp_of_ranks(DeviceClass::Cpu, ranks).map(|(_, lists)| lists)
         };
         // The first core is the system's, the last one the recorder's.
@@ -306,9 +315,28 @@ mod tests {
         assert_eq!(of(six, 1), None);
         assert_eq!(of(six, 2).as_deref(), Some("1,2|3,4"));
         assert_eq!(of(six, 3).as_deref(), Some("1|2|3,4"));
-        assert_eq!(of(&[&[0], &[1]], 2).as_deref(), Some("0|0"));
+        assert_eq!(of(six, 5).as_deref(), Some("0|1|2|3|4"), "the system's core before two ranks on one");
+        assert_eq!(of(six, 6).as_deref(), Some("0|1|2|3|4|5"), "the recorder's, too");
+        assert_eq!(of(&[&[0], &[1]], 2).as_deref(), Some("0|1"));
+        assert_eq!(of(&[&[0], &[1]], 3), None, "refused before");
         let placement = Placement::choose(&topology(six));
         assert_eq!(placement.openmp_of_ranks(DeviceClass::Cuda, 2), None);
+    }
+
+    #[test]
+    fn ranks_on_all_cores_leave_the_recorder_none_and_every_run_is_warned() {
+        let two = topology(&[&[0], &[1]]);
+        let placement = Placement::of_ranks(&two, 2);
+        assert_eq!((placement.recorder_core, placement.wait_strategy), (None, WaitStrategy::SpinThenSleep));
+        assert!(
+            placement.warnings()[0].contains("the engine's ranks are on all 2 cores"),
+            "{:?}",
+            placement.warnings()
+        );
+        let four = topology(&[&[0], &[1], &[2], &[3]]);
+        let placement = Placement::of_ranks(&four, 3);
+        assert_eq!((placement.engine_cores.len(), placement.recorder_core), (3, Some(3)));
+        assert_eq!((placement.harness_cores, placement.warnings().len()), (vec![3], 0));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Profile {
     pub sampling: &'static str,
     /// How the process of an engine comes to be, in words. The sidecar looks before each; what it did is in the report.
     pub engine_process: &'static str,
-    /// How many devices `tensor_parallel_size` counts, in words; empty where it means nothing.
+    /// What a rank takes one of, and `tensor_parallel_size` counts, in words.
     pub tensor_parallel: &'static str,
 }
 

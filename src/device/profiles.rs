@@ -22,7 +22,7 @@ pub(super) static CPU: Profile = Profile {
     block_size: "128 tokens",
     sampling: GREEDY,
     engine_process: "forked from the sidecar, which has imported vLLM; fresh if the import has left threads that do not heed a fork",
-    tensor_parallel: "",
+    tensor_parallel: "cores of the host, for a rank each",
 };
 
 pub(super) static CUDA: Profile = Profile {

@@ -34,7 +34,11 @@ impl BasePython {
         let of_pyenv = minors.clone().rev().flat_map(|minor| host.pyenv_pythons(minor));
         for path in on_path.chain(of_pyenv) {
             // Shims of version managers are on PATH without a Python behind them, too.
-            let Ok(facts) = ask_isolated(&path, host, &MODULES) else { continue };
+            let facts = match ask_isolated(&path, host, &MODULES) {
+                Ok(facts) => facts,
+                Err(limit @ EnvironmentError::NoResources { .. }) => return Err(limit),
+                Err(_) => continue,
+            };
             let Some(minor) = supported(facts.python, lock) else {
                 tried.push(format!("{} {}", path.display(), facts.python));
                 continue;

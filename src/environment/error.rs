@@ -31,6 +31,15 @@ pub enum EnvironmentError {
         /// What it answered.
         detail: String,
     },
+    /// The system has no room for another process, whatever program it is.
+    #[error("could not start {}: {source}. Raise the limit that is reached (ulimit -n for open files, ulimit -u for \
+             processes, ulimit -v or the machine for memory), and run the same command again", path.display())]
+    NoResources {
+        /// The program that was to be run.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The interpreter did not answer in time and was stopped.
     #[error("{} did not answer within {limit_s} s and was stopped: check that it is a Python interpreter, and that its \
              folder is on a disk that responds", path.display())]

@@ -120,10 +120,11 @@ impl Host {
         found.into_iter().map(|(_, python)| python).collect()
     }
 
-    /// A command that will get the host's variables, and no others.
+    /// A command that will get the host's variables, and no others; without those with which no Python works, which the
+    /// sidecar does not get either.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().envs(&self.variables);
+        command.env_clear().envs(&self.variables).env_remove("PYTHONHOME").env_remove("PYTHONWARNINGS");
         command
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::environment::host::{Host, is_executable};
-use crate::environment::process::{Captured, capture};
+use crate::environment::process::{Captured, capture, lacks_resources};
 use crate::environment::{EnvironmentError, Lock};
 
 /// A program that has not said what it is after this is no Python, or its disk does not respond. A cold start from a
@@ -213,7 +213,10 @@ pub(super) fn check_against(path: &Path, host: &Host, lock: &Lock, minor: u8) ->
 fn ask(path: &Path, mut command: Command, modules: &[&str]) -> Result<Facts, EnvironmentError> {
     command.args(["-c", PROBE]).args(modules);
     let not_python = |detail: &str| EnvironmentError::NotPython { path: path.into(), detail: shorten(detail) };
-    let captured = capture(command, ANSWER_LIMIT).map_err(|error| not_python(&error.to_string()))?;
+    let captured = capture(command, ANSWER_LIMIT).map_err(|source| match lacks_resources(&source) {
+        true => EnvironmentError::NoResources { path: path.into(), source },
+        false => not_python(&source.to_string()),
+    })?;
     let Captured::Ended { status, stdout, stderr } = captured else {
         return Err(EnvironmentError::NoAnswer { path: path.into(), limit_s: ANSWER_LIMIT.as_secs() });
     };

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -36,8 +37,14 @@ pub(super) fn capture(mut command: Command, limit: Duration) -> io::Result<Captu
     // A group of its own, so that what it starts in turn can be stopped along with it.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
-    let stdout = child.stdout.take().map(read_aside);
-    let stderr = child.stderr.take().map(read_aside);
+    let streams = (child.stdout.take().map(read_aside).transpose(), child.stderr.take().map(read_aside).transpose());
+    let (stdout, stderr) = match streams {
+        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+        (Err(err), _) | (_, Err(err)) => {
+            stop(&mut child)?;
+            return Err(err);
+        }
+    };
     let text = |stream: Option<mpsc::Receiver<String>>| match stream {
         Some(stream) => stream.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
         None => None,
@@ -47,22 +54,34 @@ pub(super) fn capture(mut command: Command, limit: Duration) -> io::Result<Captu
     match (stdout, stderr, wait_until(&mut child, deadline)?) {
         (Some(stdout), Some(stderr), Some(status)) => Ok(Captured::Ended { status, stdout, stderr }),
         _ => {
-            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL); // it may have ended just now
-            child.wait()?;
+            stop(&mut child)?;
             Ok(Captured::Killed)
         }
     }
 }
 
-fn read_aside(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+/// Kills a program with the processes that it had started.
+fn stop(child: &mut Child) -> io::Result<()> {
+    let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL); // it may have ended just now
+    child.wait().map(drop)
+}
+
+/// Whether a program could not be started because a limit is reached, which says nothing of the program.
+pub(super) fn lacks_resources(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM))
+}
+
+/// Fails where no thread can be started.
+fn read_aside(stream: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    let reading = thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         // An error is an early end: what came before it is what there is to judge.
         let _ = stream.take(CAPTURE_LIMIT_BYTES).read_to_end(&mut bytes);
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned()); // nobody listens after the time limit
     });
-    receiver
+    reading.map(|_| receiver)
 }
 
 fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {

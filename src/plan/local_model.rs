@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::checkpoint::CheckpointQuantization;
+use super::kv_cache::KvShape;
 use crate::bounded_file::read_bounded;
 use crate::config::{builtin_model_config, known_model_config, quoted};
 
@@ -20,6 +21,8 @@ pub(super) struct LocalModel {
     pub(super) max_position_embeddings: Option<u64>,
     /// How its weights are stored, if they are quantized; `None` for a hub name, too.
     pub(super) quantization: Option<CheckpointQuantization>,
+    /// What a token takes in the KV cache; `None` for a hub name, too, and for models whose layers differ.
+    pub(super) kv_shape: Option<KvShape>,
 }
 
 /// Looks at `model`: a hub name is taken as it is, a folder or a `builtin:` name has to be there.
@@ -47,6 +50,7 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
                 name: model.to_owned(),
                 max_position_embeddings: None,
                 quantization: None,
+                kv_shape: None,
             }))
         } else {
             Err(format!("the model folder {} does not exist", quoted(model)))
@@ -65,8 +69,8 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
 /// What the text of a `config.json` says.
 fn described(name: String, config: &str) -> Result<LocalModel, String> {
     let config = serde_json::from_str(config).map_err(|error| format!("`config.json` is not JSON: {error}"))?;
-    let quantization = CheckpointQuantization::of(&config);
-    Ok(LocalModel { name, max_position_embeddings: max_positions(&config), quantization })
+    let (quantization, kv_shape) = (CheckpointQuantization::of(&config), KvShape::of(&config));
+    Ok(LocalModel { name, max_position_embeddings: max_positions(&config), quantization, kv_shape })
 }
 
 /// Whether `model` can be a name on the hub: `name` or `owner/name`, of letters, digits, `.`, `_` and `-`.

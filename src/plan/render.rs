@@ -185,10 +185,10 @@ fn engine_lines(key: &EngineKey) -> Vec<String> {
         StepApi::LlmEngine => ", stepped by LLMEngine",
     };
     let mut lines = vec![format!(
-        "  {}, {}, tensor parallel {}, quantization {}{step_api}",
+        "  {}, {}, {}, quantization {}{step_api}",
         key.device,
         key.model,
-        key.tensor_parallel_size,
+        key.ranks_in_words(),
         key.quantization.as_str()
     )];
     let QuantizationSwitches { args, env } = &key.quantization_switches;

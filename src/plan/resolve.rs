@@ -1,5 +1,6 @@
 //! From what a configuration says to a plan: levels laid over each other, axes crossed, every point checked.
 
+mod cache;
 mod lengths;
 mod pairs;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use super::local_model::{self, LocalModel};
 use super::quantization::{self, Asked, Culprit};
 use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, Role, StepApi};
-use super::{class, epochs, label, seed};
+use super::{class, epochs, kv_cache, label, prefix, ranks, seed};
 use crate::config::{
     Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, flag_value, human_readable_int,
     quoted,
@@ -34,6 +35,8 @@ pub struct Overrides {
     pub seed: Option<u64>,
     /// Whether a scripted engine takes the place of vLLM: it needs no warm-up unless the configuration asks for one.
     pub scripted: bool,
+    /// `VLLM_CPU_KVCACHE_SPACE` of the environment: GiB of KV cache on cpu, above what `args` say.
+    pub kv_cache_gib: Option<u64>,
 }
 
 /// Most points of a plan.
@@ -321,10 +324,11 @@ impl Resolver<'_> {
         let device = self.overrides.device.or(settings.device.as_ref().map(|device| device.value));
         let device = device.unwrap_or(DeviceClass::Cpu);
         let engine = self.engine_key(entry, settings, device);
-        let longest = self.longest(entry, built, engine.as_ref().and_then(|(_, max_positions)| *max_positions));
+        let longest = self.longest(entry, built, engine.as_ref().and_then(|(_, model)| model.max_position_embeddings));
         let lengths = self.lengths(entry, settings, device, &longest);
         self.check_limits(built, settings);
-        let ((key, _), lengths) = (engine?, lengths?);
+        let ((key, model), lengths) = (engine?, lengths?);
+        self.check_room(entry, settings, built, (&key, &model), (&longest, &lengths));
 
         let value = |given: &Option<Given<u32>>, default| given.as_ref().map_or(default, |given| given.value);
         let num_prompts = value(&settings.num_prompts, defaults::NUM_PROMPTS);
@@ -375,13 +379,13 @@ impl Resolver<'_> {
         Some((key, point))
     }
 
-    /// The engine that a point needs, and the longest sequence that its `config.json` allows.
+    /// The engine that a point needs, and what is known of its model.
     fn engine_key(
         &mut self,
         entry: &Entry,
         settings: &Settings,
         device: DeviceClass,
-    ) -> Option<(EngineKey, Option<u64>)> {
+    ) -> Option<(EngineKey, LocalModel)> {
         self.check_refused(entry, device);
         let Some(model) = &settings.model else {
             let message = format!(
@@ -416,7 +420,7 @@ impl Resolver<'_> {
         };
         let key = EngineKey {
             device,
-            model: local.name,
+            model: local.name.clone(),
             tensor_parallel_size: settings.tensor_parallel_size.as_ref().map_or(1, |size| size.value),
             quantization,
             quantization_switches,
@@ -424,7 +428,35 @@ impl Resolver<'_> {
             step_api: settings.step_api.as_ref().map_or(StepApi::default(), |given| given.value),
             args_location: IgnoredInEq(self.config.location(entry.engine_args.place)),
         };
-        Some((key, local.max_position_embeddings))
+        Some((key, local))
+    }
+
+    /// Requests that the engine could never take. A scripted engine has neither limits nor blocks.
+    fn check_room(
+        &mut self,
+        entry: &Entry,
+        settings: &Settings,
+        built: &Built,
+        (key, model): (&EngineKey, &LocalModel),
+        (longest, lengths): (&lengths::Longest, &lengths::Lengths),
+    ) {
+        if self.overrides.scripted {
+            return;
+        }
+        let block_size = prefix::block_size(key.device, &key.engine_args, longest.tokens(), false);
+        let room = cache::Room { entry, settings, built, longest, lengths, block_size };
+        self.check_prefill(&room);
+        if let Some(block_size) = block_size {
+            let asked = kv_cache::Asked {
+                device: key.device,
+                engine_args: &key.engine_args,
+                tensor_parallel_size: key.tensor_parallel_size,
+                shape: model.kv_shape,
+                block_size,
+                space_gib: self.overrides.kv_cache_gib,
+            };
+            self.check_cache(&room, &asked);
+        }
     }
 
     /// Flags with which the numbers would not be what they are labelled. A script has no use for flags.
@@ -434,6 +466,13 @@ impl Resolver<'_> {
         }
         for (flag, refused) in device.profile().refused_flags(&entry.engine_args.value) {
             let message = format!("`{flag}` is refused on {device}: {}; {}", refused.why, refused.instead);
+            self.problem(entry.engine_args.place, message);
+        }
+        if let Some(flag) = ranks::data_parallel(&entry.engine_args.value) {
+            let message = format!(
+                "`{flag}` in `args` is refused: data parallelism runs several engines with a coordinator, and bench steps one \
+                 engine; take it out, and measure one replica, or use `tensor_parallel_sizes`"
+            );
             self.problem(entry.engine_args.place, message);
         }
     }

@@ -64,6 +64,9 @@ impl SidecarOptions {
             // Without it the working folder comes first: a `json.py` or a checkout's `vllm` there would be imported.
             ("PYTHONSAFEPATH".to_owned(), "1".to_owned()),
             ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+            // Python takes an empty value for none.
+            ("PYTHONWARNINGS".to_owned(), String::new()),
+            ("PYTHONHOME".to_owned(), String::new()),
             ("VLLM_ENABLE_V1_MULTIPROCESSING".to_owned(), "0".to_owned()),
             ("VLLM_NO_USAGE_STATS".to_owned(), "1".to_owned()),
         ];

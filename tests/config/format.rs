@@ -33,7 +33,7 @@ fn the_existing_format_loads_unchanged() {
 fn the_command_line_counts_more_than_the_file() {
     let text = entry("device: tpu\nrepeats: 2\nseed: 9\nworkload: chatbot\nargs: --model m");
     let overrides =
-        Overrides { device: Some(DeviceClass::Cuda), repeats: Some(7), seed: Some(3), scripted: false, until_ci: None };
+        Overrides { device: Some(DeviceClass::Cuda), repeats: Some(7), seed: Some(3), ..Overrides::default() };
     let plan = plan_with(&text, overrides).unwrap();
     assert_eq!(plan.epochs[0].key.device, DeviceClass::Cuda);
     assert_eq!(plan.epochs[0].rounds.len(), 7);

@@ -10,6 +10,7 @@ mod pairs;
 mod planning;
 mod prefixes;
 mod quantization;
+mod room;
 mod script;
 mod times;
 

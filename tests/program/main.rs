@@ -6,6 +6,7 @@ mod devices;
 mod faults;
 mod folders;
 mod library;
+mod limits;
 mod outside;
 mod prefix_cache;
 mod quantization;

@@ -2,7 +2,7 @@
 
 use super::super::prefix::{self, Unreachable};
 use super::{Built, MaxModelLen, Resolver};
-use crate::config::{Entry, Given, Place, Scale, Settings, flag_value, quoted};
+use crate::config::{Entry, Given, Place, Scale, Settings, flag_is_off, flag_value, quoted};
 use crate::device::DeviceClass;
 use crate::plan::{HitRate, NamedWorkload, PrefixMode};
 
@@ -22,6 +22,12 @@ pub(super) struct Lengths {
 pub(super) struct Longest {
     tokens: Option<u64>,
     source: &'static str,
+}
+
+impl Longest {
+    pub(super) fn tokens(&self) -> Option<u64> {
+        self.tokens
+    }
 }
 
 impl Resolver<'_> {
@@ -122,8 +128,7 @@ impl Resolver<'_> {
             return None;
         }
         let args = &entry.engine_args.value;
-        let is_off = |word: &String| word.replace('_', "-") == "--no-enable-prefix-caching";
-        if asked.value > 0.0 && args.iter().any(is_off) {
+        if asked.value > 0.0 && flag_is_off(args, "--enable-prefix-caching") {
             let message =
                 "`prefix_hit_rate` needs the prefix cache, and `--no-enable-prefix-caching` in `args` turns it off";
             self.problem(asked.place, message);

@@ -325,7 +325,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
                 }
             }
         }
-        let (device, ranks) = (key.device, key.tensor_parallel_size);
+        let (device, ranks) = (key.device, key.ranks());
         let places = Places::of_this_machine();
         let station = self.station();
         station.telemetry = Some(Telemetry::open(&places, device, ranks, &station.options.placement));

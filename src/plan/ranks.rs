@@ -1,0 +1,79 @@
+//! How many processes an engine computes with, as vLLM 0.32 counts them, and what of it an engine in this process cannot have.
+
+use super::EngineKey;
+use crate::config::{flag_value, human_readable_int};
+
+/// The sizes in `args` that multiply the ranks, beside `tensor_parallel_size` (`ParallelConfig.world_size`): the long flag,
+/// the short one, and what people call it. `--decode-context-parallel-size` shares ranks that are there.
+const SIZES: [(&str, &str, &str); 2] = [
+    ("--pipeline-parallel-size", "-pp", "pipeline parallel"),
+    ("--prefill-context-parallel-size", "-pcp", "prefill context parallel"),
+];
+
+/// Flags with which vLLM makes an engine one of several replicas, with or without a number behind them.
+const REPLICAS: [(&str, &str); 8] = [
+    ("--data-parallel-size", "-dp"),
+    ("--data-parallel-size-local", "-dpl"),
+    ("--data-parallel-rank", "-dpn"),
+    ("--data-parallel-start-rank", "-dpr"),
+    ("--data-parallel-address", "-dpa"),
+    ("--data-parallel-hybrid-lb", "-dph"),
+    ("--data-parallel-external-lb", "-dpe"),
+    ("--data-parallel-multi-port-external-lb", "-dpm"),
+];
+
+/// The value of a flag, by its long or its short name.
+fn value_of<'a>(engine_args: &'a [String], long: &str, short: &str) -> Option<&'a str> {
+    flag_value(engine_args, long).or_else(|| flag_value(engine_args, short))
+}
+
+/// A parallel size in `args`; 1 where it is not given, and where vLLM's parser will say what is wrong with it.
+fn size(engine_args: &[String], long: &str, short: &str) -> u32 {
+    let number = value_of(engine_args, long, short).and_then(human_readable_int);
+    number.and_then(|number| u32::try_from(number).ok()).unwrap_or(1).max(1)
+}
+
+/// Pipeline stages, among which the layers are divided.
+pub(super) fn pipeline(engine_args: &[String]) -> u32 {
+    let (long, short, _) = SIZES[0];
+    size(engine_args, long, short)
+}
+
+impl EngineKey {
+    /// Processes that compute the model, each on a device of its own.
+    pub fn ranks(&self) -> u32 {
+        let others = SIZES.iter().map(|(long, short, _)| size(&self.engine_args, long, short));
+        others.fold(self.tensor_parallel_size, u32::saturating_mul)
+    }
+
+    /// What the ranks come from, for people: `tensor parallel 2`, or `4 ranks (tensor parallel 2 x pipeline parallel 2)`.
+    pub fn ranks_in_words(&self) -> String {
+        let tensor = format!("tensor parallel {}", self.tensor_parallel_size);
+        let others = SIZES.iter().map(|(long, short, what)| (size(&self.engine_args, long, short), what));
+        let others: Vec<String> =
+            others.filter(|(size, _)| *size > 1).map(|(size, what)| format!("{what} {size}")).collect();
+        if others.is_empty() { tensor } else { format!("{} ranks ({tensor} x {})", self.ranks(), others.join(" x ")) }
+    }
+
+    /// Whether other hosts may have a part of the ranks: with an executor that starts processes elsewhere, or several nodes.
+    pub fn is_spread_over_hosts(&self) -> bool {
+        let backend = flag_value(&self.engine_args, "--distributed-executor-backend");
+        backend.is_some_and(|backend| !matches!(backend, "mp" | "uni")) || size(&self.engine_args, "--nnodes", "-n") > 1
+    }
+}
+
+/// The word of `args` that asks for data parallelism, which an engine that is stepped in its own process cannot have: vLLM
+/// runs a replica for each rank, with a coordinator between them, and waits for the others.
+pub(super) fn data_parallel(engine_args: &[String]) -> Option<&'static str> {
+    let is_given = |name: &str| {
+        engine_args.iter().any(|word| word.split('=').next().is_some_and(|word| word.replace('_', "-") == name))
+    };
+    let asks = |long: &str, short: &str| match long {
+        // One replica is what there is anyway.
+        "--data-parallel-size" | "--data-parallel-size-local" => {
+            value_of(engine_args, long, short).is_some_and(|value| value.trim() != "1")
+        }
+        _ => is_given(long) || is_given(short),
+    };
+    REPLICAS.into_iter().find(|(long, short)| asks(long, short)).map(|(long, _)| long)
+}
