@@ -174,6 +174,7 @@ class Engine:
         self._staged: dict[int, Staged] = {}
         self._outputs: Any = None
         self.compilations = tpu.Compilations() if self._is_jax_here else None
+        self.speculates = getattr(config, "speculative_config", None) is not None
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
             self._keep_core_outputs()
@@ -362,6 +363,13 @@ class Engine:
     def statistics(self) -> Any:
         """The SchedulerStats after the last step; None if it gave none."""
         return self._outputs.scheduler_stats if self._outputs is not None else None
+
+    def drafted(self) -> tuple[int, int, int] | None:
+        """Drafts, tokens drafted and tokens accepted in the last step; None if nothing was, or this vLLM does not say."""
+        stats = getattr(self.statistics(), "spec_decoding_stats", None)
+        if stats is None:
+            return None
+        return int(stats.num_drafts), int(stats.num_draft_tokens), int(stats.num_accepted_tokens)
 
     def _keep_core_outputs(self) -> None:
         """`LLMEngine.step` hides the core's outputs: keep them as they pass."""

@@ -407,6 +407,7 @@ fn imported_run(name: &str, order: u32, num_prompts: u32) -> RunRecord {
         telemetry: None,
         clock_step_ns: None,
         compilations: None,
+        speculation: None,
         cache_reset: None,
         warnings: Vec::new(),
         began_at: String::new(),

@@ -4,6 +4,7 @@ pub mod csv;
 mod event;
 mod run;
 mod session;
+mod speculation;
 pub mod store;
 mod weights;
 
@@ -11,4 +12,5 @@ pub use crate::ring::Hiccup;
 pub use event::*;
 pub use run::*;
 pub use session::*;
+pub use speculation::*;
 pub use weights::*;

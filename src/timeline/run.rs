@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hiccup, RequestEvent, StepEvent, TokenEvent, Weights};
+use super::{Hiccup, RequestEvent, Speculation, StepEvent, TokenEvent, Weights};
 use crate::plan::{EngineKey, Point};
 use crate::telemetry::{Sample, TelemetryRecord};
 
@@ -69,6 +69,9 @@ pub struct RunRecord {
     /// What the engine compiled during the run, priming and warm-up included; null for engines that don't compile or don't tell.
     #[serde(default)]
     pub compilations: Option<Vec<Compilation>>,
+    /// What was drafted in the measured window; null for an engine without speculative decoding.
+    #[serde(default)]
+    pub speculation: Option<Speculation>,
     /// Whether `reset_prefix_cache()` succeeded before this run; null if not asked.
     pub cache_reset: Option<bool>,
     /// What makes the numbers less trustworthy without making them wrong.

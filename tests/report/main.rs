@@ -12,6 +12,7 @@ mod metrics;
 mod roofline;
 mod schema;
 mod sketch;
+mod speculation;
 mod stamps;
 mod store;
 mod table;
