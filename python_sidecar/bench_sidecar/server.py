@@ -39,8 +39,6 @@ class ForkServer:
         self.vllm_version: str | None = None
         self.import_s: float | None = None
         self.packages = _package_times()
-        # What vLLM's parser has taken before.
-        self.accepted: set[tuple[str, ...]] = set()
 
     def serve(self) -> None:
         """Waits for the first holder, imports vLLM if it is to, and serves until nobody is to be served any more."""
@@ -160,7 +158,7 @@ class ForkServer:
         if operation == "shutdown":
             self.door.told_to_leave = True
         elif operation == "check":
-            self._tell({"event": "reply", "to": "check", "error": self._check(message["argv"])})
+            self._tell({"event": "reply", "to": "check", **self._check(message["argv"])})
         elif operation == "load":
             self._load(message, fds)
         elif operation == "kill":
@@ -170,15 +168,10 @@ class ForkServer:
             error = {"message": f"unknown operation {operation!r}"}
             self._tell({"event": "reply", "to": str(operation), "error": error})
 
-    def _check(self, argv: list[str]) -> Message | None:
-        if tuple(argv) in self.accepted:
-            return None
+    def _check(self, argv: list[str]) -> Message:
         from . import engine
 
-        error = engine.check_arguments(argv)
-        if error is None:
-            self.accepted.add(tuple(argv))
-        return error
+        return engine.check_arguments(argv)
 
     def _load(self, message: Message, fds: list[int]) -> None:
         """Gives the holder the engine that it asks for: `fds` are its channel, two rings, two wake-ups."""

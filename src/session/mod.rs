@@ -4,6 +4,7 @@ mod channel;
 mod engine;
 mod error;
 mod folder;
+mod labels;
 mod privileges;
 mod prompts;
 mod run;
@@ -23,6 +24,7 @@ use std::path::Path;
 
 pub use engine::{Ended, Engine, OBSERVED_WAYS, ObservedSteps, REQUEST_CAPACITY, RequestSpec};
 pub use error::SessionError;
+pub use labels::ParsedLabels;
 pub use privileges::Privileges;
 pub use prompts::RunRequests;
 pub use run::{Interrupts, Progress, RunRecording, execute};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hiccup, RequestEvent, Speculation, StepEvent, TokenEvent, Weights};
+use super::{EngineSetting, Hiccup, RequestEvent, Speculation, StepEvent, TokenEvent, Weights};
 use crate::plan::{EngineKey, Point};
 use crate::telemetry::{Sample, TelemetryRecord};
 
@@ -145,6 +145,9 @@ pub struct EngineFacts {
     /// Its parameters and the layers that use them; null if they were not looked at.
     #[serde(default)]
     pub weights: Option<Weights>,
+    /// What its arguments ask for, and what it has; null if it was not looked at.
+    #[serde(default)]
+    pub settings: Option<Vec<EngineSetting>>,
     /// Anything else worth keeping, by name (versions, threads, dtype, executor).
     pub other: serde_json::Map<String, serde_json::Value>,
 }

@@ -11,6 +11,7 @@ mod hygiene;
 mod metrics;
 mod roofline;
 mod schema;
+mod settings;
 mod sketch;
 mod speculation;
 mod stamps;

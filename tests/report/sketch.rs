@@ -218,6 +218,7 @@ fn facts() -> EngineFacts {
         max_num_seqs: 8,
         max_num_batched_tokens: 2048,
         weights: Some(weights("float32", None)),
+        settings: None,
         other: serde_json::Map::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! Speculative decoding: a request is given what vLLM counts at its finish, not all that the tap saw in its last step.
 
 use bench::metrics::RunMetrics;
-use bench::report::{RunEntry, Ruler};
+use bench::report::{Ruler, RunEntry};
 use bench::timeline::{Phase, Speculation, StepDrafts, Timeline};
 use bench::verdict::{Status, Verdict};
 
