@@ -10,8 +10,8 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import vllm
 from vllm import EngineArgs, SamplingParams
@@ -19,7 +19,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import model_check, protocol, tpu, weights
+from . import model_check, protocol, settings, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 from .workers import Workers
@@ -56,6 +56,9 @@ MODEL_KEYS = (
     "sliding_window",
 )
 
+# The arguments that a report has as labels of its own.
+LABELS = ("model", "tensor_parallel_size", "quantization")
+
 Message = dict[str, Any]
 
 
@@ -66,8 +69,12 @@ class _ArgumentError(Exception):
 class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are not followed
     """vLLM's own parser, raising instead of leaving the process."""
 
+    # The names of the arguments that were given, in a file of `--config` too.
+    given: frozenset[str] = frozenset()
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         """As vLLM's `parse_args` calls it, once it has brought the flags into their usual form."""
+        self.given = frozenset(self._names(args))
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             raise _ArgumentError("vLLM does not know " + ", ".join(map(repr, unknown)) + self._nearest(unknown[0]))
@@ -77,10 +84,38 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's types are
         """What argparse would print before it leaves."""
         raise _ArgumentError(message)
 
+    def _names(self, words: Sequence[str]) -> Iterator[str]:
+        """The name of each argument among `words`. argparse would take an abbreviation too, and its label would not
+        know: _ArgumentError names the whole flag.
+        """
+        known = self._known()
+        for word in words:
+            flag = word.partition("=")[0]
+            if flag in known:
+                yield known[flag]
+            elif (whole := [each for each in known if each.startswith(flag)]) and _is_flag(flag):
+                raise _ArgumentError(f"{flag} is an abbreviation: give the whole flag, {' or '.join(sorted(whole))}")
+
+    def _known(self) -> dict[str, str]:
+        """All flags, each with the name of its argument."""
+        return {option: action.dest for action in self._actions for option in action.option_strings}
+
     def _nearest(self, flag: str) -> str:
-        known = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(flag.split("=")[0], known, n=1)
+        near = difflib.get_close_matches(flag.split("=")[0], self._known(), n=1)
         return f"; did you mean {near[0]}?" if near else ""
+
+
+def _is_flag(word: str) -> bool:
+    """Whether argparse would look for a flag in `word`: not in a number, in a text, or where the flags end."""
+    return word.startswith("-") and not word[1:2].isdigit() and " " not in word and word not in ("-", "--")
+
+
+class Arguments(NamedTuple):
+    """What vLLM's parser makes of an engine's arguments."""
+
+    engine: EngineArgs
+    # Those that were given, by name.
+    given: dict[str, Any]
 
 
 def preload() -> None:
@@ -133,24 +168,36 @@ def vllm_file() -> str | None:
     return os.path.realpath(vllm.__file__) if vllm.__file__ else None
 
 
-def parse_arguments(argv: Sequence[str]) -> EngineArgs:
-    """`argv` through vLLM's own parser. EngineError with its message, in which an unknown flag is named."""
-    parser = _Parser(prog="vllm", add_help=False)
+@functools.cache  # making it takes most of the time of a check
+def _parser() -> _Parser:
+    parser = _Parser(prog="vllm", add_help=False, allow_abbrev=False)
     EngineArgs.add_cli_args(parser)
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """`argv` through vLLM's own parser. EngineError with its message, in which an unknown flag is named."""
+    parser = _parser()
     try:
-        return EngineArgs.from_cli_args(parser.parse_args(list(argv)))
-    except (_ArgumentError, argparse.ArgumentTypeError, ValueError, TypeError) as err:
+        options = parser.parse_args(list(argv))
+        given = {name: getattr(options, name, None) for name in parser.given}
+        return Arguments(EngineArgs.from_cli_args(options), given)
+    except (_ArgumentError, argparse.ArgumentTypeError, ValueError, TypeError, OSError) as err:
         raise EngineError(str(err)) from err
 
 
-def check_arguments(argv: Sequence[str]) -> Message | None:
-    """None if vLLM's parser takes `argv` and the model's files say nothing against it, else what they say."""
+def check_arguments(argv: Sequence[str]) -> Message:
+    """What is wrong with `argv` (`error`: null if nothing is), and what vLLM's parser makes of what the labels say
+    (`parsed`). A model that cannot be measured by what its files say is wrong, too.
+    """
     try:
-        arguments = parse_arguments(argv)
+        arguments = parse_arguments(argv).engine
     except EngineError as err:
-        return {"message": str(err)}
+        return {"error": {"message": str(err)}}
     problem = check_model(arguments)
-    return {"message": problem} if problem is not None else None
+    if problem is not None:
+        return {"error": {"message": problem}}
+    return {"error": None, "parsed": {label: getattr(arguments, label, None) for label in LABELS}}
 
 
 class Engine:
@@ -163,7 +210,7 @@ class Engine:
             assert_device(device)
         arguments = parse_arguments(argv)
         self._assert_untouched_device()
-        config = arguments.create_engine_config()
+        config = arguments.engine.create_engine_config()
         # Workers in processes of their own hold the TPU, and this one must not ask for it.
         self._is_jax_here = device_of_vllm() == "tpu" and config.parallel_config.distributed_executor_backend == "uni"
         if self._is_jax_here:
@@ -171,6 +218,7 @@ class Engine:
         executor = Executor.get_class(config)
         self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
         self.config = config
+        self._given = arguments.given
         self.executor_name = executor.__name__
         self._vocab_size = int(config.model_config.get_vocab_size())
         self.core = self.llm.engine_core.engine_core
@@ -181,6 +229,7 @@ class Engine:
         self._staged: dict[int, Staged] = {}
         self._outputs: Any = None
         self.compilations = tpu.Compilations() if self._is_jax_here else None
+        self.speculates = getattr(config, "speculative_config", None) is not None
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
             self._keep_core_outputs()
@@ -204,6 +253,7 @@ class Engine:
             "max_num_seqs": int(self._built["max_num_seqs"]),
             "max_num_batched_tokens": int(self._built["max_num_batched_tokens"]),
             "weights": self._weights(),
+            "settings": self._settings(),
             "other": {
                 "dtype": str(model.dtype).removeprefix("torch."),
                 "executor": self.executor_name,
@@ -233,6 +283,15 @@ class Engine:
         if found is None:
             self.warnings.append("the loaded weights could not be looked at: a worker of an unknown kind")
         return found
+
+    def _settings(self) -> list[Message] | None:
+        """What the arguments ask for, and what the loaded engine has; None, with a warning, where that does not work."""
+        try:
+            workers = settings.combine(self.core.model_executor.collective_rpc(settings.describe))
+            return settings.compare(self._given, settings.Loaded(self.config, self.scheduler, workers))
+        except Exception as err:  # as for the weights
+            self.warnings.append(f"the loaded settings could not be looked at: {type(err).__name__}: {err}")
+            return None
 
     def self_test(self) -> list[str]:
         """Generates two tokens and checks what the rest of this file relies on; returns what was checked.
@@ -369,6 +428,13 @@ class Engine:
     def statistics(self) -> Any:
         """The SchedulerStats after the last step; None if it gave none."""
         return self._outputs.scheduler_stats if self._outputs is not None else None
+
+    def drafted(self) -> tuple[int, int, int] | None:
+        """Drafts, tokens drafted and tokens accepted in the last step; None if nothing was, or this vLLM does not say."""
+        stats = getattr(self.statistics(), "spec_decoding_stats", None)
+        if stats is None:
+            return None
+        return int(stats.num_drafts), int(stats.num_draft_tokens), int(stats.num_accepted_tokens)
 
     def _keep_core_outputs(self) -> None:
         """`LLMEngine.step` hides the core's outputs: keep them as they pass."""

@@ -47,8 +47,6 @@ class ForkServer:
         self.vllm_file: str | None = None
         self.import_s: float | None = None
         self.packages = _package_times()
-        # What vLLM's parser has taken before.
-        self.accepted: set[tuple[str, ...]] = set()
 
     def serve(self) -> None:
         """Waits for the first holder, imports vLLM if it is to, and serves until nobody is to be served any more."""
@@ -212,7 +210,7 @@ class ForkServer:
         if operation == "shutdown":
             self.door.told_to_leave = True
         elif operation == "check":
-            self._tell({"event": "reply", "to": "check", "error": self._check(message["argv"])})
+            self._tell({"event": "reply", "to": "check", **self._check(message["argv"])})
         elif operation == "load":
             self._tell({"event": "reply", "to": "load", **self._load(message, fds)})
         elif operation == "kill":
@@ -222,18 +220,13 @@ class ForkServer:
             error = {"message": messages.unknown(operation)}
             self._tell({"event": "reply", "to": operation[:80], "error": error})
 
-    def _check(self, argv: list[str]) -> Message | None:
-        if tuple(argv) in self.accepted:
-            return None
+    def _check(self, argv: list[str]) -> Message:
         from . import engine
 
         try:
-            error = engine.check_arguments(argv)
+            return engine.check_arguments(argv)
         except (Exception, SystemExit) as err:  # a parser that ends the program is no reason for this one to end
-            return {"message": f"{type(err).__name__}: {err}"}
-        if error is None:
-            self.accepted.add(tuple(argv))
-        return error
+            return {"error": {"message": f"{type(err).__name__}: {err}"}}
 
     def _load(self, message: Message, fds: list[int]) -> Message:
         """Gives the holder the engine that it asks for: `fds` are its channel, two rings, two wake-ups. The reply."""

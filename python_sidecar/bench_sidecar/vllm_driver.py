@@ -37,6 +37,8 @@ class VllmDriver(Driver):
         self.empty_steps = 0
         self.stepping_ns = 0
         self.dispatched_ns: int | None = None
+        # By step: its number, drafts, tokens drafted, tokens accepted. None if the engine does not speculate.
+        self.drafts: list[tuple[int, int, int, int]] | None = [] if self.engine.speculates else None
         self.refused: list[int] = []
         # All that vLLM's modules hold, millions of objects, is never collected: walking it took 0.4 s before each run.
         gc.collect()
@@ -78,6 +80,8 @@ class VllmDriver(Driver):
         self.stepped = message["drive"] == "stepped"
         self.stepping_ns = 0
         self.refused = []
+        if self.drafts is not None:
+            self.drafts = []
         if self.engine.compilations is not None:
             self.engine.compilations.forget()
         gc.collect()
@@ -123,6 +127,8 @@ class VllmDriver(Driver):
             self.events.push_in_the_end(finish.pack(steps))
         self.events.push_in_the_end(protocol.ENDED.pack(protocol.KIND_ENDED, 0, 0, 0, 0, steps, 0, 0, 0, 0, 0))
         ended: Message = {"steps": steps, "stepping_ns": self.stepping_ns, "refused": self.refused}
+        if self.drafts is not None:
+            ended["drafts"] = self.drafts
         if self.engine.compilations is not None:
             ended["compilations"] = self.engine.compilations.seen()
         return ended
@@ -171,6 +177,8 @@ class VllmDriver(Driver):
         if not self.events.step(began_ns, ended_ns, engine.executed(), engine.statistics(), finishes):
             self._note_empty_step(started_ns)
             return
+        if self.drafts is not None and (drafted := engine.drafted()) is not None:
+            self.drafts.append((self.events.tapped()[0] - 1, *drafted))
         self.dispatched_ns = None
         self.empty_steps = 0
         self.granted = max(self.granted - 1, 0)

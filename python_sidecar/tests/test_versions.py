@@ -109,3 +109,51 @@ def test_jax_that_fell_back_to_the_cpu_is_refused(
         return
     with pytest.raises(EngineError, match="JAX runs on cpu, not on a TPU"):
         tpu.prepare()
+
+
+class StandInArguments:
+    """vLLM's EngineArgs, with a few flags of different kinds."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        vars(self).update(vars(options))
+
+    @staticmethod
+    def add_cli_args(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--model")
+        parser.add_argument("--tensor-parallel-size", "-tp", type=int, default=1)
+        parser.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction)
+        parser.add_argument("--quantization", "-q")
+        parser.add_argument("--max-model-len", type=int)
+
+    from_cli_args = staticmethod(lambda options: StandInArguments(options))
+
+
+@pytest.mark.parametrize(
+    ("word", "whole"),
+    [
+        ("--tensor-parallel=2", "--tensor-parallel-size"),
+        ("--tensor-par", "--tensor-parallel-size"),
+        ("-t", "-tp"),
+        ("--no-enable-prefix", "--no-enable-prefix-caching"),
+        ("--e", "--enable-prefix-caching"),
+    ],
+)
+def test_abbreviated_flag_is_refused_with_the_whole_one(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, word: str, whole: str
+) -> None:
+    monkeypatch.setattr(module, "EngineArgs", StandInArguments)
+    said = module.check_arguments(["--model", "m", word, "2"])["error"]["message"]
+    assert said == f"{word.split('=')[0]} is an abbreviation: give the whole flag, {whole}"
+
+
+def test_whole_flags_are_parsed_and_the_labels_told(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EngineArgs", StandInArguments)
+    words = "--model m -tp 2 --no-enable-prefix-caching -q fp8 --max-model-len -1".split()
+    assert module.check_arguments(words) == {
+        "error": None,
+        "parsed": {"model": "m", "tensor_parallel_size": 2, "quantization": "fp8"},
+    }
+    given = module.parse_arguments(words).given
+    assert given["enable_prefix_caching"] is False
+    assert given["max_model_len"] == -1
+    assert "tensor_parallel_size" not in module.parse_arguments(["--model", "m"]).given

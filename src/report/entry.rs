@@ -11,7 +11,7 @@ use crate::plan::Point;
 use crate::roofline::Roofline;
 use crate::telemetry::WindowTelemetry;
 use crate::timeline::csv::IMPORTED_ENGINE;
-use crate::timeline::{Counters, EngineFacts, Timeline, WarmUp};
+use crate::timeline::{Counters, EngineFacts, Speculation, Timeline, WarmUp};
 use crate::verdict::{Objective, Status, Verdict};
 
 /// One run: identity, verdict and metrics. Null stands for what was not measured.
@@ -80,6 +80,8 @@ pub struct RunEntry {
     pub steps: Option<u64>,
     /// Preemptions in them.
     pub preemptions: Option<u64>,
+    /// What was drafted in the measured window; null for an engine without speculative decoding.
+    pub speculation: Option<Speculation>,
     /// What the transport and the recorder counted.
     pub counters: Option<Counters>,
     /// Step of the wall clock over the run.
@@ -238,6 +240,7 @@ impl RunEntry {
             roofline,
             steps: metrics.totals.steps,
             preemptions: metrics.totals.preemptions,
+            speculation: run.speculation.filter(|_| counts),
             counters: asked.then_some(run.counters),
             clock_step_ns: run.clock_step_ns,
             cache_reset: run.cache_reset,

@@ -19,7 +19,7 @@ use crate::device::Placement;
 use crate::plan::{Drive, Limits};
 use crate::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
 use crate::ring::{RingError, RingMemory, sealed_memory};
-use crate::timeline::{Compilation, EngineFacts};
+use crate::timeline::{Compilation, EngineFacts, StepDrafts};
 
 /// Records that the event ring holds: over a hundred steps of a batch of 4,096.
 const EVENT_CAPACITY: u32 = 1 << 16;
@@ -153,6 +153,9 @@ pub struct Ended {
     /// What it compiled meanwhile; only engines on JAX tell.
     #[serde(default)]
     pub compilations: Option<Vec<Compilation>>,
+    /// What it drafted, by step; only engines with speculative decoding tell.
+    #[serde(default)]
+    pub drafts: Option<Vec<StepDrafts>>,
 }
 
 /// A request to be staged.

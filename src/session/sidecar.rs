@@ -18,7 +18,7 @@ use super::folder::PrivateFolder;
 use super::spec::{EngineSpec, SidecarOptions, Warm};
 use super::warm::{self, About, Held, Holder, WarmSidecar};
 use super::work::while_it_works;
-use super::{SessionError, log_tail, variables};
+use super::{ParsedLabels, SessionError, log_tail, variables};
 use crate::bounded_file::open_own_file;
 use crate::device::{DeviceClass, Placement};
 use crate::environment::VllmSource;
@@ -86,6 +86,9 @@ struct Reply {
     /// The engine that had to leave for this one.
     #[serde(default)]
     replaced: Option<serde_json::Value>,
+    /// Of a check: what vLLM's parser reads where a report has a label.
+    #[serde(default)]
+    parsed: Option<ParsedLabels>,
 }
 
 /// An error as the sidecar words it.
@@ -300,10 +303,11 @@ impl Sidecar {
         &self.log
     }
 
-    /// Asks vLLM's own parser about `argv`, without loading anything. `Refused` says what it said.
-    pub async fn check(&mut self, argv: &[String]) -> Result<(), SessionError> {
+    /// Asks vLLM's own parser about `argv`, without loading anything; gives what it reads. `Refused` says what it said.
+    pub async fn check(&mut self, argv: &[String]) -> Result<ParsedLabels, SessionError> {
         let message = serde_json::json!({"op": "check", "argv": argv});
-        self.ask("the check of the engine's arguments", &message, &[]).await.map(drop)
+        let reply = self.ask("the check of the engine's arguments", &message, &[]).await?;
+        Ok(reply.parsed.unwrap_or_default())
     }
 
     /// Loads an engine in a process of its own; or has the one that is loaded in a warm sidecar, if it was loaded with the same.

@@ -473,6 +473,7 @@ fn imported_run(name: RunName, order: u32, num_prompts: u32) -> RunRecord {
         telemetry: None,
         clock_step_ns: None,
         compilations: None,
+        speculation: None,
         cache_reset: None,
         warnings: Vec::new(),
         began_at: String::new(),

@@ -6,6 +6,8 @@ mod lines;
 mod run;
 mod seal;
 mod session;
+mod setting;
+mod speculation;
 pub mod store;
 mod weights;
 
@@ -13,4 +15,6 @@ pub use crate::ring::Hiccup;
 pub use event::*;
 pub use run::*;
 pub use session::*;
+pub use setting::*;
+pub use speculation::*;
 pub use weights::*;

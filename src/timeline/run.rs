@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hiccup, RequestEvent, StepEvent, TokenEvent, Weights};
+use super::{EngineSetting, Hiccup, RequestEvent, Speculation, StepEvent, TokenEvent, Weights};
 use crate::plan::{EngineKey, Point};
 use crate::telemetry::{Sample, TelemetryRecord};
 
@@ -69,6 +69,9 @@ pub struct RunRecord {
     /// What the engine compiled during the run, priming and warm-up included; null for engines that don't compile or don't tell.
     #[serde(default)]
     pub compilations: Option<Vec<Compilation>>,
+    /// What was drafted in the measured window; null for an engine without speculative decoding.
+    #[serde(default)]
+    pub speculation: Option<Speculation>,
     /// Whether `reset_prefix_cache()` succeeded before this run; null if not asked.
     pub cache_reset: Option<bool>,
     /// What makes the numbers less trustworthy without making them wrong.
@@ -142,6 +145,9 @@ pub struct EngineFacts {
     /// Its parameters and the layers that use them; null if they were not looked at.
     #[serde(default)]
     pub weights: Option<Weights>,
+    /// What its arguments ask for, and what it has; null if it was not looked at.
+    #[serde(default)]
+    pub settings: Option<Vec<EngineSetting>>,
     /// Anything else worth keeping, by name (versions, threads, dtype, executor).
     pub other: serde_json::Map<String, serde_json::Value>,
 }

@@ -3,6 +3,7 @@
 mod events;
 mod objective;
 mod requests;
+mod settings;
 mod stamps;
 mod steps;
 mod times;
@@ -135,17 +136,17 @@ fn reasons_against(timeline: &Timeline, metrics: &RunMetrics) -> Vec<String> {
         reasons
             .push("the prefix cache could not be reset before the run: hits may come from the run before".to_owned());
     }
-    reasons.extend(loaded_weights(run));
+    reasons.extend(loaded_engine(run));
     reasons.extend(too_few_samples(run, metrics));
     reasons
 }
 
-/// A script and a file of events have no weights.
-fn loaded_weights(run: &RunRecord) -> Vec<String> {
-    match &run.engine_facts {
-        Some(facts) if run.engine == "vllm" => weights::reasons(run.engine_key.quantization, facts.weights.as_ref()),
-        _ => Vec::new(),
-    }
+/// A script and a file of events have no engine to look at.
+fn loaded_engine(run: &RunRecord) -> Vec<String> {
+    let Some(facts) = run.engine_facts.as_ref().filter(|_| run.engine == "vllm") else { return Vec::new() };
+    let mut reasons = weights::reasons(run.engine_key.quantization, facts.weights.as_ref());
+    reasons.extend(settings::reasons(&run.engine_key, facts));
+    reasons
 }
 
 fn counted(counters: &Counters) -> impl Iterator<Item = String> {

@@ -144,6 +144,7 @@ pub fn run_record(point: &str, repeat: u32) -> RunRecord {
         telemetry: None,
         clock_step_ns: Some(10),
         compilations: None,
+        speculation: None,
         cache_reset: Some(true),
         warnings: Vec::new(),
         began_at: "2026-01-01T00:00:00Z".to_owned(),
@@ -217,6 +218,7 @@ fn facts() -> EngineFacts {
         max_num_seqs: 8,
         max_num_batched_tokens: 2048,
         weights: Some(weights("float32", None)),
+        settings: None,
         other: serde_json::Map::new(),
     }
 }

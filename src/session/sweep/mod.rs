@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::run::{Interrupts, Progress, RunRecording, Throwaway, execute};
 use super::warm_up::{self, Settling};
 use super::{Engine, EngineSpec, SessionError, Sidecar};
+use crate::config::flag_value;
 use crate::plan::{EngineKey, Epoch, Location, Plan, PlannedRun, Point};
 use crate::telemetry::{Places, Sample, Sampling, Telemetry};
 use crate::timeline::{Outcome, RunRecord, Timeline, WarmUp};
@@ -179,19 +180,21 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         for (epoch, spec) in self.plan.epochs.iter().zip(self.specs).filter(|(epoch, _)| asked.insert(&epoch.key)) {
             let EngineSpec::Vllm { argv, .. } = spec else { continue };
             self.take_turn(epoch);
+            let model = flag_value(argv, "--model").unwrap_or(&epoch.key.model);
             let sidecar = &mut self.stations[self.at].sidecar;
             let checked = tokio::select! {
                 biased;
                 () = self.observer.leave() => return Err(SweepError::Interrupted),
                 checked = sidecar.check(argv) => checked,
             };
-            match checked {
-                Ok(()) => {}
-                Err(SessionError::Refused(message)) => {
-                    let location = epoch.key.args_location.0.clone();
-                    return Err(SweepError::Config { location, message: format!("args: {message}") });
-                }
+            let wrong = match checked {
+                Ok(parsed) => parsed.contradiction(&epoch.key, model),
+                Err(SessionError::Refused(message)) => Some(message),
                 Err(err) => return Err(SweepError::Start(err)),
+            };
+            if let Some(message) = wrong {
+                let location = epoch.key.args_location.0.clone();
+                return Err(SweepError::Config { location, message: format!("args: {message}") });
             }
         }
         Ok(())

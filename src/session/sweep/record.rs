@@ -44,6 +44,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
             telemetry: None,
             clock_step_ns: None,
             compilations: None,
+            speculation: None,
             cache_reset: None,
             warnings: Vec::new(),
             began_at: jiff::Timestamp::now().to_string(),
@@ -61,7 +62,8 @@ impl<O: SweepObserver> Sweep<'_, O> {
         record.counters = tape.counters;
         record.recorder_hiccups = tape.num_hiccups;
         record.clock_step_ns = Some(recording.clock_step_ns);
-        record.compilations = recording.ended.and_then(|ended| ended.compilations);
+        let (compilations, drafts) = recording.ended.map_or((None, None), |ended| (ended.compilations, ended.drafts));
+        record.compilations = compilations;
         record.cache_reset = Some(recording.cache_reset);
         record.warnings.extend(recording.warnings);
         if let Some(err) = &recording.failure {
@@ -75,6 +77,9 @@ impl<O: SweepObserver> Sweep<'_, O> {
             hiccups: tape.hiccups,
             telemetry,
         };
+        if let Some(drafts) = drafts {
+            timeline.settle_speculation(&drafts);
+        }
         timeline.run.turnaround_s = self.last_token_ns.and_then(|ended_ns| turnaround_s(&timeline, ended_ns));
         self.last_token_ns = timeline.tokens.last().map(|token| token.received_ns).or(Some(clock_ns()));
         (timeline, recording.failure)

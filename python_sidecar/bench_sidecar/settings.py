@@ -1,0 +1,228 @@
+"""What a loaded engine was built with, beside what its arguments ask for.
+
+A flag says what was wanted. vLLM resolves it, and may override or drop it. `compare` looks at the loaded engine's own
+objects, attribute by attribute: what this version of vLLM does not have is not known. `describe` runs in each worker
+process. Nothing here imports vLLM.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Message = dict[str, Any]
+
+# Dtypes of 16 or 32 bits under all names that vLLM takes.
+_PLAIN = {"float32": "float32", "float": "float32", "float16": "float16", "half": "float16", "bfloat16": "bfloat16"}
+
+
+class Loaded(NamedTuple):
+    """A loaded engine's objects."""
+
+    # vLLM's VllmConfig, as it was after the load.
+    config: Any
+    scheduler: Any
+    # What `describe` found in the workers; None if it did not work.
+    workers: Message | None
+
+
+class Setting(NamedTuple):
+    """One setting: what its arguments ask for, and what the engine has."""
+
+    name: str
+    # From the arguments that were given, by name: the value in vLLM's words; None if nothing is asked.
+    asked: Callable[[Mapping[str, Any]], str | None]
+    # All values that the engine has, one as a rule; None if they are not known.
+    found: Callable[[Loaded], list[str] | None]
+    # Whether a value that is found is the one that is asked for.
+    agrees: Callable[[str, str], bool] = str.__eq__
+
+
+def compare(given: Mapping[str, Any], loaded: Loaded) -> list[Message]:
+    """Every setting with what is asked for and what was found; null where either is not known."""
+    return [_compare(setting, given, loaded) for setting in SETTINGS]
+
+
+def _compare(setting: Setting, given: Mapping[str, Any], loaded: Loaded) -> Message:
+    asked, found = setting.asked(given), setting.found(loaded)
+    differs = asked is not None and bool(found) and not any(setting.agrees(asked, value) for value in found or ())
+    return {
+        "name": setting.name,
+        "asked": asked,
+        "found": ", ".join(found) if found else None,
+        "differs": differs,
+    }
+
+
+# ---- in the workers ----
+
+
+def describe(worker: Any) -> Message:
+    """The attention backends of a worker, each with the classes that it is of, and the dtypes of its KV cache."""
+    runner = getattr(worker, "model_runner", None)
+    backends = {}
+    for backend in _backends(runner):
+        get_name = getattr(backend, "get_name", None)
+        name = str(get_name()) if get_name is not None else backend.__name__
+        backends[name] = [f"{each.__module__}.{each.__qualname__}" for each in backend.__mro__]
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in _tensors(getattr(runner, "kv_caches", None))}
+    return {"attention_backends": backends or None, "kv_cache_dtypes": sorted(dtypes) or None}
+
+
+def combine(parts: Sequence[Message]) -> Message:
+    """What all workers have; null where one of them does not tell."""
+    backends = [part["attention_backends"] for part in parts]
+    dtypes = [part["kv_cache_dtypes"] for part in parts]
+    return {
+        "attention_backends": {name: of for part in backends for name, of in part.items()} if all(backends) else None,
+        "kv_cache_dtypes": sorted({dtype for part in dtypes for dtype in part}) if all(dtypes) else None,
+    }
+
+
+def _backends(runner: Any) -> Iterator[type[Any]]:
+    for groups in getattr(runner, "attn_groups", None) or ():
+        for group in groups if isinstance(groups, (list, tuple)) else ():
+            backend = getattr(group, "backend", None)
+            if isinstance(backend, type):
+                yield backend
+
+
+def _tensors(node: Any) -> Iterator[Any]:
+    """The tensors in a tree of lists and tables. A layer with several caches has a list of them."""
+    if hasattr(node, "dtype"):
+        yield node
+    elif isinstance(node, Mapping):
+        for child in node.values():
+            yield from _tensors(child)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _tensors(child)
+
+
+# ---- what is asked ----
+
+
+def _argument(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    return lambda given: _word(given.get(name))
+
+
+def _word(value: Any) -> str | None:
+    """A value in words; None for one that leaves the choice to vLLM."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return None if value in (None, "auto", -1) else str(value)
+
+
+def _asked_dtype(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    return lambda given: None if (word := _word(given.get(name))) is None else _PLAIN.get(word, word)
+
+
+def _asked_backend(given: Mapping[str, Any]) -> str | None:
+    """The name of the backend, from either flag."""
+    backend = given.get("attention_backend") or _get(given.get("attention_config"), "backend")
+    return _word(getattr(backend, "name", backend))
+
+
+def _asked_speculation(key: str) -> Callable[[Mapping[str, Any]], str | None]:
+    return lambda given: _word(_get(given.get("speculative_config"), key))
+
+
+def _get(owner: Any, key: str) -> Any:
+    """A key of a table, or an attribute of anything else."""
+    return owner.get(key) if isinstance(owner, Mapping) else getattr(owner, key, None)
+
+
+# ---- what is found ----
+
+
+def _configured(*path: str) -> Callable[[Loaded], list[str] | None]:
+    """An attribute of the configuration after the load."""
+
+    def found(loaded: Loaded) -> list[str] | None:
+        value = loaded.config
+        for name in path:
+            value = getattr(value, name, None)
+        word = _word(value)
+        return None if word is None else [word.removeprefix("torch.")]
+
+    return found
+
+
+def _in_workers(key: str) -> Callable[[Loaded], list[str] | None]:
+    return lambda loaded: None if loaded.workers is None or not loaded.workers[key] else sorted(loaded.workers[key])
+
+
+def _found_backends(loaded: Loaded) -> list[str] | None:
+    """The backends' names. One that calls itself otherwise than its flag has the flag's name, too."""
+    names = _in_workers("attention_backends")(loaded)
+    chosen = getattr(getattr(loaded.config, "attention_config", None), "backend", None)
+    get_path = getattr(chosen, "get_path", None)
+    if names is None or get_path is None or chosen.name in names:
+        return names
+    classes = [path for of in loaded.workers["attention_backends"].values() for path in of] if loaded.workers else []
+    return [*names, str(chosen.name)] if get_path() in classes else names
+
+
+def _found_caching(loaded: Loaded) -> list[str] | None:
+    """As the scheduler's own cache has it."""
+    word = _word(getattr(getattr(loaded.scheduler, "kv_cache_manager", None), "enable_caching", None))
+    return _configured("cache_config", "enable_prefix_caching")(loaded) if word is None else [word]
+
+
+def _found_speculation(attribute: str, without: str) -> Callable[[Loaded], list[str] | None]:
+    def found(loaded: Loaded) -> list[str] | None:
+        if not hasattr(loaded.config, "speculative_config"):
+            return None
+        if loaded.config.speculative_config is None:
+            return [without]
+        return _configured("speculative_config", attribute)(loaded)
+
+    return found
+
+
+# ---- when they agree ----
+
+
+def _is_cache_dtype(asked: str, found: str) -> bool:
+    """Formats of 8 bits and fewer are stored as bytes, or as a dtype of their own."""
+    return asked == found if asked in _PLAIN.values() else found not in _PLAIN.values()
+
+
+def _is_method(asked: str, found: str) -> bool:
+    """vLLM has one method for the multi-token prediction of all models, which it takes by the models' names too."""
+    return asked == found or (found == "mtp" and asked.endswith("_mtp"))
+
+
+SETTINGS = (
+    Setting("attention_backend", _asked_backend, _found_backends),
+    Setting("kv_cache_dtype", _asked_dtype("kv_cache_dtype"), _in_workers("kv_cache_dtypes"), _is_cache_dtype),
+    Setting("block_size", _argument("block_size"), _configured("cache_config", "block_size")),
+    Setting("enable_prefix_caching", _argument("enable_prefix_caching"), _found_caching),
+    Setting("dtype", _asked_dtype("dtype"), _configured("model_config", "dtype")),
+    Setting("max_model_len", _argument("max_model_len"), _configured("model_config", "max_model_len")),
+    Setting("max_num_seqs", _argument("max_num_seqs"), _configured("scheduler_config", "max_num_seqs")),
+    Setting(
+        "max_num_batched_tokens",
+        _argument("max_num_batched_tokens"),
+        _configured("scheduler_config", "max_num_batched_tokens"),
+    ),
+    Setting("async_scheduling", _argument("async_scheduling"), _configured("scheduler_config", "async_scheduling")),
+    Setting(
+        "enable_chunked_prefill",
+        _argument("enable_chunked_prefill"),
+        _configured("scheduler_config", "enable_chunked_prefill"),
+    ),
+    Setting("speculative_method", _asked_speculation("method"), _found_speculation("method", "none"), _is_method),
+    Setting(
+        "num_speculative_tokens",
+        _asked_speculation("num_speculative_tokens"),
+        _found_speculation("num_speculative_tokens", "0"),
+    ),
+    *(
+        Setting(name, _argument(name), _configured("parallel_config", name))
+        for name in (
+            "tensor_parallel_size",
+            "pipeline_parallel_size",
+            "data_parallel_size",
+            "enable_expert_parallel",
+        )
+    ),
+)

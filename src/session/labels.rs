@@ -1,0 +1,74 @@
+//! The labels of an engine against what vLLM's own parser reads in its arguments.
+
+use serde::Deserialize;
+
+use crate::plan::{EngineKey, Quantization};
+
+/// What vLLM's parser reads where a report has a label; null where nothing is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ParsedLabels {
+    model: Option<String>,
+    tensor_parallel_size: Option<u32>,
+    quantization: Option<String>,
+}
+
+impl ParsedLabels {
+    /// The first label of `key` that says something else; `model` is what the harness has given to vLLM for the label's.
+    pub fn contradiction(&self, key: &EngineKey, model: &str) -> Option<String> {
+        let differs = |label: &str, is: &str, read: &str| {
+            format!(
+                "`{label}` is {is} here, and vLLM reads {read} in `args`, in which the file of `--config` counts too; \
+                 give it as the key `{label}` and take it out there"
+            )
+        };
+        if let Some(read) = self.model.as_deref().filter(|read| *read != model) {
+            return Some(differs("model", model, read));
+        }
+        if let Some(read) = self.tensor_parallel_size.filter(|read| *read != key.tensor_parallel_size) {
+            return Some(differs("tensor_parallel_size", &key.tensor_parallel_size.to_string(), &read.to_string()));
+        }
+        let read = self.quantization.as_deref().filter(|_| key.quantization == Quantization::None)?;
+        Some(differs("quantization", Quantization::None.as_str(), read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceClass;
+    use crate::plan::{IgnoredInEq, StepApi};
+
+    fn key(tensor_parallel_size: u32, quantization: Quantization) -> EngineKey {
+        EngineKey {
+            device: DeviceClass::Cpu,
+            model: "m".to_owned(),
+            tensor_parallel_size,
+            quantization,
+            quantization_switches: Default::default(),
+            engine_args: Vec::new(),
+            step_api: StepApi::EngineCore,
+            args_location: IgnoredInEq::default(),
+        }
+    }
+
+    #[test]
+    fn label_that_the_parsed_arguments_contradict_is_named() {
+        let parsed = |tp: u32, quantization: Option<&str>| ParsedLabels {
+            model: Some("m".to_owned()),
+            tensor_parallel_size: Some(tp),
+            quantization: quantization.map(str::to_owned),
+        };
+        assert_eq!(parsed(2, None).contradiction(&key(2, Quantization::None), "m"), None);
+        assert_eq!(parsed(2, Some("fp8")).contradiction(&key(2, Quantization::Fp8), "m"), None);
+        assert_eq!(ParsedLabels::default().contradiction(&key(2, Quantization::None), "m"), None, "nothing is read");
+        for (parsed, of, wanted) in [
+            (parsed(2, None), key(1, Quantization::None), "`tensor_parallel_size` is 1 here, and vLLM reads 2"),
+            (parsed(1, Some("fp8")), key(1, Quantization::None), "`quantization` is none here, and vLLM reads fp8"),
+        ] {
+            let said = parsed.contradiction(&of, "m").unwrap();
+            assert!(said.starts_with(wanted), "{said}");
+        }
+        let other = parsed(1, None).contradiction(&key(1, Quantization::None), "n").unwrap();
+        assert!(other.starts_with("`model` is n here, and vLLM reads m"), "{other}");
+    }
+}
