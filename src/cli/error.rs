@@ -95,6 +95,9 @@ pub enum CliError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// Standard output takes no more.
+    #[error("cannot write to standard output: {0}")]
+    Print(std::io::Error),
     /// The results cannot be read or written.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -140,7 +143,7 @@ impl CliError {
             CliError::Environment(_) | CliError::Session(_) => Exit::NoEngine,
             CliError::DeviceMissing(_) | CliError::TooFewDevices { .. } => Exit::NoEngine,
             CliError::Calibration(_) => Exit::NoEngine,
-            CliError::Report(_) => Exit::Invalid,
+            CliError::Report(_) | CliError::Print(_) => Exit::Invalid,
             CliError::Comparison(_) | CliError::Undecided(_) | CliError::NothingToCompare => Exit::Usage,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
             CliError::Sweep(SweepError::Start(_)) => Exit::NoEngine,
@@ -148,6 +151,18 @@ impl CliError {
             CliError::Sweep(SweepError::Results(_)) => Exit::Invalid,
         }
     }
+}
+
+/// What the system says of a limit of this process, and which limit that is.
+const LIMITS: [(&str, &str); 2] = [
+    ("Too many open files", "allow more open files: ulimit -n 1024"),
+    ("File too large", "allow larger files: ulimit -f unlimited"),
+];
+
+/// What to do about a message whose cause is a limit of this process: a line that follows it, or nothing.
+pub(super) fn advice(message: &str) -> String {
+    let found = LIMITS.iter().find(|(said, _)| message.contains(said));
+    found.map_or_else(String::new, |(_, advice)| format!("\n  what to do: {advice}"))
 }
 
 /// What is missing, a line for each with a line of what to do.

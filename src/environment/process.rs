@@ -36,8 +36,17 @@ pub(super) fn capture(mut command: Command, limit: Duration) -> io::Result<Captu
     // A group of its own, so that what it starts in turn can be stopped along with it.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
-    let stdout = child.stdout.take().map(read_aside);
-    let stderr = child.stderr.take().map(read_aside);
+    let streams = child.stdout.take().map(read_aside).transpose().and_then(|stdout| {
+        let stderr = child.stderr.take().map(read_aside).transpose()?;
+        Ok((stdout, stderr))
+    });
+    let (stdout, stderr) = match streams {
+        Ok(streams) => streams,
+        Err(err) => {
+            end_group(&mut child)?;
+            return Err(err);
+        }
+    };
     let text = |stream: Option<mpsc::Receiver<String>>| match stream {
         Some(stream) => stream.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
         None => None,
@@ -47,22 +56,27 @@ pub(super) fn capture(mut command: Command, limit: Duration) -> io::Result<Captu
     match (stdout, stderr, wait_until(&mut child, deadline)?) {
         (Some(stdout), Some(stderr), Some(status)) => Ok(Captured::Ended { status, stdout, stderr }),
         _ => {
-            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL); // it may have ended just now
-            child.wait()?;
+            end_group(&mut child)?;
             Ok(Captured::Killed)
         }
     }
 }
 
-fn read_aside(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+/// Kills a program with all that it has started.
+fn end_group(child: &mut Child) -> io::Result<()> {
+    let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL); // it may have ended just now
+    child.wait().map(drop)
+}
+
+fn read_aside(stream: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         // An error is an early end: what came before it is what there is to judge.
         let _ = stream.take(CAPTURE_LIMIT_BYTES).read_to_end(&mut bytes);
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned()); // nobody listens after the time limit
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
