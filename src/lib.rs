@@ -4,6 +4,9 @@
 //! Data flows one way: `cli` + [`config`] -> [`plan`] -> [`session`] -> [`ring`] -> [`recorder`] -> [`timeline`] ->
 //! [`metrics`] -> [`report`], [`plot`].
 
+// What cannot be printed and a thread that cannot be had are no reasons to panic; `clippy.toml` has the list.
+#![cfg_attr(not(test), warn(clippy::disallowed_macros, clippy::disallowed_methods))]
+
 pub mod atomic_file;
 pub mod bounded_file;
 pub mod calibration;

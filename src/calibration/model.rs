@@ -205,6 +205,9 @@ pub enum CalibrationError {
     /// A thread could not be bound to its core.
     #[error("{0}; is it among the cores that this process may use?")]
     Pin(String),
+    /// The system grants no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// What the engine said it did cannot be read.
     #[error("cannot read {}: {problem}", path.display())]
     Truth {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CalibrationError;
 use crate::device::Placement;
-use crate::session::{Engine, EngineSpec, OBSERVED_WAYS, ObservedSteps, Sidecar, SidecarOptions};
+use crate::session::{Engine, EngineSpec, OBSERVED_WAYS, ObservedSteps, SessionError, Sidecar, SidecarOptions};
 use crate::statistics::{TrimmedMean, trimmed_mean};
 use crate::telemetry::{DEFAULT_HZ, Places, Telemetry};
 
@@ -144,6 +144,7 @@ async fn telemetry_effect(
                 continue;
             }
             let sampling = telemetry.start(DEFAULT_HZ, placement);
+            let sampling = sampling.map_err(SessionError::io("starting the telemetry's thread"))?;
             let block = engine.observe(batch, steps as u32, &OBSERVED_WAYS[..1], placement).await;
             let (sources, record, taken) = sampling.stop();
             telemetry = sources;

@@ -1,26 +1,33 @@
 //! Two threads, each bound to its core, that begin together.
 
+use std::io;
 use std::sync::Barrier;
+use std::thread::Builder;
 use std::time::Duration;
 
 use super::CalibrationError;
-use crate::device::Placement;
+use crate::device::{Placement, StartGate};
 use crate::ring::clock_ns;
 
 /// Runs `engine` on the engine's core and `recorder` on the recorder's, with the priorities that they have in a run. Both
 /// begin together, and both must end by themselves.
 ///
 /// # Errors
-/// [`CalibrationError::Pin`] if one could not be bound; the other has run then.
+/// [`CalibrationError::Pin`] if one could not be bound; the other has run then. [`CalibrationError::Thread`] if one could not
+/// be started; neither has run then.
 pub fn on_both<E: Send, R: Send>(
     placement: &Placement,
     engine: impl FnOnce() -> E + Send,
     recorder: impl FnOnce() -> R + Send,
 ) -> Result<(E, R), CalibrationError> {
-    let together = &Barrier::new(2);
+    let (gate, together) = (&StartGate::default(), &Barrier::new(2));
     std::thread::scope(|scope| {
-        let engine = scope.spawn(move || seated(placement.seat_engine(), together, engine));
-        let recorder = scope.spawn(move || seated(seat_recorder(placement), together, recorder));
+        let starting = gate.close();
+        let engine = move || seated(gate, || placement.seat_engine(), together, engine);
+        let engine = Builder::new().spawn_scoped(scope, engine).map_err(CalibrationError::Thread)?;
+        let recorder = move || seated(gate, || seat_recorder(placement), together, recorder);
+        let recorder = Builder::new().spawn_scoped(scope, recorder).map_err(CalibrationError::Thread)?;
+        starting.open();
         // A panic in one of them is a defect of this program, and goes on as one.
         let engine = engine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let recorder = recorder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -39,7 +46,16 @@ fn seat_recorder(placement: &Placement) -> Result<(), String> {
 
 /// Both sides reach the barrier whether they could be bound or not, so that neither waits for ever; a side that could not
 /// does not run, and the other's loops are bounded in time.
-fn seated<T>(seat: Result<(), String>, together: &Barrier, work: impl FnOnce() -> T) -> Result<T, CalibrationError> {
+fn seated<T>(
+    gate: &StartGate,
+    take_seat: impl FnOnce() -> Result<(), String>,
+    together: &Barrier,
+    work: impl FnOnce() -> T,
+) -> Result<T, CalibrationError> {
+    if !gate.wait() {
+        return Err(CalibrationError::Thread(io::ErrorKind::WouldBlock.into()));
+    }
+    let seat = take_seat();
     together.wait();
     seat.map_err(CalibrationError::Pin)?;
     Ok(work())

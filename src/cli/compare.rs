@@ -20,10 +20,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, CliError> {
         None => Comparison::of_pairs(&a, &args.a, &question)?,
         Some((b, folder)) => Comparison::of_saved((&a, &args.a), (b, folder), &question)?,
     };
-    screen::print(&comparison.render(args.format))?;
     if let Some(folder) = &args.out {
         comparison.write(folder)?;
     }
+    screen::print(&comparison.render(args.format))?;
     all_read(&damaged)?;
     exit_of(&comparison)
 }
@@ -32,8 +32,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, CliError> {
 pub(super) fn pairs(report: &Report, folder: &Path, args: &EngineArgs) -> Result<Exit, CliError> {
     let question = Question { threshold: args.threshold, ..Question::default() };
     let comparison = Comparison::of_pairs(report, folder, &question)?;
-    screen::print(&comparison.render(args.output.format))?;
     comparison.write(folder)?;
+    screen::print(&comparison.render(args.output.format))?;
     exit_of(&comparison)
 }
 

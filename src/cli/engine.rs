@@ -48,11 +48,11 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let pythons = classes.into_iter().map(|device| Ok((device, python(device)?))).collect::<Result<_, CliError>>()?;
     let job = Job::prepare(args, plan, script, pythons, out, Kept { cache, history, registry })?;
     let (report, ended) = job.measure(&mut screen)?;
-    let mut compared = Ok(Exit::Valid);
+    let (mut compared, mut printed) = (Ok(Exit::Valid), Ok(()));
     if !report.runs.is_empty() {
         // Of two documents on standard output no program could read either; the report is in its folder.
         if args.ab.is_none() || args.output.format == TableFormat::Table {
-            screen::print_report(&report, args.output.format)?;
+            printed = screen::print_report(&report, args.output.format);
         }
         if args.ab.is_some() {
             compared = compare::pairs(&report, job.out.path(), args);
@@ -60,6 +60,7 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
         screen.say(&format!("results: {}", job.out.path().display()));
     }
     ended?;
+    printed?;
     match report::exit_of(&report) {
         Exit::Valid => compared,
         exit => Ok(exit),

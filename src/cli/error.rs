@@ -102,6 +102,9 @@ pub enum CliError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// Standard output takes no more.
+    #[error("cannot write to standard output: {0}")]
+    Print(std::io::Error),
     /// The results cannot be read or written.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -153,6 +156,7 @@ impl CliError {
             CliError::Calibration(_) => Exit::NoEngine,
             CliError::Damaged(_) => Exit::Unreadable,
             CliError::Report(error) => of_report(error),
+            CliError::Print(_) => Exit::Invalid,
             CliError::Comparison(_) | CliError::Undecided(_) | CliError::NothingToCompare => Exit::Usage,
             CliError::Sweep(SweepError::Config { .. }) => Exit::Usage,
             CliError::Sweep(SweepError::Start(_)) => Exit::NoEngine,
@@ -170,6 +174,18 @@ fn of_report(error: &ReportError) -> Exit {
         ReportError::Csv(_) => Exit::Usage,
         ReportError::Plot(_) | ReportError::Write { .. } => Exit::Invalid,
     }
+}
+
+/// What the system says of a limit of this process, and which limit that is.
+const LIMITS: [(&str, &str); 2] = [
+    ("Too many open files", "allow more open files: ulimit -n 1024"),
+    ("File too large", "allow larger files: ulimit -f unlimited"),
+];
+
+/// What to do about a message whose cause is a limit of this process: a line that follows it, or nothing.
+pub(super) fn advice(message: &str) -> String {
+    let found = LIMITS.iter().find(|(said, _)| message.contains(said));
+    found.map_or_else(String::new, |(_, advice)| format!("\n  what to do: {advice}"))
 }
 
 /// What is missing, a line for each with a line of what to do.

@@ -9,6 +9,7 @@ mod interrupts;
 mod job;
 mod launch;
 mod observer;
+mod process;
 mod report;
 mod resume;
 mod runtime;
@@ -329,15 +330,25 @@ fn parse() -> clap::error::Result<Cli> {
 
 /// Parses the command line, does what it says, and gives the exit status.
 pub fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
-        Err(err) => {
-            // Help and version are no errors. Printing fails only if nobody listens.
-            let _ = err.print();
-            return if err.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
-        }
-    };
-    let outcome = match cli.command {
+    process::run(|| {
+        let exit = parse().map_or_else(usage, |cli| run(cli.command));
+        exit.unwrap_or_else(|err| {
+            let message = err.to_string();
+            screen::error(&format!("{message}{}", error::advice(&message)));
+            err.exit()
+        })
+    })
+    .into()
+}
+
+/// Prints what clap says: help and the version on standard output, an error on standard error.
+fn usage(said: clap::Error) -> Result<Exit, CliError> {
+    let printed = screen::printed(said.print());
+    if said.use_stderr() { Ok(Exit::Usage) } else { printed }
+}
+
+fn run(command: Command) -> Result<Exit, CliError> {
+    match command {
         Command::Engine(args) => engine::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Report(args) => report::run(&args),
@@ -348,11 +359,5 @@ pub fn main() -> ExitCode {
         Command::Env(args) => runtime::make(args.device),
         Command::Schema { of: SchemaOf::Report } => screen::print(crate::report::REPORT_SCHEMA),
         Command::Schema { of: SchemaOf::Comparison } => screen::print(crate::comparison::COMPARISON_SCHEMA),
-    };
-    outcome
-        .unwrap_or_else(|err| {
-            screen::error(&err.to_string());
-            err.exit()
-        })
-        .into()
+    }
 }

@@ -66,6 +66,6 @@ pub(super) fn plain_interpreter(given: Option<&Path>, say: &mut dyn FnMut(&str))
 
 /// `bench env`: makes the managed environment and prints its interpreter.
 pub(super) fn make(device: DeviceClass) -> Result<Exit, CliError> {
-    let made = interpreter(None, device, &mut |line| anstream::eprintln!("{line}"))?;
+    let made = interpreter(None, device, &mut screen::line)?;
     screen::print(&format!("{}\n", made.path.display()))
 }

@@ -1,11 +1,14 @@
 //! What a person sees. Results go to standard output, everything else to standard error.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::errno::Errno;
 
 use super::error::{CliError, Exit};
 use crate::plan::Point;
@@ -26,15 +29,33 @@ pub(super) fn print_json(text: &str) -> Result<Exit, CliError> {
     write(&json(text))
 }
 
-/// Writes to standard output. A reader that has left is no error.
+/// Writes to standard output. A reader that has left, or a terminal that was closed, is no error.
 fn write(text: &str) -> Result<Exit, CliError> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::Write { what: "write to", path: "standard output".into(), source })
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What a write to standard output came to.
+pub(super) fn printed(written: io::Result<()>) -> Result<Exit, CliError> {
+    match written {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe && !is_hung_up(&source) => {
+            Err(CliError::Print(source))
         }
         _ => Ok(Exit::Valid),
     }
+}
+
+/// Whether standard output is a terminal that was closed. It answers EIO to everything, the question whether it is a terminal
+/// included; a disk answers EIO, too, and is no character device.
+fn is_hung_up(error: &io::Error) -> bool {
+    let is_device = || fs::metadata("/proc/self/fd/1").is_ok_and(|found| found.file_type().is_char_device());
+    error.raw_os_error() == Some(Errno::EIO as i32) && is_device()
+}
+
+/// Writes a line to standard error. A line that cannot be written, on a full disk or to a closed terminal, is dropped: a
+/// sweep may not end for what nobody reads.
+pub(super) fn line(text: &str) {
+    let _ = anstream::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Prints a report in a format, coloured where standard output is a terminal that wants it.
@@ -46,7 +67,7 @@ pub(super) fn print_report(report: &Report, format: TableFormat) -> Result<(), C
 /// Says on standard error what is wrong.
 pub(super) fn error(message: &str) {
     let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    anstream::eprintln!("{red}error:{red:#} {}", printable_lines(message));
+    line(&format!("{red}error:{red:#} {}", printable_lines(message)));
 }
 
 /// The progress of a command: a bar for the run that goes on, a line for each that has ended.
@@ -67,7 +88,7 @@ impl Screen {
     /// Whole lines, such as the plan.
     pub(super) fn say(&self, text: &str) {
         if !self.quiet {
-            self.bar.suspend(|| anstream::eprintln!("{}", printable_lines(text.trim_end())));
+            self.bar.suspend(|| line(&printable_lines(text.trim_end())));
         }
     }
 

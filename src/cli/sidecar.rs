@@ -42,6 +42,7 @@ fn stop(found: &[WarmSidecar], force: bool) -> Result<Exit, CliError> {
         return screen::print("no warm sidecar\n");
     }
     let mut exit = Exit::Valid;
+    let mut printed = Ok(exit);
     for found in found {
         let id = &found.id;
         let said = match found.stop(force)? {
@@ -60,9 +61,9 @@ fn stop(found: &[WarmSidecar], force: bool) -> Result<Exit, CliError> {
                 format!("{id} is still there: {why}; with --force it is killed\n")
             }
         };
-        screen::print(&said)?;
+        printed = printed.and(screen::print(&said));
     }
-    Ok(exit)
+    printed.map(|_| exit)
 }
 
 fn as_json(found: &WarmSidecar) -> Value {

@@ -3,6 +3,7 @@
 mod cpu;
 mod cuda;
 mod finding;
+mod gate;
 mod host;
 mod pci;
 mod placement;
@@ -15,6 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use finding::*;
+pub use gate::*;
 pub use host::*;
 pub use placement::*;
 pub use profile::*;

@@ -4,11 +4,12 @@ use std::fs;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::pin_current_thread;
+use crate::device::{StartGate, pin_current_thread};
 use crate::ring::clock_ns;
 
 /// How long the rounds of each probe go on, beyond the first three.
@@ -79,7 +80,7 @@ pub fn measure_cpu_peaks(host: &str, cores: &[usize]) -> Result<CpuPeaks, String
 /// The shortest of several rounds in which every core works once, in seconds. Every core makes its own memory, so that it
 /// lies near it.
 fn best_round_s<S>(cores: &[usize], make: impl Fn() -> S + Sync, work: impl Fn(&mut S) + Sync) -> Result<f64, String> {
-    let (barrier, stop) = (&Barrier::new(cores.len()), &AtomicBool::new(false));
+    let (gate, barrier, stop) = (&StartGate::default(), &Barrier::new(cores.len()), &AtomicBool::new(false));
     let (make, work) = (&make, &work);
     let rounds = |leads: bool| {
         let mut state = make();
@@ -104,21 +105,26 @@ fn best_round_s<S>(cores: &[usize], make: impl Fn() -> S + Sync, work: impl Fn(&
         }
         best_ns
     };
+    let on_core = |leads: bool, core: usize| {
+        if !gate.wait() {
+            return Err("a thread is missing".to_owned());
+        }
+        let seat = pin_current_thread(&[core]);
+        let best_ns = rounds(leads); // the others wait for it, bound or not
+        seat.map(|()| best_ns).map_err(|err| format!("core {core} cannot be had: {err}"))
+    };
+    let on_core = &on_core;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = cores
-            .iter()
-            .enumerate()
-            .map(|(index, core)| {
-                let core = *core;
-                scope.spawn(move || {
-                    let seat = pin_current_thread(&[core]);
-                    let best_ns = rounds(index == 0); // the others wait for it, bound or not
-                    seat.map(|()| best_ns).map_err(|err| format!("core {core} cannot be had: {err}"))
-                })
-            })
-            .collect();
+        let starting = gate.close();
+        let start = |(index, core): (usize, &usize)| {
+            let core = *core;
+            let thread = Builder::new().spawn_scoped(scope, move || on_core(index == 0, core));
+            thread.map_err(|err| format!("no thread for core {core}: {err}"))
+        };
+        let threads = cores.iter().enumerate().map(start).collect::<Result<Vec<_>, String>>()?;
+        starting.open();
         // A panic in one of them is a defect of this program, and goes on as one.
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<u64, String>>| {
+        let join = |thread: ScopedJoinHandle<'_, Result<u64, String>>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         let results: Vec<Result<u64, String>> = threads.into_iter().map(join).collect();

@@ -277,7 +277,7 @@ impl Engine {
         let Some(window) = self.window.take() else {
             return Err(SessionError::Protocol("steps are to be observed inside a run".to_owned()));
         };
-        let drain = Drain::start(window, placement.clone());
+        let drain = Drain::start(window, placement.clone())?;
         let message = serde_json::json!({"op": "observe", "batch": batch, "rounds": rounds, "ways": ways});
         let reply = self.ask_within(OBSERVE_LIMIT, "an observation of steps", &message, &[]).await;
         self.window = Some(drain.stop()?);
@@ -443,10 +443,10 @@ struct Drain {
 }
 
 impl Drain {
-    fn start(mut window: Window, placement: Placement) -> Drain {
+    fn start(mut window: Window, placement: Placement) -> Result<Drain, SessionError> {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             // Not bound, it only disturbs more: the comparison still holds.
             let _ = placement.seat_recorder();
             // Partner: the store in `stop`. Nothing is read through it: relaxed is enough.
@@ -455,7 +455,8 @@ impl Drain {
             }
             Ok(window)
         });
-        Drain { thread, stop }
+        let thread = thread.map_err(SessionError::io("starting the draining thread"))?;
+        Ok(Drain { thread, stop })
     }
 
     fn stop(self) -> Result<Window, SessionError> {

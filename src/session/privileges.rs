@@ -21,8 +21,9 @@ impl Privileges {
     pub fn try_out(placement: &Placement) -> Result<Privileges, SessionError> {
         let mut seat = RecorderSeat::default();
         std::thread::scope(|scope| {
-            scope.spawn(|| seat = placement.seat_recorder());
-        });
+            let tried = std::thread::Builder::new().spawn_scoped(scope, || seat = placement.seat_recorder());
+            tried.map(drop).map_err(SessionError::io("starting a thread for the recorder"))
+        })?;
         let not_locked = (!Rings::can_be_locked()?).then(not_locked);
         let refused = [seat.not_pinned, seat.not_raised, not_locked];
         Ok(Privileges { recorder_priority: seat.nice, not_permitted: refused.into_iter().flatten().collect() })

@@ -92,7 +92,7 @@ pub async fn execute(
         async_scheduling: engine.facts().async_scheduling,
     };
     let (phases, placement) = (phases(&requests, point.load), &options.placement);
-    let thread = RecorderThread::start(window, tape, recorder_options, phases, placement);
+    let thread = RecorderThread::start(window, tape, recorder_options, phases, placement)?;
     let watchdog = Watchdog::new(engine.pid(), engine.pace(), step_tokens(point, engine), options.stall_limit);
     let watched = watch(thread, sidecar, engine, watchdog, observer).await;
     let mut ended = watched.ended;
@@ -171,7 +171,7 @@ impl RecorderThread {
         options: RecorderOptions,
         mut phases: Vec<PhasePlan>,
         placement: &Placement,
-    ) -> RecorderThread {
+    ) -> Result<RecorderThread, SessionError> {
         let (send, done) = oneshot::channel();
         let live = Arc::new(Live::default());
         let stop = Arc::new(AtomicBool::new(false));
@@ -179,7 +179,7 @@ impl RecorderThread {
             Recorder::new(window.events, window.requests, tape, options, Arc::clone(&live), Arc::clone(&stop));
         let (tell_pinning, pinning) = std::sync::mpsc::channel();
         let placement = placement.clone();
-        std::thread::spawn(move || {
+        let started = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             // A priority that is not permitted was found out before, and stands in the session's record.
             let seat = placement.seat_recorder();
             // The other side waits for this word, so that pinning is over before anything is measured.
@@ -187,7 +187,8 @@ impl RecorderThread {
             let result = recorder.run(&mut phases);
             let _ = send.send((recorder, result)); // nobody listens only if the session itself is gone
         });
-        RecorderThread { done, live, stop, pinning: pinning.recv().unwrap_or_default() }
+        started.map_err(SessionError::io("starting the recorder's thread"))?;
+        Ok(RecorderThread { done, live, stop, pinning: pinning.recv().unwrap_or_default() })
     }
 }
 

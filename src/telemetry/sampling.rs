@@ -1,9 +1,10 @@
 //! The sources of a device class, and the thread that reads them.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::host::{Host, HostRoot};
@@ -71,18 +72,21 @@ impl Telemetry {
     }
 
     /// Begins to sample `rate_hz` times a second, at least 1, on a thread of its own.
-    pub fn start(self, rate_hz: u32, placement: &Placement) -> Sampling {
+    ///
+    /// # Errors
+    /// The system grants no thread.
+    pub fn start(self, rate_hz: u32, placement: &Placement) -> io::Result<Sampling> {
         let (stop, stopped) = channel();
         let Telemetry { mut sources, found } = self;
         let placement = placement.clone();
-        let thread = std::thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             let not_pinned = placement.seat_telemetry();
             let (began_ns, cpu_began_ns) = (clock_ns(), thread_cpu_ns());
             let samples = sources.sample_until(&stopped, rate_hz);
             let (cpu_ns, wall_ns) = (thread_cpu_ns() - cpu_began_ns, clock_ns() - began_ns);
             Sampled { sources, samples, cpu_ns, wall_ns, not_pinned }
-        });
-        Sampling { thread, stop, found, rate_hz }
+        })?;
+        Ok(Sampling { thread, stop, found, rate_hz })
     }
 }
 

@@ -86,7 +86,7 @@ pub fn open(places: &Places, class: DeviceClass) -> Telemetry {
 
 /// Samples now, and once more after `change`.
 pub fn twice(telemetry: Telemetry, change: impl FnOnce()) -> (Telemetry, TelemetryRecord, Vec<Sample>) {
-    let sampling: Sampling = telemetry.start(1, &placement());
+    let sampling: Sampling = telemetry.start(1, &placement()).unwrap();
     // Far longer than a look takes, and shorter than to the next one.
     std::thread::sleep(std::time::Duration::from_millis(300));
     change();

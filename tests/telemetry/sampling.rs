@@ -10,7 +10,7 @@ use super::machine::{Machine, open, placement};
 fn samples_come_at_the_rate_and_in_order_and_at_both_ends() {
     let machine = Machine::server();
     let began_ns = bench::ring::clock_ns();
-    let sampling = open(&machine.places(), DeviceClass::Cpu).start(20, &placement());
+    let sampling = open(&machine.places(), DeviceClass::Cpu).start(20, &placement()).unwrap();
     std::thread::sleep(Duration::from_millis(1_010));
     let stopped_ns = bench::ring::clock_ns();
     let (_, record, samples) = sampling.stop();
@@ -30,7 +30,7 @@ fn samples_come_at_the_rate_and_in_order_and_at_both_ends() {
 #[test]
 fn a_stop_does_not_wait_for_the_next_tick() {
     let machine = Machine::bare();
-    let sampling = open(&machine.places(), DeviceClass::Cpu).start(1, &placement());
+    let sampling = open(&machine.places(), DeviceClass::Cpu).start(1, &placement()).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     let began = std::time::Instant::now();
     let (_, _, samples) = sampling.stop();
@@ -42,7 +42,7 @@ fn a_stop_does_not_wait_for_the_next_tick() {
 fn a_core_that_cannot_be_had_is_told() {
     let machine = Machine::bare();
     let nowhere = Placement { harness_cores: vec![1_000], ..placement() };
-    let (_, record, _) = open(&machine.places(), DeviceClass::Cpu).start(1, &nowhere).stop();
+    let (_, record, _) = open(&machine.places(), DeviceClass::Cpu).start(1, &nowhere).unwrap().stop();
     let told = record.not_pinned.unwrap();
     assert!(told.starts_with("pinning: telemetry could not be bound to the cores 1000: "), "{told}");
 }

@@ -412,7 +412,7 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         record.engine_facts = Some(engine.facts().clone());
         record.engine_warm_up = self.warm_up.take();
         record.warnings.extend_from_slice(engine.warnings());
-        let sampling = self.start_sampling(run.point.telemetry_hz);
+        let sampling = self.start_sampling(run.point.telemetry_hz, &mut record);
         let executed = self.execute(engine, run.point, run.repeat, repeat).await;
         let samples = sampling.map(|sampling| self.stop_sampling(sampling, &mut record)).unwrap_or_default();
         let (timeline, failure) = match executed {
@@ -434,10 +434,11 @@ impl<'a, O: SweepObserver> Sweep<'a, O> {
         self.observer.run_begins(attempt.head.run.point, attempt.repeat, number, total);
     }
 
-    fn start_sampling(&mut self, rate_hz: u32) -> Option<Sampling> {
+    fn start_sampling(&mut self, rate_hz: u32, record: &mut RunRecord) -> Option<Sampling> {
         let station = self.station();
         let telemetry = if rate_hz > 0 { station.telemetry.take() } else { None };
-        telemetry.map(|telemetry| telemetry.start(rate_hz, &station.options.placement))
+        let started = telemetry?.start(rate_hz, &station.options.placement);
+        started.map_err(|err| record.warnings.push(format!("no telemetry from this run on: {err}"))).ok()
     }
 
     fn stop_sampling(&mut self, sampling: Sampling, record: &mut RunRecord) -> Vec<Sample> {
