@@ -51,7 +51,7 @@ def measure(bench: Path, runs: int, folder: Path) -> tuple[dict[int, int], int]:
         while process.poll() is None:
             done = sum(1 for _ in (folder / "out/runs").glob("*/timeline.json"))
             if resident := field(process.pid, "status", "VmRSS"):
-                memory_kib[done] = resident
+                memory_kib.setdefault(done, resident)
             written = max(written, field(process.pid, "io", "wchar"))
             time.sleep(0.2)
     if process.returncode:
