@@ -159,8 +159,9 @@ fn of_report(error: &ReportError) -> Exit {
     match error {
         ReportError::Store(StoreError::NotResults { .. }) => Exit::Usage,
         ReportError::Store(StoreError::Io { .. } | StoreError::Damaged { .. }) => Exit::Unreadable,
-        ReportError::InUse { .. } | ReportError::HoldsResults { .. } | ReportError::NotWritten { .. } => Exit::Usage,
-        ReportError::Csv(_) | ReportError::Plot(_) | ReportError::Write { .. } => Exit::Invalid,
+        ReportError::InUse { .. } | ReportError::HoldsResults { .. } => Exit::Usage,
+        ReportError::Csv(_) | ReportError::Plot(_) => Exit::Invalid,
+        ReportError::Write { .. } | ReportError::NotWritten { .. } => Exit::Invalid,
     }
 }
 
