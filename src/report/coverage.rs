@@ -90,7 +90,7 @@ impl Coverage {
         }
         coverage.missing.iter_mut().for_each(|missing| missing.repeats.sort_unstable());
         let points = || plan.epochs.iter().flat_map(|epoch| &epoch.points);
-        coverage.missing.sort_by_key(|missing| points().position(|point| point.point == missing.point));
+        coverage.missing.sort_by_cached_key(|missing| points().position(|point| point.point == missing.point));
         coverage
     }
 
