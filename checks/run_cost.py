@@ -2,12 +2,12 @@
 
     python checks/run_cost.py target/release/bench [RUNS]
 
-Prints the median time from run to run around run 100 and at the end, their ratio, and what the harness has written and held
-in memory. Ends with 1 if a late run takes more than 1.5 times as long as an early one.
+Prints the median time from run to run around run 100 and at the end, their ratio, and what the harness has written and
+held in memory. Ends with 1 if a late run takes more than 1.5 times as long as an early one.
 """
 
+import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -40,34 +40,39 @@ def field(pid: int, file: str, name: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
+def measure(bench: Path, runs: int, folder: Path) -> tuple[dict[int, int], int]:
+    """Runs the sweep; gives the memory of the harness in KiB by the runs that it had stored, and the bytes it wrote."""
+    (folder / "script.yaml").write_text(SCRIPT)
+    (folder / "sweep.yaml").write_text(sweep(runs // POINTS))
+    words = "engine --quiet --engine scripted:script.yaml --config sweep.yaml --out out"
+    memory_kib: dict[int, int] = {}
+    written = 0
+    with subprocess.Popen([str(bench), *words.split()], cwd=folder, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            done = sum(1 for _ in (folder / "out/runs").glob("*/timeline.json"))
+            if resident := field(process.pid, "status", "VmRSS"):
+                memory_kib.setdefault(done, resident)
+            written = max(written, field(process.pid, "io", "wchar"))
+            time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return memory_kib, written
+
+
 def main() -> int:
     """Measures, and compares."""
     bench, runs = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "script.yaml").write_text(SCRIPT)
-        (folder / "sweep.yaml").write_text(sweep(runs // POINTS))
-        command = [bench, "engine", "--quiet", "--engine", "scripted:script.yaml", "--config", "sweep.yaml", "--out", "out"]
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-        stored, memory_kib, written = folder / "out/runs", {}, 0
-        while process.poll() is None:
-            done = len(os.listdir(stored)) - 1 if stored.exists() else 0
-            if resident := field(process.pid, "status", "VmRSS"):
-                memory_kib[done] = resident
-            written = max(written, field(process.pid, "io", "wchar"))
-            time.sleep(0.05)
-        if process.returncode:
-            return process.returncode
-        began = sorted(
-            datetime.fromisoformat(json.loads(path.read_text())["began_at"][:26] + "+00:00").timestamp()
-            for path in stored.glob("*/timeline.json")
-        )
+        memory_kib, written = measure(bench, runs, folder)
+        records = (json.loads(path.read_text()) for path in folder.glob("out/runs/*/timeline.json"))
+        began = sorted(datetime.fromisoformat(record["began_at"][:26] + "+00:00").timestamp() for record in records)
         on_disk = sum(path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file())
-    gaps = [late - early for early, late in zip(began, began[1:], strict=False)]
-    early, late = (statistics.median(part) * 1e3 for part in (gaps[100 - AROUND : 100 + AROUND], gaps[-AROUND:]))
-    first, last = (memory_kib[min(memory_kib, key=lambda done: abs(done - wanted))] for wanted in (100, len(began) - 1))
-    per_run = (last - first) / (len(began) - 100)
-    print(f"{len(began)} runs: {early:.1f} ms around run 100, {late:.1f} ms at the end, {late / early:.2f} times as long")
+    gaps_ms = [(late - early) * 1e3 for early, late in itertools.pairwise(began)]
+    early, late = statistics.median(gaps_ms[100 - AROUND : 100 + AROUND]), statistics.median(gaps_ms[-AROUND:])
+    nearest = [min(memory_kib, key=lambda done: abs(done - wanted)) for wanted in (100, len(began) - 1)]
+    per_run = (memory_kib[nearest[1]] - memory_kib[nearest[0]]) / (nearest[1] - nearest[0])
+    print(f"{len(began)} runs: {early:.1f} ms at run 100, {late:.1f} ms at the end, {late / early:.2f} times as long")
     print(f"written: {written / 1e6:.0f} MB for {on_disk / 1e6:.0f} MB; memory: {per_run:.1f} KiB more with each run")
     return int(late > MOST * early)
 

@@ -106,7 +106,7 @@ mod tests {
         replace(&path, Durability::PowerLoss, |out| out.write_all(b"old")).unwrap();
         let failed = replace(&path, Durability::Process, |out| {
             out.write_all(b"new")?;
-            Err(io::Error::other("no room"))
+            Err::<(), _>(io::Error::other("no room"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "no room");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");

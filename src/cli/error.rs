@@ -170,9 +170,8 @@ fn of_report(error: &ReportError) -> Exit {
     match error {
         ReportError::Store(StoreError::NotResults { .. }) => Exit::Usage,
         ReportError::Store(StoreError::Io { .. } | StoreError::Damaged { .. }) => Exit::Unreadable,
-        ReportError::InUse { .. } | ReportError::HoldsResults { .. } | ReportError::NotWritten { .. } => Exit::Usage,
-        ReportError::Csv(_) => Exit::Usage,
-        ReportError::Plot(_) | ReportError::Write { .. } => Exit::Invalid,
+        ReportError::InUse { .. } | ReportError::HoldsResults { .. } | ReportError::Csv(_) => Exit::Usage,
+        ReportError::Plot(_) | ReportError::Write { .. } | ReportError::NotWritten { .. } => Exit::Invalid,
     }
 }
 

@@ -179,12 +179,11 @@ impl Job {
         if !self.is_scripted {
             self.keep_times(&imports, &observer.times, observer.screen);
         }
-        observer.results.refresh();
-        let report = observer.results.report().clone();
-        let ended = match (observer.results.finish(), ended) {
+        let (report, written) = observer.results.close();
+        let ended = match (written, ended) {
             // That a run could not be stored says more than what could not be written because of the same cause.
             (Err(_), Err(err @ SweepError::Results(_))) => Err(err.into()),
-            (finished, ended) => finished.map_err(CliError::from).and(ended.map_err(CliError::from)),
+            (written, ended) => written.map_err(CliError::from).and(ended.map_err(CliError::from)),
         };
         Ok((report, ended))
     }

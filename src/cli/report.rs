@@ -15,13 +15,11 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, CliError> {
     // After the table: where nothing can be written it is all there is.
     let written = args.folder.as_ref().map_or(Ok(()), |folder| report::write_all(folder, &report));
     all_read(&report.damaged)?;
-    match exit_of(&report) {
-        Exit::Valid => written.map(|()| Exit::Valid).map_err(CliError::from),
-        exit => {
-            written.unwrap_or_else(|error| screen::error(&error.to_string()));
-            Ok(exit)
-        }
-    }
+    let exit = exit_of(&report);
+    let Err(error) = written else { return Ok(exit) };
+    screen::error(&error.to_string());
+    // No run is the worse for it.
+    Ok(if exit == Exit::Valid { Exit::Usage } else { exit })
 }
 
 /// Names the runs that could not be read.

@@ -19,7 +19,7 @@ pub struct Coverage {
     pub measured: u64,
     /// Those that are not needed, because their point is known as well as `until_ci` asks.
     pub not_needed: u64,
-    /// Those that there is nothing of, by point, in the order of the plan.
+    /// Those that there is nothing of, by point, in the order of the configuration.
     pub missing: Vec<MissingRuns>,
 }
 
@@ -89,6 +89,8 @@ impl Coverage {
             }
         }
         coverage.missing.iter_mut().for_each(|missing| missing.repeats.sort_unstable());
+        let points = || plan.epochs.iter().flat_map(|epoch| &epoch.points);
+        coverage.missing.sort_by_cached_key(|missing| points().position(|point| point.point == missing.point));
         coverage
     }
 

@@ -104,10 +104,16 @@ impl Results {
     ///
     /// # Errors
     /// [`ReportError`].
-    pub fn finish(mut self) -> Result<Report, ReportError> {
+    pub fn finish(self) -> Result<Report, ReportError> {
+        let (report, written) = self.close();
+        written.map(|()| report)
+    }
+
+    /// Writes all files that can be written, and gives the report whatever became of them.
+    pub fn close(mut self) -> (Report, Result<(), ReportError>) {
         self.refresh();
-        write_all(self.folder.path(), &self.report)?;
-        Ok(self.report)
+        let written = write_all(self.folder.path(), &self.report);
+        (self.report, written)
     }
 
     /// The report so far. The runs are all there; [`Results::refresh`] brings the rest up to them.

@@ -6,7 +6,7 @@ use super::RunEntry;
 use crate::metrics::Samples;
 
 /// Most memory that is spent on it. Samples of runs beyond it are taken from the stored runs.
-const MAX_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// Samples by run.
 #[derive(Default)]

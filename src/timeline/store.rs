@@ -273,7 +273,8 @@ fn check_sum(found: u32, sum: Option<FileSum>) -> Result<(), String> {
 /// [`StoreError::Io`].
 pub fn stored_runs(results: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut folders = run_folders(results)?;
-    folders.retain(|folder| folder.join(RECORD_FILE).is_file());
+    // Whatever it is: what cannot be read is named then.
+    folders.retain(|folder| folder.join(RECORD_FILE).symlink_metadata().is_ok());
     Ok(folders)
 }
 

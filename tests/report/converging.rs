@@ -31,6 +31,26 @@ fn a_steady_point_is_known_after_five_runs() {
 }
 
 #[test]
+fn planned_runs_that_a_known_point_does_not_need_are_not_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session(&["a"]);
+    let epoch = &mut session.plan.epochs[0];
+    epoch.points[0].until_ci = Some(0.01);
+    epoch.rounds = vec![vec![0]; 12];
+    let mut results = Results::create(folder.path(), &session).unwrap();
+    for (e2e_us, repeat) in [5_000, 5_010, 4_990, 5_005, 4_995].into_iter().zip(0..) {
+        let mut run = run_in_role("a", Role::Measured, repeat, e2e_us * 1_000);
+        (run.run.order, run.run.point.until_ci) = (repeat, Some(0.01));
+        results.add(&run).unwrap();
+        results.refresh();
+        let missing = if repeat == 4 { 0 } else { 11 - u64::from(repeat) };
+        assert_eq!(results.report().num_missing(), missing, "after run {repeat}");
+    }
+    let report = results.finish().unwrap();
+    assert_eq!((report.coverage.as_ref().unwrap().not_needed, report.exit_status()), (7, 0));
+}
+
+#[test]
 fn an_unsteady_point_is_not_and_says_what_it_takes() {
     let report = point(&[5_000, 5_800, 4_900, 5_500, 5_100, 5_700]);
     assert_eq!(runs_at_the_end(&report), None);

@@ -180,7 +180,9 @@ fn a_label_that_is_no_name_of_a_folder_is_not_stored() {
 fn small_results() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
-    (0..2).for_each(|repeat| drop(results.add(&sampled(repeat)).unwrap()));
+    for repeat in 0..2 {
+        results.add(&sampled(repeat)).unwrap();
+    }
     folder
 }
 
