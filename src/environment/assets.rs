@@ -180,8 +180,8 @@ mod tests {
             let all = fs::read_dir(cache.path().join("assets")).unwrap().map(|entry| entry.unwrap().path());
             all.filter(|path| *path != folder).collect()
         };
-        fs::create_dir(folder.join("pkg")).unwrap();
         for (name, keep) in [("json.py", 1), ("bench_sidecar/select.so", 2), ("pkg/__init__.py", 3)] {
+            owned_folder::make(folder.join(name).parent().unwrap()).unwrap();
             fs::write(folder.join(name), name).unwrap();
             lay_out(cache.path()).unwrap();
             assert!(is_whole(&folder) && !folder.join(name).exists(), "{name}");

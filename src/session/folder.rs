@@ -127,6 +127,15 @@ impl Drop for PrivateFolder {
     }
 }
 
+/// Removes what killed processes have left, where there is anything. For commands that make no folder themselves.
+pub(super) fn clear_abandoned() {
+    let own = Host::of_process().temporary_dir().join(format!("bench-{}", nix::unistd::getuid()));
+    // One that cannot be opened is not there, or is not ours.
+    if let Ok(own) = owned_folder::open_private(&own) {
+        remove_abandoned(&own);
+    }
+}
+
 /// The folder of this program's own, made if it is missing.
 fn own_folder(path: &Path) -> io::Result<File> {
     match fs::DirBuilder::new().mode(0o700).create(path) {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::parse;
 use super::sidecar::Hello;
-use super::{SessionError, SidecarOptions, variables};
+use super::{SessionError, SidecarOptions, folder, variables};
 use crate::bounded_file::open_own_file;
 use crate::device::DeviceClass;
 use crate::environment::Host;
@@ -64,6 +64,7 @@ impl Registry {
     /// # Errors
     /// The registry cannot be read, or is open to others.
     pub fn list(&self) -> Result<Vec<WarmSidecar>, SessionError> {
+        folder::clear_abandoned();
         let failed = || SessionError::io(format!("cannot read {}", self.folder.display()));
         match fs::symlink_metadata(&self.folder) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -414,7 +415,7 @@ impl WarmSidecar {
 /// Through a descriptor of the folder: the name of a socket is short, and the path of a folder may not be. Never waits: a
 /// stopped sidecar with a full queue of connections is an error.
 pub(super) fn connect(folder: &Path) -> io::Result<UnixStream> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let folder = OpenOptions::new().read(true).custom_flags(flags.bits()).open(folder)?;
     let address = UnixAddr::new(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()).as_str())?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

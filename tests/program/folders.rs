@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::stat::Mode;
@@ -13,8 +14,9 @@ use nix::unistd::{getuid, mkfifo};
 use crate::running::{children, send};
 use crate::{bench, one_engine, refused, summary, wait_for};
 
-const SHORT: &str = "requests: [{first_ns: 1000000, gap_ns: 1000000, tokens: 20}]";
-const LONG: &str = "requests: [{first_ns: 1000000, gap_ns: 100000000, tokens: 3000}]";
+/// Output tokens of a sweep that is done at once, and of one that goes on for minutes.
+const SHORT: u32 = 4;
+const LONG: u32 = 3_000;
 /// Nobody's number.
 const OTHER: u32 = 65_534;
 /// A scripted sweep takes a second or two; one that waits for a pipe would take for ever.
@@ -49,11 +51,29 @@ impl Shared {
         command
     }
 
-    fn scripted(&self, out: &Path, script: &str) -> Command {
-        fs::write(out.with_extension("yaml"), script).unwrap();
-        let engine = format!("scripted:{}", out.with_extension("yaml").display());
-        self.command(&["engine", "--own-sidecar", "--engine", &engine, "--out", &out.display().to_string()])
+    /// One run of a scripted engine, of a token every 50 ms.
+    fn scripted(&self, out: &Path, output_len: u32) -> Command {
+        let (script, sweep) = (out.with_extension("script.yaml"), out.with_extension("yaml"));
+        fs::write(&script, "requests: [{first_ns: 1000000, gap_ns: 50000000}]").unwrap();
+        let run = format!(
+            "{{name: t, mode: vllm_throughput, model: some/model, num_prompts: 1, repeats: 1, warmup: 0, length_configs: \
+             [{{input_len: 4, output_len: {output_len}}}]}}"
+        );
+        fs::write(&sweep, format!("defaults: {{sentinel: none}}\nstandalone_runs: [{run}]\n")).unwrap();
+        let mut command = self.command(&["engine", "--own-sidecar", "--wait", "sleep", "--python", python()]);
+        command.arg("--engine").arg(format!("scripted:{}", script.display()));
+        command.arg("--config").arg(sweep).arg("--out").arg(out);
+        command
     }
+}
+
+/// The Python itself, where that on PATH may be a shim of a version manager, which takes a second to answer.
+fn python() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let answer = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
+    })
 }
 
 /// A folder of this user alone with a file in it, as if it had been there for a long time.
@@ -236,4 +256,47 @@ fn the_registry_of_warm_sidecars_waits_for_nothing_and_removes_nothing_of_others
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).unwrap();
     assert!(listed.iter().all(|one| one["status"].is_null()), "{listed:?}");
     assert_eq!(names(&registry), before);
+}
+
+/// Compiles a module that leaves a mark, and puts the bytecode where Python would keep that of the module given.
+const PLANT: &str = "
+import importlib.util, os, sys
+from importlib import _bootstrap_external as external
+source, mark = sys.argv[1:]
+status, cached = os.stat(source), importlib.util.cache_from_source(source)
+code = compile(f'open({mark!r}, \"w\")', source, 'exec')
+os.makedirs(os.path.dirname(cached), exist_ok=True)
+open(cached, 'wb').write(external._code_to_timestamp_pyc(code, int(status.st_mtime), status.st_size))
+";
+
+#[test]
+fn what_was_added_to_the_sidecars_package_is_not_run() {
+    let _one = one_engine();
+    let (shared, results) = (Shared::new(), tempfile::tempdir().unwrap());
+    let (cache, mark) = (results.path().join("cache"), results.path().join("mark"));
+    let measure = |name: &str| {
+        let mut command = shared.scripted(&results.path().join(name), SHORT);
+        command.env("BENCH_CACHE_DIR", &cache);
+        output(command)
+    };
+    refused(&measure("first"), 0, &[]);
+    assert_eq!(fs::metadata(&cache).unwrap().mode() & 0o777, 0o700);
+    let [package] = &names(&cache.join("assets"))[..] else { panic!("one build") };
+    let package = cache.join("assets").join(package);
+    let plants_mark = format!("open({:?}, 'w')\n", mark.display().to_string());
+    fs::write(package.join("json.py"), &plants_mark).unwrap();
+    fs::write(package.join("bench_sidecar/array.py"), &plants_mark).unwrap();
+    let module = package.join("bench_sidecar/control.py");
+    let planted = Command::new(python()).args(["-c", PLANT]).arg(&module).arg(&mark).status().unwrap();
+    assert!(planted.success());
+    refused(&measure("second"), 0, &[]);
+    assert!(!mark.exists() && !package.join("json.py").exists());
+
+    let planted = Command::new(python()).args(["-c", PLANT]).arg(&module).arg(&mark).status().unwrap();
+    assert!(planted.success());
+    refused(&measure("third"), 0, &[]);
+    assert!(!mark.exists(), "bytecode alone");
+
+    fs::set_permissions(&cache, Permissions::from_mode(0o770)).unwrap();
+    refused(&measure("fourth"), 3, &["has mode 770", "chmod go-w"]);
 }

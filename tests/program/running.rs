@@ -105,12 +105,18 @@ impl Traces {
         command.env("TMPDIR", self.folder.path()).env_remove("XDG_RUNTIME_DIR")
     }
 
-    /// Waits until no process, no socket's folder and no temporary file is left.
+    /// Waits until no process is left.
     #[track_caller]
-    pub fn wait_until_gone(&self) {
+    pub fn wait_until_ended(&self) {
         // That of the command itself, and those in it which sidecars get.
         let mark = [OsStr::new("TMPDIR=").as_bytes(), self.folder.path().as_os_str().as_bytes()].concat();
         wait_for("an end of all processes", || !processes().any(|environment| holds(&environment, &mark)));
+    }
+
+    /// Waits until no process, no socket's folder and no temporary file is left.
+    #[track_caller]
+    pub fn wait_until_gone(&self) {
+        self.wait_until_ended();
         let names = |folder: &Path| fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
         let own = format!("bench-{}", nix::unistd::getuid());
         let left: Vec<_> = names(self.folder.path()).filter(|name| *name != *own).collect();

@@ -80,6 +80,8 @@ impl User {
 
     /// Nothing is left: no process, no socket, no folder.
     fn is_rid_of_all(&self) {
+        self.traces.wait_until_ended();
+        self.list(); // the next command removes the temporary files of one that was killed
         self.traces.wait_until_gone();
         assert_eq!(fs::read_dir(self.registry()).unwrap().count(), 0);
     }
