@@ -99,7 +99,7 @@ impl Screen {
             return self.say(what);
         }
         self.start_bar("{spinner} {msg}", 0);
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(printable_lines(what).into_owned());
         self.bar.tick();
     }
 

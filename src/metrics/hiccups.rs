@@ -137,13 +137,13 @@ impl MarkBits {
     }
 
     fn is_marked(&self, index: usize) -> bool {
-        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+        self.0.get(index / 64).is_some_and(|word| (word >> (index % 64)) & 1 == 1)
     }
 
     /// Sorts ITLs, and gives their marks in the new order.
     pub(super) fn sorted_with(&self, itls: &mut [i64]) -> MarkBits {
         let mut bits = MarkBits::default();
-        if itls.iter().any(|itl| *itl << 1 >> 1 != *itl) {
+        if itls.iter().any(|itl| (*itl << 1) >> 1 != *itl) {
             // A bit short, which no real run is: 146 years.
             let mut marked: Vec<(i64, bool)> =
                 itls.iter().enumerate().map(|(index, itl)| (*itl, self.is_marked(index))).collect();
@@ -156,7 +156,7 @@ impl MarkBits {
         }
         // With the mark in the lowest bit, so that both are sorted together and without memory of their own.
         for (index, itl) in itls.iter_mut().enumerate() {
-            *itl = *itl << 1 | i64::from(self.is_marked(index));
+            *itl = (*itl << 1) | i64::from(self.is_marked(index));
         }
         itls.sort_unstable();
         for (index, itl) in itls.iter_mut().enumerate() {

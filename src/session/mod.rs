@@ -55,3 +55,17 @@ fn log_tail(path: &Path) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  | {}", printable(line))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_of_a_log_are_shown_and_not_obeyed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        std::fs::write(&log, "one\n\n\u{1b}[31mtwo\rthree\u{9b}2J\n").unwrap();
+        assert_eq!(log_tail(&log), "\n  | one\n  | \\u{1b}[31mtwo\\rthree\\u{9b}2J");
+        assert_eq!(log_tail(&folder.path().join("none")), "");
+    }
+}

@@ -79,6 +79,15 @@ fn an_empty_bench_python_counts_as_none() {
     assert!(plan.contains("/no/such/python"), "{plan}");
 }
 
+#[test]
+fn more_repeats_than_a_plan_has_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("script.yaml");
+    fs::write(&path, SCRIPT).unwrap();
+    let engine = format!("scripted:{}", path.display());
+    refused(&run(&["engine", "--dry-run", "--engine", &engine, "--repeats", "4000000000"]), 2, &["100000"]);
+}
+
 /// A path that is not UTF-8, below a folder.
 fn strange(folder: &Path, ending: &str) -> PathBuf {
     folder.join(OsStr::from_bytes(&[b"\xff\xfe", ending.as_bytes()].concat()))

@@ -233,8 +233,6 @@ fn a_line_is_counted_as_an_editor_counts_it() {
     let message = imported("\r\n\r\nrun,request\r\n").unwrap_err().to_string();
     assert!(message.starts_with("events.csv:3: no column `phase`"), "{message}");
     // A long file, so that rows stand across the ends of what is read at once.
-    let long = format!("{HEADER}{}{bad}\n", format!("{good}\n\n").replace("m,1", "m,{}").replace("{}", "1"));
-    assert!(imported(&long).is_err());
     let mut rows = String::from(HEADER).replace('\n', "\r\n");
     (0..5000).for_each(|id| rows += &format!("m,{id},measure,submit,,10,1,1,,,,\r\n\r\n"));
     let message = imported(&(rows + bad)).unwrap_err().to_string();
