@@ -80,11 +80,16 @@ pub(crate) fn flag_value<'a>(engine_args: &'a [String], flag: &str) -> Option<&'
     })
 }
 
-/// Whether `engine_args` turn the switch `flag` off: of it and its opposite (`--no-...`), the last one counts.
-pub(crate) fn flag_is_off(engine_args: &[String], flag: &str) -> bool {
+/// What `engine_args` say of the switch `flag`: of it and its opposite (`--no-...`), the last one counts.
+pub(crate) fn switch(engine_args: &[String], flag: &str) -> Option<bool> {
     let opposite = flag.replacen("--", "--no-", 1);
-    let names = engine_args.iter().rev().map(|word| word.replace('_', "-"));
-    names.into_iter().find(|name| *name == flag || *name == opposite).is_some_and(|name| name == opposite)
+    let mut names = engine_args.iter().rev().map(|word| word.replace('_', "-"));
+    names.find(|name| *name == flag || *name == opposite).map(|name| name == flag)
+}
+
+/// Whether `engine_args` turn a switch off.
+pub(crate) fn flag_is_off(engine_args: &[String], flag: &str) -> bool {
+    switch(engine_args, flag) == Some(false)
 }
 
 /// A number as vLLM 0.32 reads it (`human_readable_int`): plain, or with k, m, g, t for powers of 1,000 and K, M, G, T

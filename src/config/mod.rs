@@ -36,7 +36,7 @@ pub use settings::Settings;
 pub use whole_sweep::{Sentinel, WholeSweep};
 pub use workload::{Scale, WORKLOADS, Workload};
 
-pub(crate) use args::{flag_is_off, flag_value, human_readable_int};
+pub(crate) use args::{flag_is_off, flag_value, human_readable_int, switch};
 pub(crate) use error::Problems;
 pub(crate) use settings::MAX_REPEATS;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! How many processes an engine computes with, as vLLM 0.32 counts them, and what of it an engine in this process cannot have.
 
 use super::EngineKey;
-use crate::config::{flag_value, human_readable_int};
+use crate::config::{flag_value, human_readable_int, switch};
+use crate::device::DeviceClass;
 
 /// The sizes in `args` that multiply the ranks, beside `tensor_parallel_size` (`ParallelConfig.world_size`): the long flag,
 /// the short one, and what people call it. `--decode-context-parallel-size` shares ranks that are there.
@@ -76,4 +77,10 @@ pub(super) fn data_parallel(engine_args: &[String]) -> Option<&'static str> {
         _ => is_given(long) || is_given(short),
     };
     REPLICAS.into_iter().find(|(long, short)| asks(long, short)).map(|(long, _)| long)
+}
+
+/// Whether the workers would fail in their first step: vLLM 0.32 makes the buffers between pipeline stages in the warm-up of
+/// the model, which its cpu worker leaves out where nothing is compiled and the size of the KV cache is given, as it always is here.
+pub(super) fn lacks_stage_buffers(device: DeviceClass, engine_args: &[String]) -> bool {
+    device == DeviceClass::Cpu && pipeline(engine_args) > 1 && switch(engine_args, "--enforce-eager") == Some(true)
 }

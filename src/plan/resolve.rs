@@ -475,6 +475,12 @@ impl Resolver<'_> {
             );
             self.problem(entry.engine_args.place, message);
         }
+        if ranks::lacks_stage_buffers(device, &entry.engine_args.value) {
+            let message = "`--pipeline-parallel-size` with `--enforce-eager` in `args` is refused on cpu: vLLM 0.32 leaves out the \
+                           warm-up in which the stages get their buffers, and fails in the first step; take either out, or use \
+                           `tensor_parallel_sizes`";
+            self.problem(entry.engine_args.place, message);
+        }
     }
 
     /// Every prefix that is primed has to be asked for.

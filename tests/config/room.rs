@@ -55,6 +55,16 @@ fn data_parallelism_is_refused_by_name() {
     assert_eq!(key("--data-parallel-size 1").ranks(), 1);
 }
 
+#[test]
+fn pipeline_stages_without_a_warm_up_are_refused_on_cpu() {
+    let text = entry("args: --model m -pp 2 --enforce-eager\nworkload: chatbot");
+    let found = problems(&text);
+    assert!(found.len() == 1 && found[0].contains("with `--enforce-eager` in `args` is refused on cpu"), "{found:?}");
+    plan_with(&text, Overrides { device: Some(DeviceClass::Cuda), ..Overrides::default() }).unwrap();
+    key("-pp 2");
+    key("-pp 2 --enforce-eager --no-enforce-eager");
+}
+
 /// The tiny model: a block of 128 tokens takes 512 KiB in 16 bits.
 fn tiny(args: &str, lines: &str) -> String {
     entry(&format!("args: --model builtin:tiny-llama {args}\n{lines}"))
