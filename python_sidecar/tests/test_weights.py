@@ -11,7 +11,7 @@ class UnquantizedMethod:
     """As a layer of vLLM has one."""
 
 
-class VocabParallelEmbedding(torch.nn.Module):
+class VocabParallelEmbedding(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
     """As vLLM's, by its name."""
 
 
@@ -19,7 +19,7 @@ class ParallelLMHead(VocabParallelEmbedding):
     """As vLLM's, by its name."""
 
 
-class LoraWrapper(torch.nn.Module):
+class LoraWrapper(torch.nn.Module):  # type: ignore[misc]
     """As vLLM's wrappers: it shows all that the wrapped layer has."""
 
     def __init__(self, base_layer: torch.nn.Module) -> None:
