@@ -52,9 +52,9 @@ impl EngineFacts {
         let more = more.as_ref().and_then(serde_json::Value::as_object).into_iter().flatten();
         let more = more.filter(|(name, _)| !OF_THE_LOAD.contains(&name.as_str()));
         let more: Vec<_> = more.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let settings = self.settings.iter().flatten();
-        let settings =
-            settings.map(|one| (one.name.clone(), one.found.clone().map_or(serde_json::Value::Null, Into::into)));
+        let settings = self.settings.iter().flatten().filter(|one| !facts.contains_key(&one.name));
+        let found = |one: &EngineSetting| one.found.clone().map_or(serde_json::Value::Null, Into::into);
+        let settings: Vec<_> = settings.map(|one| (format!("loaded {}", one.name), found(one))).collect();
         facts.into_iter().chain(more).chain(settings).collect()
     }
 }
