@@ -9,6 +9,7 @@ mod prefix_cache;
 mod quantization;
 mod resume;
 mod running;
+mod speculation;
 mod sweep;
 mod warm;
 
