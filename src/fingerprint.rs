@@ -231,7 +231,7 @@ mod tests {
             ("", vec!["--speculative-config".to_owned(), format!(r#"{{"a": [{{"b": "{name}"}}]}}"#)]),
             ("", vec!["--speculative-config.model".to_owned(), name.clone()]),
             (
-                &format!("speculative-config:\n  model: '{name}'\n"),
+                format!("speculative-config:\n  model: '{name}'\n").as_str(),
                 vec!["--config".to_owned(), config.display().to_string()],
             ),
         ] {

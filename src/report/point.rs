@@ -166,7 +166,7 @@ impl PointEntry {
         let warned = warnings(&valid);
         let different_engines = different_engines(&valid);
         // They have no numbers in common.
-        let samples = if different_engines.is_some() { &[] } else { samples };
+        let samples = if different_engines.is_some() { &samples[..0] } else { samples };
         valid.retain(|_| different_engines.is_none());
         let metrics = RunMetrics::of(samples);
         let mut values = MetricValues::of(&metrics);
@@ -335,10 +335,9 @@ fn not_converged(notes: &BTreeMap<String, Note>) -> impl Iterator<Item = String>
 /// Why runs of one point are not put together: their engines are not the same. The net below the fingerprint of a sweep, which
 /// a file outside of it may escape.
 fn different_engines(valid: &[&RunEntry]) -> Option<String> {
-    let facts = |run: &RunEntry| run.engine_facts.clone();
-    let (first, facts_of_first) = valid.iter().find_map(|run| Some((run, facts(run)?)))?;
+    let (first, facts) = valid.iter().find_map(|run| Some((run, run.engine_facts.as_ref()?)))?;
     valid.iter().find_map(|run| {
-        let differences = facts_of_first.differences(&facts(run)?);
+        let differences = facts.differences(run.engine_facts.as_ref()?);
         (!differences.is_empty()).then(|| {
             format!(
                 "measured with different engines, and so not put together: the runs #{} and #{} differ in {}",

@@ -34,6 +34,9 @@ impl EngineFacts {
     /// point. A fact that one of them does not know is no difference. The number of KV blocks is none, either: on a device
     /// whose free memory decides, it varies by a few from load to load.
     pub fn differences(&self, other: &EngineFacts) -> Vec<String> {
+        if self == other {
+            return Vec::new();
+        }
         let (one, other) = (self.by_name(), other.by_name());
         let differing = one.iter().filter_map(|(name, value)| {
             let theirs = other.get(name).filter(|theirs| *theirs != value && !theirs.is_null() && !value.is_null())?;
