@@ -1,6 +1,6 @@
 //! What two commands must have in common for the second to go on with the sweep of the first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -17,6 +17,12 @@ const MAX_READ_BYTES: u64 = 1 << 20;
 /// Longest name of a revision that is read.
 const MAX_REVISION_BYTES: u64 = 4096;
 
+/// Files of a folder at most; one with more, the root of a disk perhaps, is not told from another.
+const MAX_FILES: usize = 10_000;
+
+/// Flags whose folders vLLM writes into, so that their content says nothing of the engine.
+const WRITTEN_FOLDERS: [&str; 1] = ["--download-dir"];
+
 /// Everything that runs of one sweep must share: words, and SHA-256 digests in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
@@ -26,6 +32,9 @@ pub struct Fingerprint {
     pub engine_build: String,
     /// Digest of the files of all models; null where a model is on the hub and not on this machine.
     pub model_files: Option<String>,
+    /// Digests of the files and folders that `args` name, by name; null in records of older versions.
+    #[serde(default)]
+    pub argument_files: Option<BTreeMap<String, String>>,
     /// The machine, and the cores that measure, in words.
     pub host: String,
 }
@@ -38,6 +47,7 @@ impl Fingerprint {
             configuration: digest(&serde_json::json!({"plan": plan, "script": script}).to_string()),
             engine_build,
             model_files: models.into_iter().map(model_files).collect::<Option<String>>().map(|text| digest(&text)),
+            argument_files: Some(plan.epochs.iter().flat_map(|epoch| named_files(&epoch.key.engine_args)).collect()),
             host,
         }
     }
@@ -45,15 +55,89 @@ impl Fingerprint {
     /// In what `now` differs, in words; what is not known of one of them is no difference.
     pub fn differences(&self, now: &Fingerprint) -> Vec<String> {
         let models_differ = matches!((&self.model_files, &now.model_files), (Some(then), Some(now)) if then != now);
+        let argument_files = self.argument_files.as_ref().zip(now.argument_files.as_ref());
+        let changed = argument_files.map(|(then, now)| differing_names(then, now)).filter(|names| !names.is_empty());
         let words = |what: &str, then: &str, now: &str| (then != now).then(|| format!("{what} ({then}; now {now})"));
         let differences = [
             (self.configuration != now.configuration).then(|| "the configuration".to_owned()),
             words("the engine's build", &self.engine_build, &now.engine_build),
             models_differ.then(|| "the model's files".to_owned()),
+            changed.map(|names| format!("files that `args` name: {}", names.join(", "))),
             words("the machine or its cores", &self.host, &now.host),
         ];
         differences.into_iter().flatten().collect()
     }
+}
+
+/// Digests of the files and folders that words of an engine's arguments name, by name: whole words, what follows a `=`, and
+/// values in JSON. Names are relative to the working folder, as they are for the engine. The name of a model on the hub
+/// stands for its files in the cache, if it has any there.
+///
+/// What decides is the content, so that a path is no part of an engine's identity and its digest is.
+pub fn named_files(args: &[String]) -> BTreeMap<String, String> {
+    let mut names = BTreeSet::new();
+    for (index, word) in args.iter().enumerate() {
+        let flag = index.checked_sub(1).map_or("", |before| args[before].as_str());
+        if WRITTEN_FOLDERS.contains(&flag) {
+            continue;
+        }
+        let value = word.split_once('=').filter(|_| word.starts_with('-')).map_or(word.as_str(), |(_, value)| value);
+        add_names(value, &mut names);
+        if flag == "--config" {
+            let text = read_bounded(Path::new(value), MAX_READ_BYTES).unwrap_or_default();
+            let ends = |c: char| c.is_whitespace() || "'\"[]{},".contains(c);
+            names.extend(
+                String::from_utf8_lossy(&text).split(ends).filter(|word| word.contains('/')).map(str::to_owned),
+            );
+        }
+    }
+    names.into_iter().filter_map(|name| named_digest(&name).map(|digest| (name, digest))).collect()
+}
+
+/// Adds what may name a file: the word, its parts around `=`, and the texts in it if it is JSON.
+fn add_names(word: &str, names: &mut BTreeSet<String>) {
+    names.insert(word.to_owned());
+    match serde_json::from_str(word) {
+        Ok(json) => add_texts(&json, names),
+        Err(_) => names.extend(word.split_once('=').map(|(_, value)| value.to_owned())),
+    }
+}
+
+fn add_texts(json: &serde_json::Value, names: &mut BTreeSet<String>) {
+    match json {
+        serde_json::Value::String(text) => drop(names.insert(text.clone())),
+        serde_json::Value::Array(parts) => parts.iter().for_each(|part| add_texts(part, names)),
+        serde_json::Value::Object(parts) => parts.values().for_each(|part| add_texts(part, names)),
+        _ => (),
+    }
+}
+
+/// The digest of what a name stands for; `None` if it is no name of a file, a folder or a model in the hub's cache.
+fn named_digest(name: &str) -> Option<String> {
+    let path = Path::new(name);
+    if path.is_file() {
+        return Some(digest(&line(path.parent().unwrap_or(Path::new("")), path)));
+    }
+    let is_on_hub = || name.matches('/').count() == 1 && !name.starts_with(['-', '/', '.']);
+    let folder = if path.is_dir() { path.to_owned() } else { is_on_hub().then(|| hub_snapshot(name))?? };
+    Some(digest(&folder_lines(&folder)))
+}
+
+/// The names that have another digest in one than in the other, or none.
+fn differing_names(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Vec<String> {
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    names.into_iter().filter(|name| one.get(*name) != other.get(*name)).cloned().collect()
+}
+
+/// A line for each file of a folder, in the order of their names.
+fn folder_lines(folder: &Path) -> String {
+    let mut files = Vec::new();
+    list(folder, &mut files);
+    if files.len() > MAX_FILES {
+        return format!("more than {MAX_FILES} files\n"); // which of them were listed depends on the file system
+    }
+    files.sort();
+    files.iter().map(|path| line(folder, path)).collect()
 }
 
 /// What stands for the files of a model; `None` for one that is not on this machine.
@@ -63,11 +147,7 @@ fn model_files(model: &str) -> Option<String> {
     }
     let folder = Path::new(model);
     let folder = if folder.is_dir() { folder.to_owned() } else { hub_snapshot(model)? };
-    let mut files = Vec::new();
-    list(&folder, &mut files);
-    files.sort();
-    let lines = files.iter().map(|path| line(&folder, path));
-    Some(format!("{model}\n{}", lines.collect::<String>()))
+    Some(format!("{model}\n{}", folder_lines(&folder)))
 }
 
 /// The folder of a hub's model in the cache that vLLM reads, as Hugging Face lays it out.
@@ -84,6 +164,9 @@ fn hub_snapshot(model: &str) -> Option<PathBuf> {
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if files.len() > MAX_FILES {
+            return;
+        }
         let path = entry.path();
         // A link inside a model, as in the hub's cache, leads to a file; a linked folder could lead anywhere.
         match entry.file_type() {
@@ -96,9 +179,10 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) {
 fn line(folder: &Path, path: &Path) -> String {
     let name = path.strip_prefix(folder).unwrap_or(path).display();
     let Ok(metadata) = fs::metadata(path) else { return format!("{name} unreadable\n") };
-    match read_bounded(path, MAX_READ_BYTES) {
-        Ok(content) => format!("{name} {}\n", hex(&Sha256::digest(&content))),
-        Err(_) => {
+    let content = (metadata.len() <= MAX_READ_BYTES).then(|| read_bounded(path, MAX_READ_BYTES));
+    match content {
+        Some(Ok(content)) => format!("{name} {}\n", hex(&Sha256::digest(&content))),
+        _ => {
             let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             format!("{name} {} {}\n", metadata.len(), changed.unwrap_or_default().as_nanos())
         }
@@ -136,12 +220,54 @@ mod tests {
     }
 
     #[test]
+    fn edited_file_is_noticed_wherever_a_word_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("named.yaml");
+        let (name, inside) = (path.display().to_string(), folder.path().display().to_string());
+        let config = folder.path().join("config.yaml");
+        for (config_text, args) in [
+            ("", vec!["--config".to_owned(), name.clone()]),
+            ("", vec![format!("--chat-template={name}")]),
+            ("", vec!["--tokenizer".to_owned(), inside.clone()]),
+            ("", vec!["--lora-modules".to_owned(), format!("a={inside}")]),
+            ("", vec![format!(r#"--speculative-config={{"model": "{inside}"}}"#)]),
+            ("", vec!["--speculative-config".to_owned(), format!(r#"{{"a": [{{"b": "{name}"}}]}}"#)]),
+            ("", vec!["--speculative-config.model".to_owned(), name.clone()]),
+            (
+                format!("speculative-config:\n  model: '{name}'\n").as_str(),
+                vec!["--config".to_owned(), config.display().to_string()],
+            ),
+        ] {
+            fs::write(&config, config_text).unwrap();
+            fs::write(&path, "one").unwrap();
+            let before = named_files(&args);
+            assert_eq!(before, named_files(&args));
+            fs::write(&path, "two").unwrap();
+            let after = named_files(&args);
+            assert_ne!(before, after, "{args:?}");
+            let known = |argument_files| Fingerprint {
+                configuration: String::new(),
+                engine_build: String::new(),
+                model_files: None,
+                argument_files,
+                host: String::new(),
+            };
+            let differences = known(Some(before)).differences(&known(Some(after)));
+            assert!(differences[0].starts_with("files that `args` name: /"), "{differences:?}");
+            assert!(known(None).differences(&known(Some(BTreeMap::new()))).is_empty(), "not known is no difference");
+        }
+        assert!(named_files(&["--download-dir".to_owned(), inside]).is_empty(), "vLLM writes there");
+        assert!(named_files(&["--max-num-seqs".to_owned(), "no such file".to_owned()]).is_empty());
+    }
+
+    #[test]
     fn a_model_that_is_not_here_is_not_known_and_no_difference() {
         assert_eq!(model_files("nobody/has-this-model"), None);
         let known = Fingerprint {
             configuration: "1".to_owned(),
             engine_build: "2".to_owned(),
             model_files: Some("3".to_owned()),
+            argument_files: None,
             host: "4".to_owned(),
         };
         let unknown = Fingerprint { model_files: None, ..known.clone() };

@@ -19,7 +19,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import model_check, protocol, settings, tpu, weights
+from . import failures, model_check, protocol, settings, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 from .workers import Workers
@@ -210,13 +210,8 @@ class Engine:
             assert_device(device)
         arguments = parse_arguments(argv)
         self._assert_untouched_device()
-        config = arguments.engine.create_engine_config()
-        # Workers in processes of their own hold the TPU, and this one must not ask for it.
-        self._is_jax_here = device_of_vllm() == "tpu" and config.parallel_config.distributed_executor_backend == "uni"
-        if self._is_jax_here:
-            tpu.prepare()
-        executor = Executor.get_class(config)
-        self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
+        with failures.explained():
+            config, executor = self._build(arguments.engine)
         self.config = config
         self._given = arguments.given
         self.executor_name = executor.__name__
@@ -233,6 +228,17 @@ class Engine:
         self._use_llm_step = step_api == "llm_engine"
         if self._use_llm_step:
             self._keep_core_outputs()
+
+    def _build(self, arguments: EngineArgs) -> tuple[Any, type[Any]]:
+        """Loads the engine; gives its configuration and the executor that the platform chose."""
+        config = arguments.create_engine_config()
+        # Workers in processes of their own hold the TPU, and this one must not ask for it.
+        self._is_jax_here = device_of_vllm() == "tpu" and config.parallel_config.distributed_executor_backend == "uni"
+        if self._is_jax_here:
+            tpu.prepare()
+        executor = Executor.get_class(config)
+        self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
+        return config, executor
 
     # ---- what it is ----
 
@@ -285,7 +291,7 @@ class Engine:
         return found
 
     def _settings(self) -> list[Message] | None:
-        """What the arguments ask for, and what the loaded engine has; None, with a warning, where that does not work."""
+        """What the arguments ask for and what the loaded engine has; None, with a warning, where that does not work."""
         try:
             workers = settings.combine(self.core.model_executor.collective_rpc(settings.describe))
             return settings.compare(self._given, settings.Loaded(self.config, self.scheduler, workers))
@@ -294,7 +300,7 @@ class Engine:
             return None
 
     def self_test(self) -> list[str]:
-        """Generates two tokens and checks what the rest of this file relies on; returns what was checked.
+        """Generates a few tokens and checks what the rest of this file relies on; returns what was checked.
 
         EngineError names what is missing.
         """
@@ -311,8 +317,8 @@ class Engine:
         if missing:
             raise EngineError(f"vLLM {vllm_version()} lacks what bench relies on: {', '.join(missing)}")
         checked = [*needed, *(f"Scheduler.{attribute}" for attribute in self._limits.values())]
-        self._generate_two()
-        checked.append("two tokens through the tap, equal to the engine's outputs")
+        if (tokens := self._generate()) > 0:
+            checked.append(f"{tokens} tokens through the tap, equal to the engine's outputs")
         if vllm_version() != KNOWN_VERSION:
             self.warnings.append(
                 f"vLLM {vllm_version()} is not the version this sidecar was tested with ({KNOWN_VERSION}); "
@@ -320,11 +326,16 @@ class Engine:
             )
         return checked
 
-    def _generate_two(self) -> None:
+    def _generate(self) -> int:
+        """Generates a few tokens, as many as the model has room for; gives how many."""
+        prompt, wanted = _test_request(int(self.config.model_config.max_model_len), self._vocab_size)
+        if wanted == 0:
+            self.warnings.append("max_model_len 1 leaves no room for a token: the engine was not tested at its load")
+            return 0
         seen: list[int] = []
         given: list[int] = []
         self.tap.push = lambda _ns, _ids, sampled: seen.extend(token for row in sampled for token in row)
-        self.stage(0, [1, 2, 3], 2, salt="self-test")
+        self.stage(0, prompt, wanted, salt="self-test")
         self.submit(0)
         finished = None
         for _ in range(64):
@@ -336,13 +347,14 @@ class Engine:
         self.tap.push = no_push
         self.drain()
         self.reset()
-        if finished is None or finished.output_tokens != 2 or seen[:2] != given or len(given) != 2:
+        if finished is None or finished.output_tokens != wanted or seen[:wanted] != given or len(given) != wanted:
             raise EngineError(
-                f"the self-test asked for 2 tokens; the engine gave {len(given)}, the tap saw {len(seen)}: "
+                f"the self-test asked for {wanted} tokens; the engine gave {len(given)}, the tap saw {len(seen)}: "
                 f"this vLLM ({vllm_version()}) cannot be measured"
             )
         if finished.queued_ns == protocol.ABSENT_NS or finished.scheduled_ns == protocol.ABSENT_NS:
             self.warnings.append("the engine gives no QUEUED and SCHEDULED stamps: queue and prefill times are null")
+        return wanted
 
     # ---- requests ----
 
@@ -430,7 +442,7 @@ class Engine:
         return self._outputs.scheduler_stats if self._outputs is not None else None
 
     def drafted(self) -> tuple[int, int, int] | None:
-        """Drafts, tokens drafted and tokens accepted in the last step; None if nothing was, or this vLLM does not say."""
+        """Drafts, tokens drafted, tokens accepted in the last step; None if nothing was, or this vLLM does not say."""
         stats = getattr(self.statistics(), "spec_decoding_stats", None)
         if stats is None:
             return None
@@ -515,6 +527,12 @@ class Engine:
             raise EngineError("CUDA was initialised before the engine process was forked: it cannot be used here")
         if device_of_vllm() == "tpu":
             tpu.assert_untouched()
+
+
+def _test_request(max_model_len: int, vocab_size: int) -> tuple[list[int], int]:
+    """A prompt and a number of tokens to generate: three and two, or as many as the model has room for."""
+    wanted = max(min(2, max_model_len - 1), 0)
+    return [token % vocab_size for token in range(1, 1 + min(3, max_model_len - wanted))], wanted
 
 
 def _live_limits(scheduler: Any) -> dict[str, str]:

@@ -84,7 +84,7 @@ HOLDER = {
             "step_api": TEXT,
             "env": OBJECT_OF_TEXTS,
             "device": TEXT,
-            "model_files": OBJECT,
+            "files": OBJECT,
             "cores": COUNTS,
             "nice": INT,
             "cwd": TEXT,

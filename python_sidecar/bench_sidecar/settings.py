@@ -155,7 +155,7 @@ def _found_backends(loaded: Loaded) -> list[str] | None:
     names = _in_workers("attention_backends")(loaded)
     chosen = getattr(getattr(loaded.config, "attention_config", None), "backend", None)
     get_path = getattr(chosen, "get_path", None)
-    if names is None or get_path is None or chosen.name in names:
+    if chosen is None or names is None or get_path is None or chosen.name in names:
         return names
     classes = [path for of in loaded.workers["attention_backends"].values() for path in of] if loaded.workers else []
     return [*names, str(chosen.name)] if get_path() in classes else names

@@ -11,9 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 Message = dict[str, Any]
+# Address, elements and dtype of a tensor.
+Identity = tuple[int, int, str]
 
-# Parts of a name that say what a matrix is: looked up, or multiplied by once in a step to get the logits. Quantization
-# leaves them alone, as it does everything that is no matrix.
+# Classes of vLLM that have a method of quantization and are no layer here: a matrix that is looked up, or multiplied by
+# once in a step to get the logits, is left alone by quantization; attention has none.
+_NO_LAYER_CLASSES = {"VocabParallelEmbedding", "ParallelLMHead", "Attention", "MLAAttention", "EncoderOnlyAttention"}
+# JAX has arrays and no classes. There, parts of a name say the same.
 _NO_LAYER = ("embed", "lm_head", "norm", "scale", "bias", "rotary", "rope", "cache", "zero_point")
 # Where vLLM's kernels, and its choices among them, are defined.
 _KERNEL_MODULES = ("vllm.model_executor.kernels.", "vllm.model_executor.layers.fused_moe.")
@@ -102,24 +106,47 @@ def combine(parts: Sequence[Message | None]) -> Message | None:
 
 def _of_torch(model: Any) -> Message:
     tally = Tally("torch")
-    seen: set[int] = set()
+    seen: set[Identity] = set()
     for tensors in (model.named_parameters(), model.named_buffers()):
         for _name, tensor in tensors:
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
+            if (identity := _identity(tensor)) not in seen:
+                seen.add(identity)
                 tally.tensor(_dtype(tensor), tensor.numel(), tensor.numel() * tensor.element_size())
-    for name, module in model.named_modules():
+    counted: set[Identity] = set()
+    for name, wrapper in model.named_modules():
+        module = _unwrapped(wrapper)
         method = getattr(module, "quant_method", None)
-        if method is None or _is_no_layer(name):
+        if method is None or any(each.__name__ in _NO_LAYER_CLASSES for each in type(module).__mro__):
             continue
         found = [getattr(module, matrix, None) for matrix in _MATRICES]
         matrices = [tensor for tensor in found if hasattr(tensor, "dtype")]
+        identities = {_identity(module), *map(_identity, matrices)}
+        if identities & counted:  # a wrapped layer, or one that shares its matrix
+            continue
+        counted |= identities
         scheme = getattr(module, "scheme", None)
         applied_by = type(method if scheme is None else scheme).__name__
         dtype = _dtype(matrices[0]) if matrices else None
         layer = Layer(name.rpartition(".")[2], dtype, applied_by, _kernel(method, scheme))
         tally.matrix(layer, _num_weights(module, matrices))
     return tally.message()
+
+
+def _unwrapped(module: Any) -> Any:
+    """The layer itself, where LoRA has wrapped it: the wrapper has the layer's name and shows what the layer has."""
+    while (inner := getattr(module, "_modules", {}).get("base_layer")) is not None:
+        module = inner
+    return module
+
+
+def _identity(thing: Any) -> Identity:
+    """The same for everything with the same memory: tied weights are tensors of their own in some models.
+
+    Anything else, empty tensors too, is only itself.
+    """
+    get_address = getattr(thing, "data_ptr", None)
+    address = get_address() if get_address is not None and thing.numel() > 0 else 0
+    return (address, thing.numel(), _dtype(thing)) if address else (id(thing), 0, "")
 
 
 def _num_weights(module: Any, matrices: list[Any]) -> int | None:

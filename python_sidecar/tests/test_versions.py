@@ -43,7 +43,7 @@ def engine_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch, **core: Any) 
     engine.scheduler = SimpleNamespace(has_requests=None, finish_requests=None)
     engine.llm = SimpleNamespace(input_processor=SimpleNamespace(process_inputs=None))
     engine._limits = {"max_num_seqs": "max_num_running_reqs"}
-    monkeypatch.setattr(module.Engine, "_generate_two", lambda _self: None)
+    monkeypatch.setattr(module.Engine, "_generate", lambda _self: 2)
     return engine
 
 
@@ -148,7 +148,7 @@ def test_abbreviated_flag_is_refused_with_the_whole_one(
 
 def test_whole_flags_are_parsed_and_the_labels_told(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EngineArgs", StandInArguments)
-    words = "--model m -tp 2 --no-enable-prefix-caching -q fp8 --max-model-len -1".split()
+    words = ["--model", "m", "-tp", "2", "--no-enable-prefix-caching", "-q", "fp8", "--max-model-len", "-1"]
     assert module.check_arguments(words) == {
         "error": None,
         "parsed": {"model": "m", "tensor_parallel_size": 2, "quantization": "fp8"},
@@ -157,3 +157,21 @@ def test_whole_flags_are_parsed_and_the_labels_told(module: ModuleType, monkeypa
     assert given["enable_prefix_caching"] is False
     assert given["max_model_len"] == -1
     assert "tensor_parallel_size" not in module.parse_arguments(["--model", "m"]).given
+
+
+@pytest.mark.parametrize(
+    ("max_model_len", "vocab_size", "request_"),
+    [
+        (2048, 1000, ([1, 2, 3], 2)),
+        (4, 1000, ([1, 2], 2)),
+        (3, 1000, ([1], 2)),
+        (2, 1000, ([1], 1)),
+        (2048, 3, ([1, 2, 0], 2)),
+        (2048, 1, ([0, 0, 0], 2)),
+        (1, 1000, ([1], 0)),
+    ],
+)
+def test_self_test_fits_the_model(
+    module: ModuleType, max_model_len: int, vocab_size: int, request_: tuple[list[int], int]
+) -> None:
+    assert module._test_request(max_model_len, vocab_size) == request_

@@ -166,7 +166,12 @@ impl PointEntry {
     /// A point of its runs in the order of execution, of which there is at least one, and the samples of the valid ones
     /// among them.
     pub fn of(runs: &[&RunEntry], samples: &[Samples], ruler: Ruler<'_>) -> PointEntry {
-        let valid: Vec<&RunEntry> = runs.iter().copied().filter(|run| run.status == Status::Valid).collect();
+        let mut valid: Vec<&RunEntry> = runs.iter().copied().filter(|run| run.status == Status::Valid).collect();
+        let warned = warnings(&valid);
+        let different_engines = different_engines(&valid);
+        // They have no numbers in common.
+        let samples = if different_engines.is_some() { &samples[..0] } else { samples };
+        valid.retain(|_| different_engines.is_none());
         let metrics = RunMetrics::of(samples);
         let mut values = MetricValues::of(&metrics);
         let mut intervals = BTreeMap::new();
@@ -198,8 +203,9 @@ impl PointEntry {
             num_skipped: with_status(Status::Skipped),
             num_missing: 0,
             num_damaged: 0,
-            warnings: warnings(&valid)
+            warnings: different_engines
                 .into_iter()
+                .chain(warned)
                 .chain(warm_cut.and_then(|found| found.warning()))
                 .chain(not_converged(&notes))
                 .collect(),
@@ -330,6 +336,23 @@ fn few_runs(runs: usize) -> Option<Note> {
 fn not_converged(notes: &BTreeMap<String, Note>) -> impl Iterator<Item = String> + '_ {
     let is_one = |(_, note): &(&String, &Note)| note.0.starts_with(NOT_CONVERGED);
     notes.iter().filter(is_one).map(|(metric, note)| format!("`{metric}`: {}", note.0))
+}
+
+/// Why runs of one point are not put together: their engines are not the same. The net below the fingerprint of a sweep, which
+/// a file outside of it may escape.
+fn different_engines(valid: &[&RunEntry]) -> Option<String> {
+    let (first, facts) = valid.iter().find_map(|run| Some((run, run.engine_facts.as_ref()?)))?;
+    valid.iter().find_map(|run| {
+        let differences = facts.differences(run.engine_facts.as_ref()?);
+        (!differences.is_empty()).then(|| {
+            format!(
+                "measured with different engines, and so not put together: the runs #{} and #{} differ in {}",
+                first.repeat + 1,
+                run.repeat + 1,
+                differences.join(", ")
+            )
+        })
+    })
 }
 
 /// Warnings of the runs, each once, and drift over their order.

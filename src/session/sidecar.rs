@@ -512,7 +512,7 @@ fn reload_reason(loaded: &serde_json::Value, asked: &serde_json::Value) -> Strin
         ("script", "its script is another"),
         ("step_api", "its step_api is another"),
         ("env", "its variables are others"),
-        ("model_files", "the files of its model have changed"),
+        ("files", "files that its arguments name, those of its model or others, have changed"),
         ("cores", "its cores are others"),
         ("nice", "its priority is another"),
         ("cwd", "it was loaded in another working folder"),

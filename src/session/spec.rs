@@ -1,15 +1,16 @@
 //! What a sidecar is started with, and what an engine is loaded with.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::Registry;
 use super::watchdog::Pace;
 use crate::config::Script;
 use crate::device::{DeviceClass, Placement};
 use crate::environment::VllmSource;
+use crate::fingerprint::named_files;
 use crate::plan::StepApi;
 
 /// What a sidecar is started with.
@@ -123,8 +124,8 @@ impl EngineSpec {
         let mut message = match self {
             EngineSpec::Vllm { argv, step_api, env } => {
                 let env: BTreeMap<_, _> = env.iter().cloned().collect();
-                let files = model_files(argv);
-                serde_json::json!({"argv": argv, "step_api": step_api, "env": env, "device": device, "model_files": files})
+                let files = named_files(argv);
+                serde_json::json!({"argv": argv, "step_api": step_api, "env": env, "device": device, "files": files})
             }
             EngineSpec::Scripted { script, truth } => serde_json::json!({"script": **script, "truth": truth}),
         };
@@ -136,18 +137,4 @@ impl EngineSpec {
         message["cwd"] = serde_json::json!(here);
         message
     }
-}
-
-/// Name, size and age in nanoseconds of each file in the folder of a local model; empty for one of a hub.
-fn model_files(argv: &[String]) -> BTreeMap<String, (u64, Option<u64>)> {
-    let folder = argv.windows(2).find(|pair| pair[0] == "--model").map(|pair| Path::new(&pair[1]));
-    let Some(entries) = folder.and_then(|folder| std::fs::read_dir(folder).ok()) else { return BTreeMap::new() };
-    let described = |entry: std::fs::DirEntry| {
-        // Of the file itself, where the entry is a link.
-        let file = std::fs::metadata(entry.path()).ok()?;
-        let modified = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified_ns = modified.and_then(|age| u64::try_from(age.as_nanos()).ok());
-        Some((entry.file_name().to_string_lossy().into_owned(), (file.len(), modified_ns)))
-    };
-    entries.flatten().filter_map(described).collect()
 }

@@ -12,6 +12,7 @@ mod prefix_cache;
 mod quantization;
 mod resume;
 mod running;
+mod speculation;
 mod stored;
 mod sweep;
 mod warm;
