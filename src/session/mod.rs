@@ -7,6 +7,7 @@ mod folder;
 mod privileges;
 mod prompts;
 mod run;
+mod run_queue;
 mod sidecar;
 mod spec;
 mod sweep;
