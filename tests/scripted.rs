@@ -226,8 +226,9 @@ fn an_engine_that_breaks_ends_its_run_in_bounded_time_with_the_cause() {
 #[test]
 fn a_lost_request_is_told_from_a_silent_engine_and_an_unreached_fault_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let requests = "requests: [{first_ns: 1000000, gap_ns: 1000000, tokens: 10}, {first_ns: 9000000, gap_ns: 2000000, \
-                    tokens: 2}, {first_ns: 9000000, gap_ns: 3000000, tokens: 2}]";
+    // Far apart, so that a busy machine does not make one step of two.
+    let requests = "requests: [{first_ns: 1000000, gap_ns: 20000000, tokens: 10}, {first_ns: 300000000, gap_ns: 2000000, \
+                    tokens: 2}, {first_ns: 300000000, gap_ns: 3000000, tokens: 2}]";
     let lost = format!("{requests}\nfaults: [{{at_step: 5, kind: lose}}]");
     let (output, report) = measure(folder.path(), &lost, &["--stall-limit", "2"]);
     assert_eq!(output.status.code(), Some(1));

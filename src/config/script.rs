@@ -102,7 +102,7 @@ pub enum FaultKind {
 impl FaultKind {
     /// The word for it in a script.
     pub fn as_str(self) -> &'static str {
-        FAULT_KINDS.iter().find(|(_, kind)| *kind == self).map_or("fault", |(name, _)| name)
+        FAULT_KINDS.iter().find(|(_, kind)| *kind == self).map_or("fault", |(name, _)| *name)
     }
 }
 

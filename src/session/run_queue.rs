@@ -33,9 +33,9 @@ pub(super) struct RunQueue {
 impl RunQueue {
     /// Counts from now on.
     pub(super) fn begin(threads: &[(&'static str, u32)]) -> RunQueue {
-        let thread = |(name, id): &(&'static str, u32)| {
-            let before = waited(*id);
-            Thread { name, id: *id, before, latest: before }
+        let thread = |&(name, id): &(&'static str, u32)| {
+            let before = waited(id);
+            Thread { name, id, before, latest: before }
         };
         RunQueue { began: Instant::now(), threads: threads.iter().map(thread).collect() }
     }
