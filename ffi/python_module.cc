@@ -259,8 +259,8 @@ PyMethodDef methods[] = {
     method("die_with_parent", die_with_parent, "die_with_parent(signal)"),
     method("scripted_new", scripted_new, "scripted_new(requests, gaps_ns, counts, faults) -> engine"),
     method("scripted_stage", scripted_stage, "scripted_stage(engine, lengths)"),
-    method("scripted_run", scripted_run, "scripted_run(engine, events, requests, stepped) -> (end, stepping_ns, refused)"),
-    method("scripted_truth", scripted_truth, "scripted_truth(engine, fd, run)"),
+    method("scripted_run", scripted_run,
+           "scripted_run(engine, events, requests, stepped, fd, run) -> (end, stepping_ns, refused)"),
     PyMethodDef{nullptr, nullptr, 0, nullptr},
 };
 

@@ -44,6 +44,5 @@ PyObject* step(PyObject*, PyObject* const* args, Py_ssize_t n);
 PyObject* scripted_new(PyObject*, PyObject* const* args, Py_ssize_t n);
 PyObject* scripted_stage(PyObject*, PyObject* const* args, Py_ssize_t n);
 PyObject* scripted_run(PyObject*, PyObject* const* args, Py_ssize_t n);
-PyObject* scripted_truth(PyObject*, PyObject* const* args, Py_ssize_t n);
 
 }  // namespace bench::python

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "python_module.hpp"
@@ -56,27 +57,48 @@ bool write_all(int fd, const std::string& text) {
   return true;
 }
 
-// A row of truth.csv for each token, from the event's first.
-bool write_truth(int fd, const char* run, const std::vector<Truth>& truth) {
-  constexpr std::size_t kFlushBytes = 1 << 16;
-  std::string text;
-  std::vector<std::uint32_t> tokens;  // so far, by request
-  for (const Truth& event : truth) {
-    if (event.request >= tokens.size()) tokens.resize(event.request + 1, 0);
-    for (std::uint32_t i = 0; i < event.tokens; ++i) {
-      char numbers[96];
-      std::snprintf(numbers, sizeof numbers, ",%u,%u,%llu,%llu\n", event.request, tokens[event.request]++,
-                    static_cast<unsigned long long>(event.intended_ns),
-                    static_cast<unsigned long long>(event.emitted_ns));
-      text.append(run).append(numbers);
-    }
-    if (text.size() > kFlushBytes) {
-      if (!write_all(fd, text)) return false;
+// The rows of a run in truth.csv: one for each token, from the event's first.
+class TruthFile {
+ public:
+  TruthFile(int fd, const char* run) : fd_(fd), run_(run) {}
+
+  // Appends up to `most` events that are not written yet. After an error nothing more is written.
+  void append(const std::vector<Truth>& truth, std::size_t most) {
+    constexpr std::size_t kFlushBytes = 1 << 16;
+    std::string text;
+    const std::size_t end = most < truth.size() - written_ ? written_ + most : truth.size();
+    while (error_ == 0 && written_ < end) {
+      add_rows(truth[written_++], &text);
+      if (text.size() < kFlushBytes && written_ < end) continue;
+      if (!write_all(fd_, text)) error_ = errno;
       text.clear();
     }
   }
-  return write_all(fd, text);
-}
+
+  // Why a write has failed; 0 if none has.
+  int error() const noexcept { return error_; }
+
+ private:
+  void add_rows(const Truth& event, std::string* text) {
+    if (event.request >= tokens_.size()) tokens_.resize(event.request + 1, 0);
+    for (std::uint32_t i = 0; i < event.tokens; ++i) {
+      char numbers[96];
+      std::snprintf(numbers, sizeof numbers, ",%u,%u,%llu,%llu\n", event.request, tokens_[event.request]++,
+                    static_cast<unsigned long long>(event.intended_ns),
+                    static_cast<unsigned long long>(event.emitted_ns));
+      text->append(run_).append(numbers);
+    }
+  }
+
+  int fd_;
+  std::string run_;
+  std::size_t written_ = 0;            // events
+  std::vector<std::uint32_t> tokens_;  // written so far, by request
+  int error_ = 0;
+};
+
+// Events that are written in one idle time: they take a few milliseconds.
+constexpr std::size_t kEventsInIdle = 10'000;
 
 }  // namespace
 
@@ -101,39 +123,43 @@ PyObject* scripted_stage(PyObject*, PyObject* const* args, Py_ssize_t n) {
   ScriptedEngine* engine = engine_of(args[0]);
   std::vector<ScriptedEngine::Lengths> lengths;
   if (engine == nullptr || !unpack(args[1], &lengths)) return nullptr;
-  engine->stage(std::move(lengths));
+  try {
+    engine->stage(std::move(lengths));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
   return Py_BuildValue("");
 }
 
-// scripted_run(engine, events, requests, stepped) -> (end, stepping_ns, refused handles as 32-bit numbers)
+// scripted_run(engine, events, requests, stepped, fd, run) -> (end, stepping_ns, refused handles as 32-bit numbers)
+// Appends the tokens of the run, as they were meant and emitted, to the file `fd`: in long gaps and at the end, so that an
+// engine which is killed while it waits has written what it did.
 // Runs without the interpreter's lock: the sidecar's other thread notices the harness's death.
 PyObject* scripted_run(PyObject*, PyObject* const* args, Py_ssize_t n) {
-  if (!has_arguments("scripted_run", n, 4)) return nullptr;
+  if (!has_arguments("scripted_run", n, 6)) return nullptr;
   ScriptedEngine* engine = engine_of(args[0]);
   Side* events = side_of(args[1]);
   Side* requests = side_of(args[2]);
   const long stepped = PyLong_AsLong(args[3]);
+  const long fd = PyLong_AsLong(args[4]);
+  const char* run = PyUnicode_AsUTF8AndSize(args[5], nullptr);
   if (engine == nullptr || events == nullptr || requests == nullptr || PyErr_Occurred() != nullptr) return nullptr;
   PyThreadState* state = PyEval_SaveThread();
-  const auto end = engine->run(events->ring->tap, requests->ring->consumer, stepped != 0);
+  TruthFile file(static_cast<int>(fd), run);
+  const auto end = engine->run(events->ring->tap, requests->ring->consumer, stepped != 0,
+                               [&] { file.append(engine->truth(), kEventsInIdle); });
+  file.append(engine->truth(), engine->truth().size());
   PyEval_RestoreThread(state);
+  if (file.error() != 0) {
+    errno = file.error();
+    return PyErr_SetFromErrno(PyExc_OSError);
+  }
   const auto& refused = engine->refused();
   PyObject* handles = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(refused.data()),
                                                 static_cast<Py_ssize_t>(refused.size() * sizeof refused[0]));
   if (handles == nullptr) return nullptr;
   // "N" hands `handles` over.
   return Py_BuildValue("(iKN)", static_cast<int>(end), static_cast<unsigned long long>(engine->stepping_ns()), handles);
-}
-
-// scripted_truth(engine, fd, run) -> None: appends the last run's tokens as they were meant and emitted
-PyObject* scripted_truth(PyObject*, PyObject* const* args, Py_ssize_t n) {
-  if (!has_arguments("scripted_truth", n, 3)) return nullptr;
-  const ScriptedEngine* engine = engine_of(args[0]);
-  const long fd = PyLong_AsLong(args[1]);
-  const char* run = PyUnicode_AsUTF8AndSize(args[2], nullptr);
-  if (engine == nullptr || run == nullptr || PyErr_Occurred() != nullptr) return nullptr;
-  if (!write_truth(static_cast<int>(fd), run, engine->truth())) return PyErr_SetFromErrno(PyExc_OSError);
-  return Py_BuildValue("");
 }
 
 }  // namespace bench::python

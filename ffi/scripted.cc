@@ -14,6 +14,8 @@ constexpr std::uint64_t kNsPerMs = 1'000'000;
 // a machine that has no third one, the kernel's other work would then take the recorder's.
 constexpr std::uint64_t kIdleSpinNs = 500'000;
 constexpr std::uint64_t kMostSleepMs = 100;
+// From how long a sleep on the truth is written before it.
+constexpr std::uint32_t kIdleMs = 50;
 constexpr std::uint64_t kAwakeNs = 1'500'000;
 // How long before its time the engine looks up what a step emits: for the step, and for each of its requests. Memory that
 // nobody has touched for milliseconds is slow, and slow looking up would be lateness of the engine, not of what measures it.
@@ -64,7 +66,8 @@ void ScriptedEngine::stage(std::vector<Lengths> lengths) {
   running_ = 0;
 }
 
-ScriptedEngine::End ScriptedEngine::run(Tap& tap, Consumer& requests, bool stepped) {
+ScriptedEngine::End ScriptedEngine::run(Tap& tap, Consumer& requests, bool stepped,
+                                        const std::function<void()>& on_idle) {
   std::uint64_t idle_since_ns = clock_ns();
   std::uint64_t began_ns = idle_since_ns;  // of the step that is waited for
   for (;;) {
@@ -79,7 +82,8 @@ ScriptedEngine::End ScriptedEngine::run(Tap& tap, Consumer& requests, bool stepp
     const std::uint64_t now_ns = clock_ns();
     if (taken == Taken::kRecords) idle_since_ns = now_ns;
     const std::uint32_t sleep_ms = now_ns - idle_since_ns > kIdleSpinNs ? sleep_ms_at(now_ns) : 0;
-    if (sleep_ms > 0) requests.wait(sleep_ms);
+    if (sleep_ms >= kIdleMs) on_idle();
+    if (sleep_ms > 0) requests.wait(sleep_ms_at(clock_ns()));
     if (batch_.empty()) began_ns = clock_ns();
     if (sleep_ms > 0 || batch_.empty()) continue;
     const std::uint64_t ahead_ns = kAheadNs + batch_.size() * kAheadPerRequestNs;

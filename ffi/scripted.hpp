@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -64,7 +65,8 @@ class ScriptedEngine {
   // The requests of the next run, by handle. What the run before left is forgotten.
   void stage(std::vector<Lengths> lengths);
   // One run: until the harness ends it, or a fault does. `stepped`: a step only where the harness has granted one.
-  End run(Tap& tap, Consumer& requests, bool stepped);
+  // `on_idle` is called where nothing is due for long enough that its work bends no schedule.
+  End run(Tap& tap, Consumer& requests, bool stepped, const std::function<void()>& on_idle);
 
   std::uint64_t stepping_ns() const noexcept { return stepping_ns_; }
   // Handles that were refused: not staged, or submitted twice.

@@ -45,7 +45,8 @@ impl Place {
     /// A sweep of this many runs is in `out`, and all of them are valid.
     #[track_caller]
     fn holds_valid_runs(&self, out: &str, runs: usize) {
-        let report: Value = serde_json::from_slice(&fs::read(self.path(out).join("summary_report.json")).unwrap()).unwrap();
+        let report: Value =
+            serde_json::from_slice(&fs::read(self.path(out).join("summary_report.json")).unwrap()).unwrap();
         let found = report["runs"].as_array().unwrap();
         assert!(found.len() == runs && found.iter().all(|run| run["status"] == "valid"), "{found:?}");
     }
@@ -130,7 +131,7 @@ fn a_result_that_cannot_be_printed_is_an_error_and_a_reader_that_left_is_none() 
 fn a_command_has_a_stack_of_its_own() {
     let place = Place::new();
     for words in [&format!("{ENGINE} --dry-run") as &str, "engine --dry-run", "schema", "doctor --device cuda"] {
-        let output = place.shell("ulimit -s 100", words).output().unwrap();
+        let output = place.shell("ulimit -s 32", words).output().unwrap();
         assert!(output.status.code().is_some_and(|status| [0, 3].contains(&status)), "{words}: {}", said(&output));
         assert!(!output.stdout.is_empty(), "{words}: {}", said(&output));
     }

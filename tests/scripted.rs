@@ -204,7 +204,7 @@ fn an_engine_that_breaks_ends_its_run_in_bounded_time_with_the_cause() {
         ("exit", "ended with status 70"),
         ("hang", "no sign"),
         ("silent", "no sign"),
-        ("lose", "no sign"),
+        ("lose", "0 of 1 submitted requests are complete, 1 never finished"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let began = Instant::now();
@@ -217,10 +217,31 @@ fn an_engine_that_breaks_ends_its_run_in_bounded_time_with_the_cause() {
         // What was emitted until then is known, and nothing of it is lost.
         let truth = rows(&folder.path().join("out/truth.csv"));
         let tokens = truth.iter().filter(|row| row["run"].ends_with("|0")).count();
-        assert!(tokens == 20 || kind == "lose", "{kind}: {tokens} tokens");
+        assert_eq!(tokens, 20, "{kind}");
         let again = &report["runs"][1];
         assert_eq!((again["status"].as_str(), again["retry_of"].as_u64()), (Some("failed"), Some(0)), "{kind}");
     }
+}
+
+#[test]
+fn a_lost_request_is_told_from_a_silent_engine_and_an_unreached_fault_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // Far apart, so that a busy machine does not make one step of two.
+    let requests = "requests: [{first_ns: 1000000, gap_ns: 20000000, tokens: 10}, {first_ns: 300000000, gap_ns: 2000000, \
+                    tokens: 2}, {first_ns: 300000000, gap_ns: 3000000, tokens: 2}]";
+    let lost = format!("{requests}\nfaults: [{{at_step: 5, kind: lose}}]");
+    let (output, report) = measure(folder.path(), &lost, &["--stall-limit", "2"]);
+    assert_eq!(output.status.code(), Some(1));
+    let reasons = report["runs"][0]["reasons"].to_string();
+    assert!(reasons.contains("2 of 3 submitted requests are complete, 1 never finished"), "{reasons}");
+    let truth = rows(&folder.path().join("out/truth.csv"));
+    assert_eq!(truth.iter().filter(|row| row["run"].ends_with("|0")).count(), 5 + 2 + 2, "all that was emitted");
+
+    let folder = tempfile::tempdir().unwrap();
+    let beyond = format!("{requests}\nfaults: [{{at_step: 3, kind: wrong_length}}, {{at_step: 500, kind: exit}}]");
+    let (_, report) = measure(folder.path(), &beyond, &[]);
+    let warnings = report["runs"][0]["warnings"].to_string();
+    assert!(warnings.contains("the script's faults were not reached: exit at step 500; the run had "), "{warnings}");
 }
 
 #[test]

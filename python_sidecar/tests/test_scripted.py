@@ -4,12 +4,13 @@ import array
 import itertools
 import os
 import statistics
+import tempfile
 import threading
 import time
 from types import ModuleType
 
 from bench_sidecar import protocol
-from bench_sidecar.scripted import pace, pack
+from bench_sidecar.scripted import drop_half_row, pace, pack
 from harness import Run, make_ring
 
 
@@ -38,6 +39,15 @@ def test_the_same_seed_gives_the_same_runs_and_another_one_others() -> None:
     assert runs(0, noise, 5) != runs(0, noise | {"seed": 2}, 5)
 
 
+def test_half_a_row_of_a_killed_engine_is_cut_off() -> None:
+    for text, kept in ((b"head\n1,2\n3,", b"head\n1,2\n"), (b"head\n1,2\n", b"head\n1,2\n"), (b"", b""), (b"he", b"")):
+        with tempfile.TemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            drop_half_row(file.fileno())
+            assert os.pread(file.fileno(), 100, 0) == kept
+
+
 def test_in_a_long_gap_the_engine_sleeps_and_its_token_is_in_time(library: ModuleType) -> None:
     request = {"first_ns": 1_000_000, "gap_ns": 600_000_000, "gaps_ns": None, "events": None, "counts": None}
     script = {"requests": [request | {"cached": 0, "finish": "length"}], "faults": []}
@@ -47,9 +57,10 @@ def test_in_a_long_gap_the_engine_sleeps_and_its_token_is_in_time(library: Modul
     engine = library.scripted_new(*pack(script))
     library.scripted_stage(engine, array.array("I", [8, 3]).tobytes())
     used_s: list[float] = []
+    truth, written = os.pipe()
 
     def run() -> None:
-        library.scripted_run(engine, events, requests, 0)
+        library.scripted_run(engine, events, requests, 0, written, "run")
         used_s.append(time.thread_time())
 
     thread = threading.Thread(target=run)
@@ -63,8 +74,6 @@ def test_in_a_long_gap_the_engine_sleeps_and_its_token_is_in_time(library: Modul
             time.sleep(0.01)
             found.take(library.pop(taken))
     thread.join()
-    truth, written = os.pipe()
-    library.scripted_truth(engine, written, "run")
     rows = [line.split(",") for line in os.read(truth, 4096).decode().splitlines()]
     assert len(rows) == 3
     assert all(int(emitted) >= int(intended) for *_, intended, emitted in rows)

@@ -99,6 +99,13 @@ pub enum FaultKind {
     WrongLength,
 }
 
+impl FaultKind {
+    /// The word for it in a script.
+    pub fn as_str(self) -> &'static str {
+        FAULT_KINDS.iter().find(|(_, kind)| *kind == self).map_or("fault", |(name, _)| *name)
+    }
+}
+
 const FAULT_KINDS: [(&str, FaultKind); 6] = [
     ("raise", FaultKind::Raise),
     ("exit", FaultKind::Exit),

@@ -45,7 +45,11 @@ mod tests {
             std::thread::scope(|scope| {
                 let starting = gate.close();
                 let thread = scope.spawn(|| gate.wait());
-                if all_started { starting.open() } else { drop(starting) }
+                if all_started {
+                    starting.open()
+                } else {
+                    drop(starting)
+                }
                 thread.join().unwrap()
             })
         };

@@ -9,6 +9,7 @@ mod privileges;
 mod prompts;
 mod replaced;
 mod run;
+mod run_queue;
 mod sidecar;
 mod spec;
 mod sweep;

@@ -7,6 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::run_queue::RunQueue;
 use super::watchdog::{TICK, Watchdog};
 use super::{Ended, Engine, RunRequests, SessionError, Sidecar, SidecarOptions, Window};
 use crate::device::Placement;
@@ -162,6 +163,8 @@ struct RecorderThread {
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
     pinning: Option<String>,
+    /// Of the thread, as the kernel numbers threads.
+    id: u32,
 }
 
 impl RecorderThread {
@@ -183,12 +186,14 @@ impl RecorderThread {
             // A priority that is not permitted was found out before, and stands in the session's record.
             let seat = placement.seat_recorder();
             // The other side waits for this word, so that pinning is over before anything is measured.
-            let _ = tell_pinning.send(seat.not_pinned);
+            let id = nix::unistd::gettid().as_raw().unsigned_abs();
+            let _ = tell_pinning.send((seat.not_pinned, id));
             let result = recorder.run(&mut phases);
             let _ = send.send((recorder, result)); // nobody listens only if the session itself is gone
         });
         started.map_err(SessionError::io("starting the recorder's thread"))?;
-        Ok(RecorderThread { done, live, stop, pinning: pinning.recv().unwrap_or_default() })
+        let (pinning, id) = pinning.recv().unwrap_or_default();
+        Ok(RecorderThread { done, live, stop, pinning, id })
     }
 }
 
@@ -212,6 +217,7 @@ async fn watch(
     let mut ended = None;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut run_queue = RunQueue::begin(&[("the engine", engine.pid()), ("the recorder", thread.id)]);
     let outcome = loop {
         tokio::select! {
             biased;
@@ -224,6 +230,7 @@ async fn watch(
             _ = ticks.tick() => {
                 let totals = thread.live.totals();
                 observer.tick(&totals);
+                run_queue.look();
                 if failure.is_none() {
                     failure = watchdog.look(&totals);
                 }
@@ -234,7 +241,8 @@ async fn watch(
         }
     };
     engine.keep_pace(watchdog.pace());
-    let warnings = thread.pinning.into_iter().collect();
+    run_queue.look();
+    let warnings = thread.pinning.into_iter().chain(run_queue.warnings()).collect();
     match outcome {
         Ok((recorder, result)) => {
             let (events, requests, tape) = recorder.into_parts();

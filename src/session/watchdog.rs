@@ -1,9 +1,9 @@
 //! Notices an engine that gives no sign, by how long its own steps take.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use super::SessionError;
+use super::run_queue::waited;
 use crate::recorder::LiveTotals;
 
 /// How often the engine's silence is looked at, and progress drawn.
@@ -71,7 +71,7 @@ impl Watchdog {
             batches: 0,
             silent_for: Duration::ZERO,
             looked_at: Instant::now(),
-            kept_waiting: kept_waiting(pid),
+            kept_waiting: waited(pid),
         }
     }
 
@@ -87,7 +87,7 @@ impl Watchdog {
         let since = self.looked_at.elapsed().min(2 * TICK);
         self.looked_at = Instant::now();
         // Nor can an engine give a sign that the system does not let run.
-        let kept_waiting = kept_waiting(self.pid);
+        let kept_waiting = waited(self.pid);
         let since = since.saturating_sub(kept_waiting.saturating_sub(self.kept_waiting));
         self.kept_waiting = kept_waiting;
         if totals.batches != self.batches {
@@ -100,14 +100,6 @@ impl Watchdog {
         let (silent_for, longest_step_ns) = (self.silent_for, self.pace.longest_step_ns);
         (silent_for > patience).then_some(SessionError::Silent { silent_for, longest_step_ns })
     }
-}
-
-/// How long the main thread of a process has been ready to run and waited for a processor: the second number of
-/// `/proc/PID/schedstat`, in nanoseconds. Nothing where the system does not keep it.
-fn kept_waiting(pid: u32) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    let waited_ns = text.split_ascii_whitespace().nth(1).and_then(|field| field.parse().ok());
-    Duration::from_nanos(waited_ns.unwrap_or(0))
 }
 
 #[cfg(test)]

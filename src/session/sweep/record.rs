@@ -1,12 +1,13 @@
 //! The record of a run, from what is known before it and what was recorded in it.
 
 use super::{RunHead, RunRecording, Sweep, SweepObserver};
+use crate::config::Script;
 use crate::plan::Epoch;
 use crate::ring::clock_ns;
-use crate::session::SessionError;
+use crate::session::{EngineSpec, SessionError};
 use crate::telemetry::Sample;
 use crate::timeline::store::RUN_SCHEMA_VERSION;
-use crate::timeline::{ABSENT, Counters, Outcome, Phase, RunRecord, Timeline};
+use crate::timeline::{ABSENT, Counters, Outcome, Phase, RequestEvent, RunRecord, Timeline};
 
 /// One try at a planned run.
 #[derive(Clone, Copy)]
@@ -62,12 +63,19 @@ impl<O: SweepObserver> Sweep<'_, O> {
         record.counters = tape.counters;
         record.recorder_hiccups = tape.num_hiccups;
         record.clock_step_ns = Some(recording.clock_step_ns);
+        let steps = recording.ended.as_ref().map(|ended| ended.steps);
         let (compilations, drafts) = recording.ended.map_or((None, None), |ended| (ended.compilations, ended.drafts));
         record.compilations = compilations;
         record.cache_reset = Some(recording.cache_reset);
         record.warnings.extend(recording.warnings);
+        let specs = self.specs;
         if let Some(err) = &recording.failure {
-            record.outcome = Outcome::Failed(err.to_string());
+            record.outcome = Outcome::Failed(match err {
+                SessionError::Silent { .. } => format!("{err}; {}", progress(&tape.requests)),
+                err => err.to_string(),
+            });
+        } else if let EngineSpec::Scripted { script, .. } = &specs[record.epoch as usize] {
+            record.warnings.extend(steps.and_then(|steps| unreached_faults(script, steps)));
         }
         let mut timeline = Timeline {
             run: record,
@@ -84,6 +92,23 @@ impl<O: SweepObserver> Sweep<'_, O> {
         self.last_token_ns = timeline.tokens.last().map(|token| token.received_ns).or(Some(clock_ns()));
         (timeline, recording.failure)
     }
+}
+
+/// How far a run came: a lost request shows as one that never finished beside others that did.
+fn progress(requests: &[RequestEvent]) -> String {
+    let submitted = requests.iter().filter(|request| request.submitted_ns != ABSENT);
+    let (complete, open): (Vec<_>, Vec<_>) = submitted.partition(|request| request.finished());
+    let (complete, open, of) = (complete.len(), open.len(), complete.len() + open.len());
+    format!("{complete} of {of} submitted requests are complete, {open} never finished")
+}
+
+/// Names the faults of a script that lie beyond the steps of a run.
+fn unreached_faults(script: &Script, steps: u64) -> Option<String> {
+    let faults = script.faults.iter().filter(|fault| u64::from(fault.at_step) >= steps);
+    let named: Vec<String> = faults.map(|fault| format!("{} at step {}", fault.kind.as_str(), fault.at_step)).collect();
+    let named = named.join(", ");
+    (!named.is_empty())
+        .then(|| format!("the script's faults were not reached: {named}; the run had {steps} steps, counted from 0"))
 }
 
 /// A run of which nothing was recorded.

@@ -4,8 +4,11 @@
 //! The faults follow from a seed: `BENCH_KILLS_SEED=7 BENCH_KILLS=200 cargo test --release --test kills`. When they fall
 //! is up to the machine.
 
+mod moments;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,6 +40,12 @@ enum Fault {
     PauseHarness,
     PauseSidecar,
     PauseEngine,
+    /// Until the harness has noticed. As it costs the limit of a silent engine, it is hit at chosen moments only.
+    StopSidecar,
+    /// As of a closed terminal: the run is finished, and the command leaves.
+    HangUpHarness,
+    /// As of `timeout`, systemd or Slurm: harness, sidecar and engine at once.
+    TerminateGroup,
 }
 
 const FAULTS: [Fault; 7] = [
@@ -92,6 +101,7 @@ impl Sweep {
         let mut command = self.command();
         command.arg(how).arg(&out);
         let said = File::options().create(true).append(true).open(self.path("said")).unwrap();
+        command.process_group(0); // so that a fault of the group does not hit the test
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap()
     }
 
@@ -290,6 +300,9 @@ fn hit(harness: i32, fault: Fault, pause: Duration) -> bool {
         Fault::PauseHarness => (Some(harness), Signal::SIGSTOP, true),
         Fault::PauseSidecar => (sidecar, Signal::SIGSTOP, true),
         Fault::PauseEngine => (engine, Signal::SIGSTOP, true),
+        Fault::StopSidecar => (sidecar, Signal::SIGSTOP, false),
+        Fault::HangUpHarness => (Some(harness), Signal::SIGHUP, false),
+        Fault::TerminateGroup => (Some(-harness), Signal::SIGTERM, false),
     };
     let is_hit = target.is_some_and(|pid| send(pid, signal));
     if goes_on && is_hit {
