@@ -78,10 +78,11 @@ fn comparison_in_which_numbers_are_absent_is_no_success() {
     };
     // Three tokens of the sixteen that are asked: every run is INVALID.
     let (a, b) = (measure(folders[0].path(), ""), measure(folders[1].path(), ", tokens: 3"));
+    let (a, b) = (a.as_str(), b.as_str());
     let compare = |args: &[&str]| bench().arg("compare").args(args).output().unwrap();
-    let with_itself = compare(&[&a, &a]);
+    let with_itself = compare(&[a, a]);
     assert_eq!(with_itself.status.code(), Some(if_valid(&folders[0].path().join("out"), 0)), "{with_itself:?}");
-    let without_numbers = compare(&[&a, &b]);
+    let without_numbers = compare(&[a, b]);
     refused(&without_numbers, 2, &["nothing could be decided: no metric has a number on both sides"]);
     let said = String::from_utf8_lossy(&without_numbers.stdout);
     assert!(
@@ -89,7 +90,7 @@ fn comparison_in_which_numbers_are_absent_is_no_success() {
         "{said}"
     );
     let objective = "nothing could be decided: no number for the objective p99_e2e_s of i16-o16-p0-n4 in A";
-    refused(&compare(&[&a, &a, "--slo", "p99_e2e_s=1"]), 2, &[objective]);
+    refused(&compare(&[a, a, "--slo", "p99_e2e_s=1"]), 2, &[objective]);
 }
 
 #[test]
