@@ -149,6 +149,7 @@ fn read_truth(path: &PathBuf, run: &str) -> Result<Truth, CalibrationError> {
 #[derive(Default)]
 struct Samples {
     ttft_error: Vec<i64>,
+    ttft_error_watched: Vec<i64>,
     itl_error: Vec<i64>,
     itl_error_watched: Vec<i64>,
     tap: Vec<i64>,
@@ -181,7 +182,10 @@ impl Samples {
             samples.unexplained += u64::from(late_ns < 0);
             let watched = event.poll_gap_ns().is_some_and(|gap_ns| gap_ns <= WATCHED_NS);
             match before {
-                None => samples.ttft_error.push(late_ns.abs()),
+                None => {
+                    samples.ttft_error.push(late_ns.abs());
+                    samples.ttft_error_watched.extend(watched.then_some(late_ns.abs()));
+                }
                 Some((before_ns, before_watched)) => {
                     let error_ns = (late_ns - *before_ns).abs();
                     samples.itl_error.push(error_ns);
@@ -209,6 +213,7 @@ impl Samples {
         Ok(KnownAnswer {
             concurrency,
             ttft_error_ns: times(self.ttft_error, "first token")?,
+            ttft_error_watched_ns: Times::of(self.ttft_error_watched),
             itl_error_ns: Times::of(self.itl_error),
             itl_error_watched_ns: Times::of(self.itl_error_watched),
             tap_ns: times(self.tap, "token")?,

@@ -90,6 +90,8 @@ pub struct KnownAnswer {
     pub concurrency: u32,
     /// Error of the TTFT: its size against the instant at which the engine had the first token.
     pub ttft_error_ns: Times,
+    /// The same of the first tokens for which the recorder had looked within the last microsecond before.
+    pub ttft_error_watched_ns: Option<Times>,
     /// Error of each ITL: its size against the time between the two emissions.
     pub itl_error_ns: Option<Times>,
     /// The same of the ITLs at both ends of which the recorder had looked within the last microsecond: without those in

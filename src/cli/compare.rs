@@ -5,11 +5,11 @@ use std::path::Path;
 use super::error::{CliError, Exit};
 use super::report::all_read;
 use super::{CompareArgs, EngineArgs, screen};
-use crate::comparison::{Comparison, Design, Question};
+use crate::comparison::{Comparison, Question};
 use crate::metrics::Metric;
 use crate::report::{self, Report};
 
-/// Compares, prints, and exits with 1 if something got worse.
+/// Compares, prints, and exits with 1 if something got worse or is not valid.
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, CliError> {
     let question =
         Question { metrics: args.metric.clone(), threshold: args.threshold, slo: args.slo.iter().cloned().collect() };
@@ -37,14 +37,13 @@ pub(super) fn pairs(report: &Report, folder: &Path, args: &EngineArgs) -> Result
     exit_of(&comparison)
 }
 
-/// 0 when nothing got worse, 1 when something did.
+/// 1 when something got worse, or a run of either side is not valid or missing; a comparison that answers nothing is an error.
 fn exit_of(comparison: &Comparison) -> Result<Exit, CliError> {
-    match (comparison.got_worse, comparison.design) {
-        (true, _) => Ok(Exit::Invalid),
-        // Side by side is all that was asked for.
-        (false, Design::SavedResults) => Ok(Exit::Valid),
-        (false, Design::RandomPairs) if comparison.is_decided() => Ok(Exit::Valid),
-        (false, Design::RandomPairs) => Err(CliError::Undecided("too few valid pairs; measure more `repeats`")),
+    match comparison.undecided() {
+        _ if comparison.got_worse => Ok(Exit::Invalid),
+        Some(why) => Err(CliError::Undecided(why)),
+        None if comparison.is_whole() => Ok(Exit::Valid),
+        None => Ok(Exit::Invalid),
     }
 }
 

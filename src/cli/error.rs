@@ -134,7 +134,7 @@ pub enum CliError {
     Comparison(#[from] ComparisonError),
     /// A comparison that decides nothing is no gate.
     #[error("nothing could be decided: {0}")]
-    Undecided(&'static str),
+    Undecided(String),
     /// The sidecar could not be started.
     #[error(transparent)]
     Session(#[from] SessionError),

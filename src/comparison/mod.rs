@@ -5,9 +5,11 @@
 //! decided.
 
 mod decision;
+mod differences;
 mod page;
 mod pairs;
 mod saved;
+mod sides;
 mod table;
 
 use std::io::Write as _;
@@ -17,10 +19,12 @@ use serde::Serialize;
 
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Metric;
+use crate::plan::Arm;
 use crate::report::{PointEntry, Report, TableFormat};
 use crate::statistics::{LEVEL, PairedMethod, benjamini_hochberg, can_hold, holm, pairs_against};
 use crate::verdict::{Objective, objectives};
 pub use decision::Decision;
+pub use sides::Side;
 
 /// Version of the layout of [`Comparison`]. `schemas/comparison-<version>.schema.json` describes it.
 pub const COMPARISON_SCHEMA_VERSION: u32 = 1;
@@ -62,6 +66,8 @@ pub struct Comparison {
     pub a: String,
     /// Where B comes from, and what it is.
     pub b: String,
+    /// How much of side A was measured, and of side B.
+    pub sides: [Side; 2],
     /// Relative change from which on a difference matters.
     pub threshold: f64,
     /// The points that both sides have.
@@ -119,8 +125,11 @@ pub struct MetricComparison {
     pub p_fdr: Option<f64>,
     /// Relative effect that as many pairs find in 80 % of the cases.
     pub detectable: Option<f64>,
-    /// By how much the instrument can typically move this number, in its unit.
+    /// By how much the instrument can typically move this number, in its unit; null if it is not known of both sides.
     pub instrument_error: Option<f64>,
+    /// The same of the sides that it is known of: what is below this is no difference.
+    #[serde(skip)]
+    largest_known_error: Option<f64>,
     /// What is decided.
     pub decision: Decision,
     /// Whether the whole interval lies within the threshold.
@@ -166,9 +175,10 @@ impl Comparison {
         if points.is_empty() {
             return Err(ComparisonError::NoPairs(folder.to_owned()));
         }
-        let side = |arm| format!("{}, {}", folder.display(), pairs::values(report, arm));
-        let (a, b) = (side(crate::plan::Arm::A), side(crate::plan::Arm::B));
-        Ok(Comparison::new(Design::RandomPairs, a, b, points, Vec::new(), question))
+        let arms = [Arm::A, Arm::B];
+        let names = arms.map(|arm| format!("{}, {}", folder.display(), pairs::values(report, arm)));
+        let sides = arms.map(|arm| Side::of(report, Some(arm)));
+        Ok(Comparison::new(Design::RandomPairs, names, sides, points, Vec::new(), question))
     }
 
     /// Two results that were measured one after the other, each with its folder.
@@ -184,14 +194,15 @@ impl Comparison {
         if points.is_empty() {
             return Err(ComparisonError::NothingInCommon { a: a.1.to_owned(), b: b.1.to_owned() });
         }
-        let [of_a, of_b] = [a.1, b.1].map(|folder| folder.display().to_string());
-        Ok(Comparison::new(Design::SavedResults, of_a, of_b, points, remarks, question))
+        let names = [a.1, b.1].map(|folder| folder.display().to_string());
+        let sides = [a.0, b.0].map(|report| Side::of(report, None));
+        Ok(Comparison::new(Design::SavedResults, names, sides, points, remarks, question))
     }
 
     fn new(
         design: Design,
-        a: String,
-        b: String,
+        [a, b]: [String; 2],
+        sides: [Side; 2],
         mut points: Vec<PointComparison>,
         remarks: Vec<String>,
         question: &Question,
@@ -208,11 +219,14 @@ impl Comparison {
             design,
             a,
             b,
+            sides,
             threshold: question.threshold,
             points,
             remarks,
             got_worse: false,
         };
+        let of_sides = ["A", "B"].iter().zip(&comparison.sides).flat_map(|(name, side)| side.remarks(name));
+        comparison.remarks.extend(of_sides.collect::<Vec<_>>());
         comparison.got_worse = comparison.points.iter().any(PointComparison::got_worse);
         comparison.remarks.extend(comparison.out_of_reach());
         comparison
@@ -238,8 +252,44 @@ impl Comparison {
         let metrics = self.points.iter().flat_map(|point| &point.metrics);
         let is_decided =
             |metric: &MetricComparison| !matches!(metric.decision, Decision::Insufficient | Decision::Unverified);
-        (self.out_of_reach().is_none() && metrics.into_iter().any(is_decided))
-            || self.points.iter().any(|point| point.slo[1].iter().any(|objective| objective.met.is_some()))
+        let has_objectives = self.points.iter().any(|point| !point.slo[1].is_empty());
+        self.unjudged_objectives().is_empty()
+            && ((self.out_of_reach().is_none() && metrics.into_iter().any(is_decided)) || has_objectives)
+    }
+
+    /// The objectives that one side has no number for: neither kept nor missed.
+    fn unjudged_objectives(&self) -> Vec<String> {
+        let of_point = |point: &PointComparison| {
+            let sides = ["A", "B"].into_iter().zip([&point.point_a, &point.point_b]).zip(&point.slo);
+            let unjudged = sides.flat_map(|((side, label), slo)| {
+                let of_side = slo.iter().filter(|objective| objective.met.is_none());
+                of_side.map(move |objective| format!("{} of {label} in {side}", objective.metric))
+            });
+            unjudged.collect::<Vec<_>>()
+        };
+        self.points.iter().flat_map(of_point).collect()
+    }
+
+    /// Why the comparison answers nothing, so that its success would be none; `None` where it does.
+    pub fn undecided(&self) -> Option<String> {
+        let unjudged = self.unjudged_objectives();
+        if let [first, others @ ..] = &unjudged[..] {
+            let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            return Some(format!("no number for the objective {first}{more}; measure more `repeats` or `num_prompts`"));
+        }
+        let is_measured = self.points.iter().flat_map(|point| &point.metrics).any(MetricComparison::is_known);
+        match self.design {
+            Design::RandomPairs if self.is_decided() => None,
+            Design::RandomPairs => Some("too few valid pairs; measure more `repeats`".to_owned()),
+            // Side by side is all that was asked for.
+            Design::SavedResults if is_measured => None,
+            Design::SavedResults => Some("no metric has a number on both sides".to_owned()),
+        }
+    }
+
+    /// Whether every planned run of both sides was measured and is valid.
+    pub fn is_whole(&self) -> bool {
+        self.sides.iter().all(Side::is_whole)
     }
 
     /// The comparison in a format, ending in a line break.
@@ -302,6 +352,7 @@ impl MetricComparison {
     /// Both sides as they were measured, not compared yet.
     fn of(metric: Metric, a: &PointEntry, b: &PointEntry) -> MetricComparison {
         let (of_a, of_b) = (a.values.get(metric), b.values.get(metric));
+        let errors = [a, b].map(|point| point.typical_error.get(metric));
         let is_known = of_a.is_some() && of_b.is_some();
         MetricComparison {
             metric: metric.name(),
@@ -315,7 +366,8 @@ impl MetricComparison {
             p_holm: None,
             p_fdr: None,
             detectable: None,
-            instrument_error: [a, b].iter().filter_map(|point| point.typical_error.get(metric)).reduce(f64::max),
+            instrument_error: errors[0].zip(errors[1]).map(|(of_a, of_b)| of_a.max(of_b)),
+            largest_known_error: errors.into_iter().flatten().reduce(f64::max),
             decision: Decision::Insufficient,
             is_equivalent: false,
             note: (!is_known).then(|| "not measured, or too few samples".to_owned()),

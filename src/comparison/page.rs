@@ -13,7 +13,7 @@ pub(super) fn html(comparison: &Comparison) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>A against B</title>\n\
          <style>\n{PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>A against B</h1>\n"
     );
-    let class = match (comparison.got_worse, comparison.is_decided()) {
+    let class = match (comparison.got_worse, comparison.is_decided() && comparison.is_whole()) {
         (true, _) => "bad",
         (false, true) => "good",
         (false, false) => "doubt",

@@ -74,7 +74,7 @@ fn compare_metric(
     let log_ratios: Vec<f64> = pairs.iter().filter_map(log_ratio).collect();
     let effect = if both.is_known() { paired_effect(&log_ratios) } else { None };
     let change = effect.as_ref().zip(both.a).map(|(effect, a)| ((effect.ratio - 1.0) * a).abs());
-    let is_seen = change.zip(both.instrument_error).is_none_or(|(change, error)| change > error);
+    let is_seen = change.zip(both.largest_known_error).is_none_or(|(change, error)| change > error);
     let note = match effect {
         _ if both.note.is_some() => both.note.clone(),
         None => Some(format!("{} of the {FEWEST_PAIRS} pairs that it takes", log_ratios.len())),

@@ -1,5 +1,6 @@
 //! Two results that were measured one after the other.
 
+use super::differences::differences;
 use super::{Decision, MetricComparison, PointComparison, Question, metrics_of};
 use crate::metrics::Metric;
 use crate::report::{PointEntry, Report, RunEntry};
@@ -9,7 +10,7 @@ use crate::verdict::Status;
 /// The points that both have, and what is to be said of the rest.
 pub(super) fn compare(a: &Report, b: &Report, question: &Question) -> (Vec<PointComparison>, Vec<String>) {
     let key = |point: &PointEntry| (point.identity.name.clone(), point.identity.point.clone());
-    let mut points = Vec::new();
+    let mut both = Vec::new();
     let mut remarks = vec![
         "unverified: both results were measured in commands of their own, and whatever changed between them is in the \
          difference; measure pairs (`bench engine --ab`) to decide"
@@ -17,16 +18,17 @@ pub(super) fn compare(a: &Report, b: &Report, question: &Question) -> (Vec<Point
     ];
     for of_a in &a.points {
         match b.points.iter().find(|of_b| key(of_b) == key(of_a)) {
-            Some(of_b) => points.push(compare_points((a, of_a), (b, of_b), question)),
+            Some(of_b) => both.push([of_a, of_b]),
             None => remarks.push(format!("{} {} is in A alone", of_a.identity.name, of_a.identity.point)),
         }
     }
     let alone = b.points.iter().filter(|of_b| !a.points.iter().any(|of_a| key(of_a) == key(of_b)));
     remarks.extend(alone.map(|point| format!("{} {} is in B alone", point.identity.name, point.identity.point)));
-    let host = |report: &Report| report.environment.get("host").cloned();
-    if host(a) != host(b) {
-        remarks.push("the two results do not say that they come from the same machine in the same state".to_owned());
+    if [a, b].iter().any(|report| report.environment.get("host").is_none_or(serde_json::Value::is_null)) {
+        remarks.push("the two results do not say that they come from the same machine".to_owned());
     }
+    remarks.extend(differences(a, b, &both));
+    let points = both.iter().map(|[of_a, of_b]| compare_points((a, of_a), (b, of_b), question)).collect();
     (points, remarks)
 }
 

@@ -48,11 +48,13 @@ pub(super) fn conclusion(comparison: &Comparison) -> String {
         let missed = format!("objectives newly missed: {missed}");
         return format!("B is WORSE: {slower}; {missed}");
     }
-    match (comparison.is_decided(), comparison.design) {
-        (true, Design::RandomPairs) => "nothing got worse".to_owned(),
-        (true, Design::SavedResults) => "no objective is newly missed; differences are not decided".to_owned(),
-        (false, _) => "nothing could be decided".to_owned(),
-    }
+    let found = match (comparison.is_decided(), comparison.design) {
+        (true, Design::RandomPairs) => "nothing got worse",
+        (true, Design::SavedResults) => "no objective is newly missed; differences are not decided",
+        (false, _) => "nothing could be decided",
+    };
+    let whole = if comparison.is_whole() { "" } else { "; INVALID or missing runs are left out" };
+    format!("{found}{whole}")
 }
 
 /// A row for each metric of each point.

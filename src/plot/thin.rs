@@ -1,5 +1,7 @@
 //! Thinning: fewer points than samples, and the extremes among them.
 
+use crate::metrics::Percentile;
+
 /// A point of a cumulative distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CdfPoint {
@@ -15,7 +17,8 @@ pub struct CdfPoint {
 const PER_HALVING: usize = 8;
 
 /// The cumulative distribution of ascending samples in nanoseconds: at `body` evenly spaced shares, and above the median
-/// at eight ranks for each halving of what is left, down to the largest sample, which is always there.
+/// at eight ranks for each halving of what is left, down to the largest sample, which is always there. So are the ranks of the
+/// percentiles that tables show.
 pub fn cdf(ascending_ns: &[i64], body: usize) -> Vec<CdfPoint> {
     let count = ascending_ns.len();
     let point = |rank: usize| CdfPoint {
@@ -36,6 +39,8 @@ fn grid(count: usize, body: usize) -> Vec<usize> {
         left *= 0.5_f64.powf(1.0 / PER_HALVING as f64);
     }
     ranks.extend((count > 0).then_some(1));
+    let shown = [Percentile::P50, Percentile::P90, Percentile::P99, Percentile::P99_9];
+    ranks.extend(shown.map(|percentile| percentile.rank(count as u64) as usize));
     ranks.retain(|rank| (1..=count).contains(rank));
     ranks.sort_unstable();
     ranks.dedup();

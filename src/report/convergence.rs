@@ -6,8 +6,8 @@ use crate::plan::Point;
 use crate::statistics::Convergence;
 use crate::verdict::Status;
 
-/// All of these, as far as a point has them.
-const WATCHED: [Metric; 3] = [
+/// All of these, as far as all runs of a point have them.
+pub(super) const WATCHED: [Metric; 3] = [
     Metric::Of(Series::Ttft, Statistic::Average),
     Metric::Of(Series::Itl, Statistic::Average),
     Metric::Total(Total::OutputTokens),
@@ -26,7 +26,7 @@ pub fn converged<'r>(point: &Point, runs: impl IntoIterator<Item = &'r RunEntry>
     let valid: Vec<&RunEntry> = of_point.collect();
     let values = |metric| valid.iter().filter_map(|run| run.values.get(metric)).collect::<Vec<f64>>();
     let mut worst: Option<Convergence> = None;
-    for values in WATCHED.map(values).into_iter().filter(|values| !values.is_empty()) {
+    for values in WATCHED.map(values).into_iter().filter(|values| values.len() == valid.len()) {
         let found = Convergence::of(&values, 0.0).filter(|found| found.is_reached(target))?;
         if worst.is_none_or(|worst| found.half_width > worst.half_width) {
             worst = Some(found);

@@ -6,9 +6,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, Ruler};
 use crate::causes::Causes;
-use crate::metrics::{Distribution, Metric, RunMetrics, Samples};
+use crate::metrics::{Distribution, Metric, Percentile, RunMetrics, Samples};
 use crate::plan::Point;
 use crate::roofline::Roofline;
+use crate::statistics::fewest_samples;
 use crate::telemetry::WindowTelemetry;
 use crate::timeline::csv::IMPORTED_ENGINE;
 use crate::timeline::{Counters, EngineFacts, Speculation, Timeline, WarmUp};
@@ -102,6 +103,9 @@ pub struct RunEntry {
 /// Three numbers of a set of times, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct NsSpread {
+    /// Number of times.
+    #[serde(skip)]
+    pub count: u64,
     /// Median.
     pub p50: i64,
     /// 99th percentile.
@@ -151,10 +155,25 @@ impl Serialize for MetricValues {
     }
 }
 
+/// Whether so many samples have a percentile that may be shown to a reader.
+pub(super) fn has_percentile(percentile: Percentile, samples: u64) -> bool {
+    samples >= fewest_samples(percentile.quantile())
+}
+
 impl NsSpread {
     /// Of a distribution in nanoseconds.
     pub fn of<T: Copy + Into<i64>>(times: &Option<Distribution<T>>) -> Option<NsSpread> {
-        times.as_ref().map(|times| NsSpread { p50: times.p50.into(), p99: times.p99.into(), max: times.max.into() })
+        times.as_ref().map(|times| NsSpread {
+            count: times.count,
+            p50: times.p50.into(),
+            p99: times.p99.into(),
+            max: times.max.into(),
+        })
+    }
+
+    /// The 99th percentile, where there are samples enough to show one.
+    pub fn shown_p99(&self) -> Option<i64> {
+        has_percentile(Percentile::P99, self.count).then_some(self.p99)
     }
 }
 

@@ -4,21 +4,28 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::convergence::is_watched;
+use super::convergence::{WATCHED, is_watched};
 use super::entry::MetricValues;
+use super::units::number;
 use super::{BatchSpread, CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, NsSpread, Ruler, RunEntry};
 use crate::causes::Causes;
-use crate::metrics::{Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
+use crate::metrics::{Fraction, Metric, Percentile, RunMetrics, Sample, Samples, Series, Statistic, Total, pooled};
 use crate::plot::{CdfPoint, cdf};
-use crate::statistics::{Convergence, FEW_RUNS, Interval, WoodruffProblem, drift, log_interval, warm_cut, woodruff};
+use crate::statistics::{Convergence, FEW_RUNS, Interval, WoodruffProblem, drift, over_runs, warm_cut, woodruff};
 use crate::timeline::Weights;
 use crate::verdict::{Objective, Status, objectives};
 
 /// Evenly spaced points of a curve; the tail has more.
 const CURVE_POINTS: usize = 128;
 
-/// One point over its valid runs: percentiles over all their samples, means over all samples, rates over the sum of
-/// their windows.
+/// From as many times of the point's value on, or as small a part of it, a run is named as far off.
+const FAR_OFF: f64 = 2.0;
+
+/// From as many times the rate of the mean time on, a mean of rates is made by few requests.
+const MADE_BY_BURSTS: f64 = 2.0;
+
+/// One point over its valid runs: percentiles over all their samples; of means and rates the value over runs that
+/// [`over_runs`] gives, so that each stands inside its own interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PointEntry {
     /// What was asked, and of what.
@@ -153,13 +160,28 @@ impl Note {
 /// How the note of a metric begins that `until_ci` was asked of in vain.
 const NOT_CONVERGED: &str = "not converged";
 
-/// An interval with its note, while a point is put together.
+/// What the note of a mean has that few requests make.
+pub(super) const MEAN_OF_RATES: &str = "a mean of rates,";
+
+/// What the note of a metric has that is not known of all runs.
+pub(super) const NO_SUCH_NUMBER: &str = "without this number";
+
+/// A value over runs with its interval and note, while a point is put together.
 #[derive(Default)]
 struct Finding {
+    /// The value over runs; `None`: that of all samples together stands.
+    value: Option<f64>,
     interval: Option<Interval>,
     note: Option<Note>,
     /// Whether the value itself must not be shown.
     withheld: bool,
+}
+
+impl Finding {
+    /// No number, for a reason.
+    fn withheld(reason: String) -> Finding {
+        Finding { note: Some(Note(reason)), withheld: true, ..Finding::default() }
+    }
 }
 
 impl PointEntry {
@@ -179,13 +201,12 @@ impl PointEntry {
         for (metric, value) in &mut values.0 {
             let finding =
                 if value.is_some() { finding(*metric, &valid, samples, ruler.tick_s) } else { Finding::default() };
-            if finding.withheld {
-                *value = None;
-            }
+            *value = if finding.withheld { None } else { finding.value.or(*value) };
             let interval = finding.interval.map(|interval| EntryInterval { low: interval.low, high: interval.high });
             intervals.insert(metric.name(), interval);
             notes.extend(finding.note.map(|note| (metric.name(), note)));
         }
+        notes.extend(made_by_bursts(&values, samples, &notes));
         let (asked, of_runs) = (&runs[0].asked, valid.iter().map(|run| &run.metrics).collect::<Vec<_>>());
         let instrument_error = InstrumentErrors::of(ruler.budget, asked, &values, &of_runs);
         let itl_p99 = Metric::Of(Series::Itl, Statistic::Percentile(Percentile::P99));
@@ -206,6 +227,7 @@ impl PointEntry {
             warnings: different_engines
                 .into_iter()
                 .chain(warned)
+                .chain(far_off(&valid, &values))
                 .chain(warm_cut.and_then(|found| found.warning()))
                 .chain(not_converged(&notes))
                 .collect(),
@@ -245,24 +267,40 @@ fn finding(metric: Metric, valid: &[&RunEntry], samples: &[Samples], tick_s: f64
     }
 }
 
-/// Interval of a mean or a rate, from one value per run.
+/// Value and interval of a mean or a rate, from one value per run.
 fn of_runs(metric: Metric, valid: &[&RunEntry], tick_s: f64) -> Finding {
     let values: Vec<f64> = valid.iter().filter_map(|run| run.values.get(metric)).collect();
-    let half_tick = 0.5 * tick_s * tick_scale(metric, valid, &values);
-    let target = valid.first().and_then(|run| run.asked.until_ci);
-    if let Some((target, found)) = target.zip(Convergence::of(&values, half_tick)) {
-        return of_added_runs(metric, &found, target);
+    let (known, all) = (values.len(), valid.len());
+    if known < all {
+        let missing = all - known;
+        return Finding::withheld(format!("{missing} of {all} valid runs {NO_SUCH_NUMBER}: {}", absence(metric)));
     }
-    let Some(estimate) = log_interval(&values, half_tick) else {
+    let half_tick = 0.5 * tick_s * tick_scale(metric, valid, &values);
+    let Some(found) = over_runs(&values, half_tick) else {
         return Finding { note: Some(Note("0 or less in a run: no interval".to_owned())), ..Finding::default() };
     };
-    Finding { interval: estimate.interval, note: few_runs(values.len()), withheld: false }
+    let target = valid.first().and_then(|run| run.asked.until_ci);
+    let (interval, note) = match target.zip(Convergence::of(&values, half_tick)) {
+        Some((target, so_far)) => (Some(so_far.interval.with(found.value)), missed(metric, &so_far, target)),
+        None => (found.interval, few_runs(values.len())),
+    };
+    Finding { value: Some(found.value), interval, note, withheld: false }
 }
 
-/// Interval of a mean or a rate for which runs were added until it was narrow enough.
-fn of_added_runs(metric: Metric, found: &Convergence, target: f64) -> Finding {
+/// Why a valid run can be without a metric.
+fn absence(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Total(Total::PrefixHitRateMeasured | Total::PrefixHitRateExpected) => "the engine did not count",
+        Metric::Total(_) => "a window without length has no rate",
+        Metric::Of(Series::Tpot, _) => "tokens that all come at one instant have no rate",
+        Metric::Of(..) => "it was not measured",
+    }
+}
+
+/// What is to be said of a mean or a rate for which runs were added, and which is not known as well as asked.
+fn missed(metric: Metric, found: &Convergence, target: f64) -> Option<Note> {
     let is_missed = is_watched(metric) && !found.is_reached(target);
-    let note = is_missed.then(|| {
+    is_missed.then(|| {
         let (percent, runs) = (found.half_width * 100.0, found.runs);
         Note(match found.drifts {
             true => format!("{NOT_CONVERGED}: ±{percent:.2} % after {runs} runs, which drift"),
@@ -271,8 +309,7 @@ fn of_added_runs(metric: Metric, found: &Convergence, target: f64) -> Finding {
                 format!("{NOT_CONVERGED}: ±{percent:.2} % after {runs} runs, it takes about {needed}")
             }
         })
-    });
-    Finding { interval: Some(found.interval), note, withheld: false }
+    })
 }
 
 /// How far a tick of the clock moves a metric, per second of the tick.
@@ -314,12 +351,11 @@ fn clustered<'a, T: Sample + 'a>(
         Ok(found) => Finding {
             interval: Some(Interval { low: found.interval.low.map(&show), high: found.interval.high.map(&show) }),
             note: few_runs(runs.len()),
-            withheld: false,
+            ..Finding::default()
         },
         Err(WoodruffProblem::OneRun) => Finding { note: Some(Note::one_run()), ..Finding::default() },
         Err(WoodruffProblem::TooFewSamples { samples, needed }) => {
-            let note = Note(format!("too few samples: {samples} of the {needed} that it takes"));
-            Finding { interval: None, note: Some(note), withheld: true }
+            Finding::withheld(format!("too few samples: {samples} of the {needed} that it takes"))
         }
     }
 }
@@ -355,6 +391,43 @@ fn different_engines(valid: &[&RunEntry]) -> Option<String> {
     })
 }
 
+/// Runs that are far from the point's value in a watched metric: the value does not move with them, and a reader has to know.
+fn far_off(valid: &[&RunEntry], values: &MetricValues) -> Vec<String> {
+    let of_run = |run: &&RunEntry| {
+        let metric = WATCHED.into_iter().find(|metric| {
+            let factor = run.values.get(*metric).zip(values.get(*metric)).map_or(1.0, |(of_run, value)| of_run / value);
+            factor > 0.0 && !(1.0 / FAR_OFF..=FAR_OFF).contains(&factor)
+        })?;
+        let factor = number(Some(run.values.get(metric)? / values.get(metric)?));
+        Some(format!("repeat {}: `{}` is {factor} times the point's value", run.repeat, metric.name()))
+    };
+    valid.iter().filter_map(of_run).collect()
+}
+
+/// The note of a mean of rates that few requests make, beside what is said of it already.
+fn made_by_bursts(
+    values: &MetricValues,
+    samples: &[Samples],
+    notes: &BTreeMap<String, Note>,
+) -> Option<(String, Note)> {
+    let metric = Metric::Of(Series::Tpot, Statistic::Average);
+    let times_ns = pooled(samples, Samples::with_rate);
+    let mean_ns = Fraction::mean(&times_ns);
+    let factor = values.get(metric)? * mean_ns / 1e9;
+    if factor <= MADE_BY_BURSTS {
+        return None;
+    }
+    let bursts = times_ns.partition_point(|time| time.as_f64() * MADE_BY_BURSTS < mean_ns);
+    let said = format!(
+        "{MEAN_OF_RATES} {} times the rate of the mean time per token: {bursts} of {} requests, whose tokens came in bursts, \
+         make it",
+        number(Some(factor)),
+        times_ns.len()
+    );
+    let before = notes.get(&metric.name()).map_or_else(String::new, |note| format!("{}; ", note.0));
+    Some((metric.name(), Note(before + &said)))
+}
+
 /// Warnings of the runs, each once, and drift over their order.
 fn warnings(valid: &[&RunEntry]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
@@ -363,12 +436,7 @@ fn warnings(valid: &[&RunEntry]) -> Vec<String> {
             all.push(warning.clone());
         }
     }
-    let watched = [
-        Metric::Of(Series::Ttft, Statistic::Average),
-        Metric::Of(Series::Itl, Statistic::Average),
-        Metric::Total(Total::OutputTokens),
-    ];
-    for metric in watched {
+    for metric in WATCHED {
         let values: Vec<f64> = valid.iter().filter_map(|run| run.values.get(metric)).collect();
         if let Some(found) = drift(&values).filter(|found| found.flagged) {
             all.push(format!("`{}` drifts over the order of the runs (z = {:.2})", metric.name(), found.z));

@@ -7,8 +7,10 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::charts::label;
+use super::point::{MEAN_OF_RATES, NO_SUCH_NUMBER};
+use super::uncertainty::in_flight;
 use super::units::{bound, number, number_within, time_unit};
-use super::{HiccupsEntry, NsSpread, PointEntry, Report, ResetCheckEntry, SentinelEntry};
+use super::{HiccupsEntry, NsSpread, PointEntry, Report, ResetCheckEntry, RunEntry, SentinelEntry};
 use crate::metrics::{Metric, Series, Statistic, Total};
 use crate::printable::{json, markdown as markdown_text, printable, printable_lines, spreadsheet_cell};
 use crate::telemetry::WindowTelemetry;
@@ -155,12 +157,12 @@ impl Rows {
         if !engines.is_empty() {
             add("engine".to_owned(), &|point| engines.get(&point.identity.engine_line()).cloned().unwrap_or_default());
         }
-        for (title, series) in [("TTFT", Series::Ttft), ("ITL", Series::Itl)] {
+        // Not the rates per request: of a mean of rates a single burst can make a thousandfold.
+        for (title, series) in [("TTFT", Series::Ttft), ("ITL", Series::Itl), ("TPOT", Series::TimePerOutputToken)] {
             let medians = report.points.iter().filter_map(|point| shown(point, series)[1]);
             let unit = time_unit(medians);
             add(format!("{title} {}\navg/p50/p99 {PLUS_MINUS}", unit.name), &|point| cell(point, series, unit.size_s));
         }
-        add(format!("TPOT tok/s\navg/p50/p99 {PLUS_MINUS}"), &|point| cell(point, Series::Tpot, 1.0));
         add(format!("output\ntok/s {PLUS_MINUS}"), &|point| {
             let metric = Metric::Total(Total::OutputTokens);
             let error = point.instrument_error.get(metric);
@@ -175,8 +177,9 @@ impl Rows {
         let unit = time_unit(medians);
         let unit_name = if report.points.iter().any(|point| point.transport_ns.is_some()) { unit.name } else { "ns" };
         add(format!("transport {unit_name}\np50/p99"), &|point| {
-            let times = point.transport_ns.map(|times| [times.p50, times.p99]);
-            joined([0, 1].map(|index| times.map(|times| transport_s(times[index]) / unit.size_s)))
+            let times = point.transport_ns;
+            let shown = [times.map(|times| times.p50), times.and_then(|times| times.shown_p99())];
+            joined(shown.map(|ns| ns.map(|ns| transport_s(ns) / unit.size_s)))
         });
         add("verdict".to_owned(), &verdict);
         Rows { headers, points }
@@ -191,14 +194,27 @@ fn shown(point: &PointEntry, series: Series) -> [Option<f64>; 3] {
 /// Between a number and the bound of its error by the instrument.
 const PLUS_MINUS: &str = "±";
 
-/// Average, median and p99 of a series in a unit, and the largest of their errors by the instrument.
+/// In place of the bound of a cell of which a number has none.
+const UNKNOWN_BOUND: &str = "±?";
+
+/// Average, median and p99 of a series in a unit, with the bound of their errors by the instrument.
 fn cell(point: &PointEntry, series: Series, unit_size: f64) -> String {
     let metrics =
         [Statistic::ALL[0], Statistic::ALL[1], Statistic::ALL[3]].map(|statistic| Metric::Of(series, statistic));
-    let errors = metrics.map(|metric| point.instrument_error.get(metric).map(|error| error / unit_size));
-    let error = errors.into_iter().flatten().max_by(f64::total_cmp);
-    let values = metrics.map(|metric| number_within(point.values.get(metric).map(|value| value / unit_size), error));
-    with_bound(values.join("/"), error)
+    let values = metrics.map(|metric| point.values.get(metric).map(|value| value / unit_size));
+    let bounds = metrics.map(|metric| point.instrument_error.get(metric).map(|error| error / unit_size));
+    with_one_bound(values, bounds)
+}
+
+/// Numbers with one bound for all of them: the largest, and an unknown one if that of any shown number is not known.
+fn with_one_bound(values: [Option<f64>; 3], bounds: [Option<f64>; 3]) -> String {
+    let largest = bounds.into_iter().flatten().max_by(f64::total_cmp);
+    let shown = values.map(|value| number_within(value, largest)).join("/");
+    let has_no_bound = values.iter().zip(bounds).any(|(value, bound)| value.is_some() && bound.is_none());
+    match largest {
+        Some(_) if has_no_bound => format!("{shown} {UNKNOWN_BOUND}"),
+        largest => with_bound(shown, largest),
+    }
 }
 
 fn with_bound(shown: String, error: Option<f64>) -> String {
@@ -307,7 +323,10 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
 
 /// What the dashes in the table mean, and how much of the ITL is the instrument's.
 pub(super) fn footnotes(report: &Report) -> Vec<String> {
-    let withheld = |point: &PointEntry| point.notes.values().any(|note| note.0.starts_with("too few samples"));
+    let withheld = |point: &PointEntry| {
+        point.notes.values().any(|note| note.0.starts_with("too few samples"))
+            || point.transport_ns.is_some_and(|times| times.shown_p99().is_none())
+    };
     let mut lines = Vec::new();
     if report.points.iter().any(withheld) {
         lines.push("-: a percentile of too few samples is not shown (p99 takes 299 over a point's runs)".to_owned());
@@ -315,10 +334,15 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     let is_known = |point: &PointEntry| point.instrument_error.get(Metric::Total(Total::Elapsed)).is_some();
     if report.points.iter().any(is_known) {
         lines.push(format!(
-            "{PLUS_MINUS}: by how much the instrument itself can be wrong, from known answers on this machine and \
-             the stamps of the runs themselves; what is finer is no difference"
+            "{PLUS_MINUS}: by how much the instrument itself can be wrong, from {} and the stamps of the runs themselves; what is \
+             finer is no difference",
+            known_answers(report)
         ));
     }
+    if Rows::of(report).points.iter().flatten().any(|cell| cell.ends_with(UNKNOWN_BOUND)) {
+        lines.push(format!("{UNKNOWN_BOUND}: of one of the numbers it is not known by how much it can be wrong"));
+    }
+    lines.extend(report.points.iter().flat_map(notes_on_rates));
     lines.extend(report.points.iter().filter_map(asked_hit_rate));
     lines.extend(scaled_workloads(report));
     lines.extend(marked_itls(report));
@@ -328,6 +352,27 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     lines.extend(engine_processes(report));
     lines.extend(report.unsealed());
     lines
+}
+
+/// Which known answers the bounds come from.
+fn known_answers(report: &Report) -> &'static str {
+    let budget = report.ruler().budget;
+    let is_watched = |run: &RunEntry| budget.is_some_and(|budget| budget.is_watched(in_flight(&run.asked)));
+    match report.runs.iter().all(is_watched) {
+        true => "the known answers on this machine that the recorder watched for",
+        false => "all known answers on this machine, stalls of the calibration included,",
+    }
+}
+
+/// What has to be said of a point's rates: why the table has none, and which mean of rates a few requests make.
+fn notes_on_rates(point: &PointEntry) -> Vec<String> {
+    let rates = [Metric::Total(Total::OutputTokens), Metric::Of(Series::Tpot, Statistic::Average)];
+    let said = rates.into_iter().filter_map(|metric| {
+        let note = &point.notes.get(&metric.name())?.0;
+        let is_said = note.contains(MEAN_OF_RATES) || note.contains(NO_SUCH_NUMBER);
+        is_said.then(|| format!("{}: `{}`: {note}", point.identity.point, metric.name()))
+    });
+    said.collect()
 }
 
 /// Engines that an earlier command had loaded, and those whose process was not forked: a line for each, by epoch.
@@ -403,9 +448,12 @@ fn scaled_workloads(report: &Report) -> Option<String> {
 fn stamp_bounds(report: &Report) -> Option<String> {
     let shown = report.points.iter().filter(|point| point.num_valid > 0);
     let gaps: Vec<NsSpread> = shown.map(|point| point.poll_gap_ns).collect::<Option<_>>()?;
-    let worst_us = |of: fn(&NsSpread) -> i64| Some(number(Some(gaps.iter().map(of).max()? as f64 * 1e-3)));
-    let (all_us, most_us) = (worst_us(|gap| gap.max)?, worst_us(|gap| gap.p99)?);
-    Some(format!("stamps: every token within {all_us} us of becoming visible, 99 % of a point's within {most_us} us"))
+    let us = |ns: i64| number(Some(ns as f64 * 1e-3));
+    let all_us = us(gaps.iter().map(|gap| gap.max).max()?);
+    let most: Option<Vec<i64>> = gaps.iter().map(NsSpread::shown_p99).collect();
+    let most = most.and_then(|most_ns| most_ns.into_iter().max()).map(us);
+    let most = most.map_or_else(String::new, |most_us| format!(", 99 % of a point's within {most_us} us"));
+    Some(format!("stamps: every token within {all_us} us of becoming visible{most}"))
 }
 
 /// How many ITLs have a hiccup in them; `None` if none has.
@@ -424,4 +472,18 @@ fn marked_itls(report: &Report) -> Option<String> {
         line += &format!(", and {slow_marked} of the {slow} above the p99 ({} %)", percent(slow_marked, slow));
     }
     Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_of_a_cell_without_a_bound_leaves_the_cell_without_one() {
+        let known = [Some(1.0), Some(2.0), Some(3.0)];
+        assert_eq!(with_one_bound(known, [Some(0.04), Some(0.2), Some(0.1)]), "1.0/2.0/3.0 ±0.2");
+        assert_eq!(with_one_bound([Some(333_866.0), Some(50.0), None], [None, Some(0.04), None]), "333866/50.0/- ±?");
+        assert_eq!(with_one_bound([Some(1.0), Some(2.0), None], [Some(0.04), Some(0.2), None]), "1.0/2.0/- ±0.2");
+        assert_eq!(with_one_bound(known, [None; 3]), "1.00/2.00/3.00");
+    }
 }

@@ -66,8 +66,7 @@ impl InstrumentErrors {
         values: &MetricValues,
         runs: &[&RunMetrics],
     ) -> InstrumentErrors {
-        let bound =
-            |metric| Some(known_answers(metric, &errors?, asked, values, runs.len())? + moved(metric, values, runs)?);
+        let bound = |metric| Some(known_answers(metric, &errors?, asked, values, runs)? + moved(metric, values, runs)?);
         InstrumentErrors(values.0.iter().map(|(metric, value)| (*metric, value.and_then(|_| bound(*metric)))).collect())
     }
 
@@ -88,21 +87,19 @@ impl Serialize for InstrumentErrors {
 }
 
 /// Most requests at once.
-fn in_flight(asked: &Point) -> u32 {
+pub(super) fn in_flight(asked: &Point) -> u32 {
     let Load::Closed { concurrency } = asked.load;
     concurrency.map_or(asked.num_prompts, |concurrency| concurrency.min(asked.num_prompts))
 }
 
-/// What the error of the known answers comes to for a metric over so many windows.
+/// What the error of the known answers comes to for a metric of these runs.
 fn known_answers(
     metric: Metric,
     errors: &MetricErrors,
     asked: &Point,
     values: &MetricValues,
-    windows: usize,
+    runs: &[&RunMetrics],
 ) -> Option<f64> {
-    // Each window ends with a stamp of ours.
-    let elapsed_error_s = windows as f64 * errors.ttft_s;
     match metric {
         Metric::Of(Series::Ttft | Series::TtftService | Series::E2e, _) => Some(errors.ttft_s),
         Metric::Of(Series::Itl | Series::ItlPerToken, _) => Some(errors.itl_s),
@@ -112,22 +109,21 @@ fn known_answers(
             rate_error(rate, per_token_s(errors, asked), 1.0 / rate)
         }
         Metric::Of(Series::Queue | Series::Prefill | Series::Decode | Series::Step, _) => None,
-        Metric::Total(Total::Elapsed) => Some(elapsed_error_s),
+        // Each window ends with a stamp of ours.
+        Metric::Total(Total::Elapsed) => Some(runs.len() as f64 * errors.ttft_s),
         Metric::Total(Total::PrefixHitRateExpected | Total::PrefixHitRateMeasured) => None,
-        Metric::Total(_) => {
-            rate_error(values.get(metric)?, elapsed_error_s, values.get(Metric::Total(Total::Elapsed))?)
-        }
+        Metric::Total(_) => over_windows(values.get(metric)?, runs, |_| Some(errors.ttft_s)),
     }
 }
 
-/// By how much a number would be another one by the times of emission. Windows add up; of a pool's mean the largest of its
-/// runs' movements is a bound, and stands for that of a percentile.
+/// By how much a number would be another one by the times of emission. Windows add up; of a value over runs the largest of their
+/// movements is a bound, and stands for that of a percentile.
 fn moved(metric: Metric, values: &MetricValues, runs: &[&RunMetrics]) -> Option<f64> {
     let elapsed = Metric::Total(Total::Elapsed);
     let of_runs = |metric: Metric| runs.iter().map(move |run| moved_in_run(metric, run)).collect::<Option<Vec<f64>>>();
     match metric {
         Metric::Total(Total::Elapsed) => Some(of_runs(elapsed)?.iter().sum()),
-        Metric::Total(_) => rate_error(values.get(metric)?, of_runs(elapsed)?.iter().sum(), values.get(elapsed)?),
+        Metric::Total(_) => over_windows(values.get(metric)?, runs, |run| moved_in_run(elapsed, run)),
         Metric::Of(..) => Some(of_runs(metric)?.into_iter().fold(0.0, f64::max)),
     }
 }
@@ -139,6 +135,13 @@ fn moved_in_run(metric: Metric, run: &RunMetrics) -> Option<f64> {
         (Some(value), Some(emitted)) => metric.value(emitted).map(|as_emitted| (value - as_emitted).abs()),
         _ => Some(0.0),
     }
+}
+
+/// Of a rate over runs whose windows may be too long by `error_s`: a value over runs moves by no larger part of itself than one of
+/// them does.
+fn over_windows(rate: f64, runs: &[&RunMetrics], error_s: impl Fn(&RunMetrics) -> Option<f64>) -> Option<f64> {
+    let of_run = |run: &&RunMetrics| rate_error(rate, error_s(run)?, Metric::Total(Total::Elapsed).value(run)?);
+    Some(runs.iter().map(of_run).collect::<Option<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))
 }
 
 /// Of a rate over a time that may be too long by `error_s`; nothing where that may be all of it.

@@ -5,8 +5,10 @@ mod convergence;
 mod drift;
 mod log_interval;
 mod multiple;
+mod over_runs;
 mod paired;
 mod power;
+mod signed_ranks;
 mod student_t;
 mod trimmed_mean;
 mod unpaired;
@@ -17,6 +19,7 @@ pub use convergence::{Convergence, SEQUENTIAL_95};
 pub use drift::{Drift, drift};
 pub use log_interval::{LogInterval, log_interval};
 pub use multiple::{benjamini_hochberg, holm};
+pub use over_runs::{OverRuns, over_runs};
 pub use paired::{FEWEST_PAIRS, LEVEL, PairedEffect, PairedMethod, can_hold, paired_effect, pairs_against};
 pub use power::{PLANNED_POWER, Spread, found_from};
 pub use student_t::student_t_quantile;
@@ -38,6 +41,14 @@ pub struct Interval {
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
+}
+
+impl Interval {
+    /// The interval, widened where it leaves `value` out.
+    #[must_use]
+    pub fn with(self, value: f64) -> Interval {
+        Interval { low: self.low.map(|low| low.min(value)), high: self.high.map(|high| high.max(value)) }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The effect between two arms that were measured in pairs.
 
+use super::signed_ranks::{WalshAverages, lower_tail};
 use super::student_t::two_sided_p;
 use super::{TWO_SIDED_95, student_t_quantile};
 
@@ -11,7 +12,7 @@ pub const FEWEST_PAIRS: usize = 5;
 
 /// From as many pairs on the signed-rank interval is used, which one wild pair cannot move; with fewer it would be the whole
 /// range.
-const SIGNED_RANK_FROM: usize = 7;
+pub(super) const SIGNED_RANK_FROM: usize = 7;
 
 /// Power at which the detectable effect is given.
 const POWER: f64 = 0.8;
@@ -85,45 +86,9 @@ fn paired_t(log_ratios: &[f64]) -> PairedEffect {
 }
 
 fn signed_rank(log_ratios: &[f64]) -> PairedEffect {
-    let pairs = log_ratios.len();
-    // Walsh averages; where two numbers differ by rounding alone, which one is smaller decides nothing.
-    let mut averages = Vec::with_capacity(pairs * (pairs + 1) / 2);
-    for (index, one) in log_ratios.iter().enumerate() {
-        averages.extend(log_ratios[index..].iter().map(|other| 0.5 * (one + other)));
-    }
-    averages.sort_unstable_by(f64::total_cmp);
-    let count = averages.len();
-    let median = 0.5 * (averages[(count - 1) / 2] + averages[count / 2]);
-    let below = lower_tail(pairs);
-    // The largest c with P(W <= c) <= 2.5 %: from seven pairs on there is one.
-    let c = below.partition_point(|probability| *probability <= 1.0 - TWO_SIDED_95).saturating_sub(1);
-    // W counts the averages on one side of 0; those at 0 speak for neither.
-    let at_most_0 = averages.partition_point(|average| *average <= 0.0);
-    let at_least_0 = count - averages.partition_point(|average| *average < 0.0);
-    let p = (2.0 * below[at_most_0.min(at_least_0).min(count)]).min(1.0);
-    effect(PairedMethod::SignedRank, pairs, median, (averages[c], averages[count - 1 - c]), p)
-}
-
-/// P(W <= w) of the signed-rank statistic of `pairs` differences without an effect, by w from 0 to its largest value: each rank
-/// is in the sum or not, with equal chances.
-fn lower_tail(pairs: usize) -> Vec<f64> {
-    let largest = pairs * (pairs + 1) / 2;
-    let mut probabilities = vec![0.0; largest + 1];
-    probabilities[0] = 1.0;
-    let mut reached = 0;
-    for rank in 1..=pairs {
-        reached += rank;
-        for sum in (0..=reached).rev() {
-            let with = if sum >= rank { probabilities[sum - rank] } else { 0.0 };
-            probabilities[sum] = 0.5 * (probabilities[sum] + with);
-        }
-    }
-    let mut sum = 0.0;
-    probabilities.iter_mut().for_each(|probability| {
-        sum += *probability;
-        *probability = sum;
-    });
-    probabilities
+    let (averages, below) = (WalshAverages::of(log_ratios), lower_tail(log_ratios.len()));
+    let (estimate, interval) = (averages.median(), averages.interval(&below));
+    effect(PairedMethod::SignedRank, log_ratios.len(), estimate, interval, averages.p(&below))
 }
 
 fn effect(method: PairedMethod, pairs: usize, estimate: f64, (low, high): (f64, f64), p: f64) -> PairedEffect {

@@ -170,12 +170,41 @@ fn runs_are_added_until_the_interval_is_narrow_enough() {
         assert_close(stop.interval.low.unwrap(), &expected["lo"], id);
         assert_close(stop.interval.high.unwrap(), &expected["hi"], id);
         assert_close(stop.half_width, &expected["half_rel"], id);
-        assert!(stop.runs_needed(target) <= stop.runs as u64 && stop.runs_needed(target / 2.0) > 3 * stop.runs as u64);
+        assert!(stop.runs_needed(target) <= stop.runs as u64 && stop.runs_needed(target / 2.0) > stop.runs as u64);
     }
     assert_eq!(Convergence::of(&[1.0; 4], 0.0), None, "four runs are few");
     let drifting: Vec<f64> = (0..12).map(|run| 100.0 + f64::from(run) * 0.01).collect();
     let found = Convergence::of(&drifting, 0.0).unwrap();
     assert!(found.half_width < 0.001 && found.drifts && !found.is_reached(0.01), "never with a drift");
+}
+
+#[test]
+fn runs_needed_are_the_fewest_whose_own_quantile_makes_the_interval_narrow() {
+    let values = [1.0, 1.05, 0.97, 1.02, 0.99];
+    let found = Convergence::of(&values, 0.0).unwrap();
+    for target in [0.2, 0.05, 0.02, 0.01, 0.001] {
+        let needed = found.runs_needed(target);
+        let half_width = |runs: u64| {
+            let t = student_t_quantile(SEQUENTIAL_95, runs as u32 - 1);
+            (t * found.sd_log / (runs as f64).sqrt()).exp_m1()
+        };
+        assert!(half_width(needed) <= target * 1.002, "{needed} runs for {target}");
+        assert!(needed == FEW_RUNS as u64 || half_width(needed - 1) > target * 0.998, "{needed} runs for {target}");
+    }
+    // With the quantile of five runs it would be 5 (0.0499 / 0.02)^2 = 31.
+    assert!(found.half_width > 0.04 && found.runs_needed(0.02) < 18, "{found:?}, {}", found.runs_needed(0.02));
+}
+
+#[test]
+fn value_over_runs_is_the_same_for_a_rate_and_its_time() {
+    let times = [1.0, 1.2, 0.9, 1.1, 1.05, 3.0, 0.95];
+    let rates = times.map(|time| 1.0 / time);
+    let (of_times, of_rates) = (over_runs(&times, 0.0).unwrap(), over_runs(&rates, 0.0).unwrap());
+    assert!((of_times.value * of_rates.value - 1.0).abs() < 1e-12);
+    assert_eq!(over_runs(&[7.0], 0.25), Some(OverRuns { value: 7.0, interval: None }));
+    let equal = over_runs(&[7.0; 9], 0.25).unwrap();
+    assert_eq!(equal, OverRuns { value: 7.0, interval: Some(Interval { low: Some(6.75), high: Some(7.25) }) });
+    assert_eq!((over_runs(&[1.0, 0.0], 0.0), over_runs(&[], 0.0)), (None, None));
 }
 
 fn log_ratios(a: &[f64], b: &[f64]) -> Vec<f64> {

@@ -113,7 +113,7 @@ async fn the_numbers_are_those_of_the_summary() {
             "p99_ttft_s",
             "avg_itl_s",
             "p99_itl_s",
-            "p50_tpot_tokens_per_s",
+            "p50_time_per_output_token_s",
             "output_tokens_per_s",
             "prefix_hit_rate_expected",
             "prefix_hit_rate_measured",

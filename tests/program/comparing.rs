@@ -21,6 +21,12 @@ fn command(folder: &Path, more: &[&str]) -> Command {
     command
 }
 
+/// The status of a comparison whose runs are valid; 1 where the machine took a core from one of them.
+fn if_valid(out: &Path, status: i32) -> i32 {
+    let is_valid = summary(out)["runs"].as_array().unwrap().iter().all(|run| run["status"] == "valid");
+    if is_valid { status } else { 1 }
+}
+
 #[test]
 fn two_values_of_a_setting_are_compared_and_a_slower_one_fails() {
     let _one = one_engine(); // beside a real engine it has no core to itself
@@ -51,12 +57,40 @@ fn two_values_of_a_setting_are_compared_and_a_slower_one_fails() {
         .args(["compare", &dir, "--metric", "p50_itl_s", "--slo", "avg_e2e_s=9", "--threshold", "100%"])
         .output()
         .unwrap();
-    assert_eq!(only_itl.status.code(), Some(0), "{}", String::from_utf8_lossy(&only_itl.stdout));
+    assert_eq!(only_itl.status.code(), Some(if_valid(&out, 0)), "{}", String::from_utf8_lossy(&only_itl.stdout));
     refused(
         &bench().args(["compare", &dir, "--metric", "p98_itl_s"]).output().unwrap_or_else(|e| panic!("{e}")),
         2,
         &["there is no metric p98_itl_s"],
     );
+}
+
+#[test]
+fn comparison_in_which_numbers_are_absent_is_no_success() {
+    let _one = one_engine();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let measure = |folder: &Path, tokens: &str| {
+        let mut command = command(folder, &["--repeats", "2"]);
+        let script = format!("requests: [{{first_ns: 2000000, gap_ns: 1000000{tokens}}}]");
+        fs::write(folder.join("script.yaml"), script).unwrap();
+        command.output().unwrap();
+        folder.join("out").display().to_string()
+    };
+    // Three tokens of the sixteen that are asked: every run is INVALID.
+    let (a, b) = (measure(folders[0].path(), ""), measure(folders[1].path(), ", tokens: 3"));
+    let (a, b) = (a.as_str(), b.as_str());
+    let compare = |args: &[&str]| bench().arg("compare").args(args).output().unwrap();
+    let with_itself = compare(&[a, a]);
+    assert_eq!(with_itself.status.code(), Some(if_valid(&folders[0].path().join("out"), 0)), "{with_itself:?}");
+    let without_numbers = compare(&[a, b]);
+    refused(&without_numbers, 2, &["nothing could be decided: no metric has a number on both sides"]);
+    let said = String::from_utf8_lossy(&without_numbers.stdout);
+    assert!(
+        said.contains("B is not whole: of 2 planned runs 2 measured, 0 valid") && said.contains("B: INVALID i16"),
+        "{said}"
+    );
+    let objective = "nothing could be decided: no number for the objective p99_e2e_s of i16-o16-p0-n4 in A";
+    refused(&compare(&[a, a, "--slo", "p99_e2e_s=1"]), 2, &[objective]);
 }
 
 #[test]

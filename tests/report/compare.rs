@@ -231,6 +231,111 @@ fn saved_results_stand_side_by_side_and_are_never_decided() {
     assert!(none.to_string().contains("has no pairs to compare"));
 }
 
+/// Six runs of a point on each side, as planned in rounds of one point.
+fn saved_results(change: impl Fn(&mut Timeline)) -> [(tempfile::TempDir, Report); 2] {
+    let side = |is_b: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = (0..5).map(|repeat| run_in_role("a", Role::Measured, repeat, 5_000_000 + 1_000 * u64::from(repeat)));
+        let mut runs: Vec<Timeline> = runs.collect();
+        if is_b {
+            runs.iter_mut().for_each(&change);
+        }
+        let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+        for run in &runs {
+            results.add(run).unwrap();
+        }
+        let report = results.finish().unwrap();
+        (folder, report)
+    };
+    [side(false), side(true)]
+}
+
+fn compare_saved([a, b]: &[(tempfile::TempDir, Report); 2], question: &Question) -> Comparison {
+    Comparison::of_saved((&a.1, a.0.path()), (&b.1, b.0.path()), question).unwrap()
+}
+
+#[test]
+fn side_without_a_valid_run_is_named_and_decides_nothing() {
+    let whole = compare_saved(&saved_results(|_| ()), &question(0.01));
+    assert!(whole.is_whole() && whole.undecided().is_none(), "{whole:?}");
+    let counts = |comparison: &Comparison| {
+        comparison.sides.each_ref().map(|side| (side.planned, side.measured, side.valid, side.missing))
+    };
+    assert_eq!(counts(&whole), [(Some(5), 5, 5, 0); 2]);
+
+    let all_invalid = compare_saved(&saved_results(|run| run.run.counters.malformed = 1), &question(0.01));
+    assert_eq!(counts(&all_invalid), [(Some(5), 5, 5, 0), (Some(5), 5, 0, 0)]);
+    assert_eq!(all_invalid.undecided().as_deref(), Some("no metric has a number on both sides"));
+    let text = all_invalid.render(TableFormat::Table);
+    assert!(text.contains("B is not whole: of 5 planned runs 5 measured, 0 valid, 0 missing"), "{text}");
+    assert!(text.contains("B: INVALID a repeat 3: 1 event records were malformed"), "{text}");
+    assert!(text.contains("INVALID or missing runs are left out"), "{text}");
+
+    let one = compare_saved(
+        &saved_results(|run| run.run.counters.malformed = u64::from(run.run.repeat == 2)),
+        &question(0.01),
+    );
+    assert!(!one.is_whole() && one.undecided().is_none(), "the others can be put side by side");
+}
+
+#[test]
+fn missing_runs_of_a_side_are_counted() {
+    let [a, (folder, _)] = saved_results(|_| ());
+    drop(folder);
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    for repeat in 0..2 {
+        results.add(&run_in_role("a", Role::Measured, repeat, 5_000_000)).unwrap();
+    }
+    let b = (folder, results.finish().unwrap());
+    let comparison = compare_saved(&[a, b], &question(0.01));
+    assert!(!comparison.is_whole());
+    assert_eq!((comparison.sides[1].measured, comparison.sides[1].missing), (2, 3));
+    let said = "B is not whole: of 5 planned runs 2 measured, 2 valid, 3 missing";
+    assert!(comparison.remarks.iter().any(|remark| remark == said), "{:?}", comparison.remarks);
+}
+
+#[test]
+fn objective_that_cannot_be_judged_is_no_success() {
+    let slo = BTreeMap::from([("avg_e2e_s".to_owned(), 0.01), ("p99_e2e_s".to_owned(), 0.01)]);
+    let comparison = compare_saved(&saved_results(|_| ()), &Question { slo, ..question(0.01) });
+    assert!(!comparison.got_worse && !comparison.is_decided());
+    let why = comparison.undecided().unwrap();
+    assert!(why.starts_with("no number for the objective p99_e2e_s of a in A and 1 more"), "{why}");
+}
+
+#[test]
+fn everything_that_two_results_were_measured_with_is_named_where_it_differs() {
+    let mut both = saved_results(|run| {
+        run.run.engine_facts.as_mut().unwrap().max_num_seqs = 16;
+        run.run.engine_facts.as_mut().unwrap().other.insert("dtype".to_owned(), "bfloat16\u{1b}[2J".into());
+        run.run.engine_facts.as_mut().unwrap().other.insert("reused".to_owned(), serde_json::json!({"age_s": 40.0}));
+    });
+    let b = &mut both[1].1;
+    b.bench_version = "0.2.0".to_owned();
+    b.environment = serde_json::json!({"host": {"kernel": "6.2", "hostname": "there"}, "command": ["bench"]});
+    b.instrument.as_mut().unwrap().wait_strategy = "sleep".to_owned();
+    let epoch = &mut b.plan.as_mut().unwrap().epochs[0];
+    epoch.key.engine_args = vec!["--block-size".to_owned(), "32".to_owned()];
+    epoch.points[0].warmup = 3;
+    let comparison = compare_saved(&both, &question(0.01));
+    let found: Vec<&str> = comparison.remarks.iter().filter_map(|remark| remark.strip_prefix("differs: ")).collect();
+    let expected = [
+        "bench_version: 0.1.0 in A, 0.2.0 in B",
+        "environment.host: here in A, nothing in B",
+        "environment.host.hostname: nothing in A, there in B",
+        "environment.host.kernel: nothing in A, 6.2 in B",
+        "instrument.wait_strategy: spin in A, sleep in B",
+        "engine.engine_args: [] in A, [\"--block-size\",\"32\"] in B",
+        "engine_facts.max_num_seqs: 8 in A, 16 in B",
+        "engine_facts.other.dtype: nothing in A, bfloat16\\u{1b}[2J in B",
+        "settings.warmup: 0 in A, 3 in B",
+    ];
+    assert_eq!(found, expected);
+    let same = compare_saved(&saved_results(|_| ()), &question(0.01));
+    assert!(!same.remarks.iter().any(|remark| remark.starts_with("differs: ")), "{:?}", same.remarks);
+}
+
 #[test]
 fn an_objective_without_a_value_on_side_a_is_not_newly_missed() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

@@ -2,7 +2,7 @@
 //! samples say, neighbouring runs resemble each other, and steps within a run are alike. Seeded; a rate over so many trials is
 //! known to a few tenths of a percent.
 
-use bench::statistics::{Convergence, Spread, found_from, log_interval, paired_effect, woodruff};
+use bench::statistics::{Convergence, Interval, Spread, found_from, over_runs, paired_effect, woodruff};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -146,17 +146,56 @@ fn a_change_of_1_percent_is_found_where_runs_repeat_to_half_a_percent() {
     assert!(power >= 0.9, "{power}");
 }
 
-/// The share of 95 % intervals that hold the truth: of a mean by log-t, and of the 90th percentile by Woodruff. A sweep of 12 points
+fn holds(interval: Interval, truth: f64) -> bool {
+    interval.low.is_none_or(|low| low <= truth) && interval.high.is_none_or(|high| truth <= high)
+}
+
+/// Runs that differ by `spread`, each of which takes ten times as long with the probability `slow`; and the truth of their value
+/// over runs, the median of the geometric means of two runs.
+fn with_slow_runs(noise: &mut Noise, runs: usize, spread: f64, slow: f64) -> (Vec<f64>, f64) {
+    let mut value = || (spread * noise.normal()).exp() * if noise.uniform() < slow { 10.0 } else { 1.0 };
+    let values = (0..runs).map(|_| value()).collect();
+    // Two quick runs make 0.95^2 of the pairs, and the median of all is their quantile 0.5 / 0.95^2.
+    let quantile = if slow > 0.0 { 0.135_82 } else { 0.0 };
+    (values, (quantile * spread / 2.0f64.sqrt()).exp())
+}
+
+/// Value and interval of a point are chosen together: both hold where one run in 20 takes ten times as long. The interval of an
+/// arithmetic mean, or of the geometric one, holds its truth there in a quarter of the cases.
+#[test]
+fn value_over_runs_lies_in_its_interval_which_holds_the_truth_with_slow_runs_too() {
+    let mut noise = Noise::new(51);
+    for (runs, spread, slow) in [5, 6, 7, 10, 20]
+        .into_iter()
+        .flat_map(|runs| [0.005, 0.03, 0.1].map(|spread| (runs, spread)))
+        .flat_map(|(runs, spread)| [0.0, 0.05].map(|slow| (runs, spread, slow)))
+    {
+        let (trials, mut hits) = (20_000 / runs as u32, 0);
+        for _ in 0..trials {
+            let (values, truth) = with_slow_runs(&mut noise, runs, spread, slow);
+            let found = over_runs(&values, 0.0).unwrap();
+            let interval = found.interval.unwrap();
+            assert!(holds(interval, found.value), "{found:?} of {values:?}");
+            hits += u32::from(holds(interval, truth));
+        }
+        let coverage = f64::from(hits) / f64::from(trials);
+        let percent = coverage * 100.0;
+        println!("{runs} runs that differ by {spread}, {slow} of them slow: {percent:.1} % hold the truth");
+        assert!((0.93..=0.97).contains(&coverage), "{runs} runs, {spread}, {slow}: {coverage}");
+    }
+}
+
+/// The share of 95 % intervals that hold the truth: of a mean over runs, and of the 90th percentile by Woodruff. A sweep of 12 points
 /// in rounds of random order, 258 correlated steps in each run.
 fn coverage(rounds: usize, trials: u32, seed: u64) -> (f64, f64) {
     const POINTS: usize = 12;
     const STEPS: usize = 258;
     let mut noise = Noise::new(seed);
     let (mut of_mean, mut of_percentile) = (0u32, 0u32);
-    // Of a log-normal with the variance of both kinds of noise together.
-    let (between, within) = (0.03, 0.1);
+    // The mean of the steps of a run in the middle, and the percentile of a log-normal with the variance of both kinds of noise.
+    let (between, within): (f64, f64) = (0.03, 0.1);
     let variance = between * between + within * within;
-    let (true_mean, true_p90) = ((variance / 2.0f64).exp(), (1.281_551_565_544_600_4 * variance.sqrt()).exp());
+    let (true_mean, true_p90) = ((within * within / 2.0).exp(), (1.281_551_565_544_600_4 * variance.sqrt()).exp());
     for _ in 0..trials {
         let session = noise.series(POINTS * rounds, 0.6);
         let (mut means, mut runs) = (Vec::new(), Vec::new());
@@ -169,14 +208,11 @@ fn coverage(rounds: usize, trials: u32, seed: u64) -> (f64, f64) {
             steps_ns.sort_unstable();
             runs.push(steps_ns);
         }
-        let interval = log_interval(&means, 0.0).unwrap().interval.unwrap();
-        of_mean += u32::from(interval.low.unwrap() <= true_mean && true_mean <= interval.high.unwrap());
+        of_mean += u32::from(holds(over_runs(&means, 0.0).unwrap().interval.unwrap(), true_mean));
         let mut pooled = runs.concat();
         pooled.sort_unstable();
         let slices: Vec<&[i64]> = runs.iter().map(Vec::as_slice).collect();
-        let interval = woodruff(&slices, &pooled, 0.9).unwrap().interval;
-        let (low, high) = (interval.low.unwrap_or(0.0), interval.high.unwrap_or(f64::INFINITY));
-        of_percentile += u32::from(low <= true_p90 * 1e9 && true_p90 * 1e9 <= high);
+        of_percentile += u32::from(holds(woodruff(&slices, &pooled, 0.9).unwrap().interval, true_p90 * 1e9));
     }
     (f64::from(of_mean) / f64::from(trials), f64::from(of_percentile) / f64::from(trials))
 }

@@ -9,6 +9,7 @@ mod files;
 mod hiccups;
 mod hygiene;
 mod metrics;
+mod over_runs;
 mod roofline;
 mod schema;
 mod settings;

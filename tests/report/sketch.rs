@@ -311,6 +311,13 @@ pub fn budget() -> ErrorBudget {
             wait_strategy: WaitStrategy::Spin,
         },
         measured_at: "2026-01-01T00:00:00Z".to_owned(),
-        rows: vec![BudgetRow { concurrency: 1_000, ttft_error_ns: times, itl_error_ns: Some(times), stages }],
+        rows: vec![BudgetRow {
+            concurrency: 1_000,
+            ttft_error_ns: times,
+            ttft_error_watched_ns: None,
+            itl_error_ns: Some(times),
+            itl_error_watched_ns: None,
+            stages,
+        }],
     }
 }

@@ -2,10 +2,10 @@
 
 use bench::calibration::ErrorBudget;
 use bench::metrics::{Metric, Samples};
-use bench::report::{InstrumentErrors, PointEntry, Ruler, RunEntry};
+use bench::report::{InstrumentErrors, PointEntry, Results, Ruler, RunEntry, TableFormat, table};
 use bench::timeline::{ABSENT, Timeline};
 
-use super::sketch::{Request, budget, timeline};
+use super::sketch::{Request, budget, session, timeline, typical_run};
 
 /// `requests` requests of `tokens` tokens, one after the other, received 100 ns after they were emitted.
 fn run(requests: u64, tokens: u64) -> Timeline {
@@ -103,6 +103,51 @@ fn every_window_of_a_point_ends_with_a_stamp_and_late_ones_count_in_comparisons_
     assert_eq!(bound_ns(&point.instrument_error, "elapsed_s"), 3 * 1_100);
     assert_eq!(bound_ns(&point.instrument_error, "avg_ttft_s"), 1_100 + 500_000 / 4);
     assert_eq!(bound_ns(&point.typical_error, "avg_ttft_s"), 400 + 100 + 500_000 / 4);
+}
+
+#[test]
+fn rate_of_a_point_is_bounded_by_the_run_that_was_moved_most() {
+    let mut late = run(4, 11);
+    delay(&mut late, 43, 500_000);
+    let (budget, runs) = (budget(), [late, run(4, 11), run(4, 11)]);
+    let ruler = Ruler { budget: Some(&budget), ..Ruler::UNKNOWN };
+    let entries: Vec<RunEntry> = runs.iter().map(|run| RunEntry::of(run, ruler)).collect();
+    let samples: Vec<Samples> = runs.iter().map(Samples::of).collect();
+    let point = PointEntry::of(&entries.iter().collect::<Vec<_>>(), &samples, ruler);
+    let rate = Metric::named("output_tokens_per_s").unwrap();
+    let of = |errors: &InstrumentErrors| errors.get(rate).unwrap();
+    let of_runs = entries.iter().map(|entry| of(&entry.instrument_error)).fold(0.0, f64::max);
+    assert!((of(&point.instrument_error) / of_runs - 1.0).abs() < 1e-9, "no run could have moved it further");
+}
+
+#[test]
+fn stall_of_a_calibration_is_in_no_report_where_the_recorder_watched() {
+    let said = |watched: Option<u64>| {
+        let mut session = session(&["a"]);
+        let row = &mut session.instrument.error_budget.as_mut().unwrap().rows[0];
+        let quiet = row.ttft_error_ns;
+        let stalled = bench::calibration::Times { p99: 4_000_000, max: 4_000_000, ..quiet };
+        (row.ttft_error_ns, row.itl_error_ns) = (stalled, Some(stalled));
+        let of_watched = watched.map(|count| bench::calibration::Times { count, ..quiet });
+        (row.ttft_error_watched_ns, row.itl_error_watched_ns) = (of_watched, of_watched);
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::create(folder.path(), &session).unwrap();
+        results.add(&typical_run("a", 0, 8)).unwrap();
+        let report = results.finish().unwrap();
+        let itl_s = report.points[0].instrument_error.get(Metric::named("p50_itl_s").unwrap()).unwrap();
+        (itl_s, table(&report, TableFormat::Table, false))
+    };
+    let (itl_s, text) = said(Some(90));
+    assert!((itl_s - 1e-6).abs() < 1e-12, "{itl_s}");
+    assert!(
+        text.contains("from the known answers on this machine that the recorder watched for and the stamps"),
+        "{text}"
+    );
+    for unwatched in [None, Some(40)] {
+        let (itl_s, text) = said(unwatched);
+        assert!((itl_s - 4e-3).abs() < 1e-12, "{itl_s}");
+        assert!(text.contains("from all known answers on this machine, stalls of the calibration included,"), "{text}");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Latency distributions: the whole, and the tail on a logarithmic scale.
 
 use super::super::Report;
+use super::super::entry::has_percentile;
 use super::super::units::number;
 use super::{MARKS, measured};
+use crate::metrics::Percentile;
 use crate::plot::{Axis, CdfPoint, Chart, Grid, Marks, Series};
 
 const THINNED: &str = "Drawn from evenly spaced shares, and above the median from eight ranks for each halving of what is left: the \
@@ -73,13 +75,21 @@ fn tail(report: &Report, name: &str, id: &'static str, pick: fn(&super::PointEnt
     }
 }
 
-/// Quantiles of the curves: of the drawn ranks the first that reaches the share.
+/// Percentiles and the slowest sample of the curves, which hold the ranks of all of them. A percentile of too few samples is not shown.
 fn table(report: &Report, name: &str, pick: fn(&super::PointEntry) -> &[CdfPoint]) -> Grid {
-    let shares = [0.5, 0.9, 0.99, 0.999, 1.0];
+    let percentiles = [Percentile::P50, Percentile::P90, Percentile::P99, Percentile::P99_9];
     let headers = ["point", "50 %", "90 %", "99 %", "99.9 %", "slowest"];
     let row = |(label, point): (String, &super::PointEntry)| {
-        let at = |share: f64| pick(point).iter().find(|point| point.share >= share).map(|point| point.ms);
-        [label].into_iter().chain(shares.map(|share| number(at(share)))).collect()
+        let curve = pick(point);
+        let slowest = curve.last();
+        // The slowest sample alone lies at or above itself.
+        let samples = slowest.map_or(0, |slowest| (1.0 / slowest.share_above).round() as u64);
+        let at = |percentile: Percentile| {
+            let found = curve.iter().find(|point| point.share >= percentile.quantile());
+            found.filter(|_| has_percentile(percentile, samples)).map(|point| point.ms)
+        };
+        let shown = percentiles.map(at).into_iter().chain([slowest.map(|slowest| slowest.ms)]);
+        [label].into_iter().chain(shown.map(number)).collect()
     };
     let headers = headers.iter().enumerate().map(|(place, header)| match place {
         0 => (*header).to_owned(),

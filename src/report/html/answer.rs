@@ -15,7 +15,7 @@ const COLUMNS: [(&str, &str, &str); 8] = [
     ("TTFT", "p99_ttft_s", "99 %"),
     ("ITL", "avg_itl_s", "mean"),
     ("ITL", "p99_itl_s", "99 %"),
-    ("TPOT, tokens/s", "p50_tpot_tokens_per_s", "median"),
+    ("TPOT", "p50_time_per_output_token_s", "median"),
     ("output, tokens/s", "output_tokens_per_s", "whole window"),
     ("hit rate, %", "prefix_hit_rate_expected", "design"),
     ("hit rate, %", "prefix_hit_rate_measured", "engine"),
@@ -53,7 +53,7 @@ fn columns(report: &Report) -> Vec<Column> {
         let metric = Metric::named(name)?;
         let Unit { name: unit, size_s } = unit(report, group);
         let (unit_size, group) = match group {
-            "TTFT" | "ITL" => (size_s, format!("{group}, {unit}")),
+            "TTFT" | "ITL" | "TPOT" => (size_s, format!("{group}, {unit}")),
             "hit rate, %" => (0.01, group.to_owned()),
             _ => (1.0, group.to_owned()),
         };
