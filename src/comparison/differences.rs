@@ -55,7 +55,7 @@ fn of_point(report: &Report, point: &PointEntry) -> Value {
     });
     let (key, settings) = planned.last().unzip();
     let of_point = report.runs.iter().filter(|run| run.identity.point == point.identity.point);
-    let facts = of_point.filter_map(|run| run.engine_facts.as_ref()).next_back();
+    let facts = of_point.filter_map(|run| run.engine_facts.as_deref()).next_back();
     json!({"engine": key, "settings": settings, "engine_facts": facts})
 }
 

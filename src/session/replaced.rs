@@ -72,6 +72,7 @@ mod tests {
 
     use super::*;
     use crate::device::{DeviceClass, Placement, WaitStrategy};
+    use crate::environment::VllmSource;
 
     fn options(device: DeviceClass) -> SidecarOptions {
         SidecarOptions {
@@ -87,6 +88,7 @@ mod tests {
             },
             log: PathBuf::new(),
             env: Vec::new(),
+            vllm: VllmSource::default(),
             with_vllm: true,
             stall_limit: SidecarOptions::STALL_LIMIT,
             warm: None,
