@@ -206,7 +206,9 @@ pub fn as_unsealed(folder: &Path, change: impl FnOnce(&mut Map<String, Value>)) 
     let path = folder.join("timeline.json");
     let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let fields = record.as_object_mut().unwrap();
-    ["stored_files", "sha256"].map(|key| fields.remove(key));
+    for key in ["stored_files", "sha256"] {
+        fields.remove(key);
+    }
     fields.insert("schema_version".to_owned(), UNSEALED_RUN_SCHEMA_VERSION.into());
     change(fields);
     fs::write(path, record.to_string()).unwrap();
