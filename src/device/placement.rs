@@ -336,7 +336,7 @@ mod tests {
         let four = topology(&[&[0], &[1], &[2], &[3]]);
         let placement = Placement::of_ranks(&four, 3);
         assert_eq!((placement.engine_cores.len(), placement.recorder_core), (3, Some(3)));
-        assert_eq!((placement.harness_cores, placement.warnings().len()), (vec![3], 0));
+        assert_eq!((placement.warnings().len(), placement.harness_cores), (0, vec![3]));
     }
 
     #[test]
