@@ -80,7 +80,8 @@ fn reset_check(change: impl Fn(&mut Timeline)) -> Report {
     fresh.run.epoch = 1;
     fresh.run.engine_load_s = 2.0;
     change(&mut after);
-    report(folder.path(), &[typical_run("a", 0, 8), after, fresh])
+    let planned = (0..5).map(|repeat| typical_run("a", repeat, 8));
+    report(folder.path(), &planned.chain([after, fresh]).collect::<Vec<_>>())
 }
 
 #[test]
