@@ -92,7 +92,7 @@ impl<O: SweepObserver> Sweep<'_, O> {
 /// How far a run came: a lost request shows as one that never finished beside others that did.
 fn progress(requests: &[RequestEvent]) -> String {
     let submitted = requests.iter().filter(|request| request.submitted_ns != ABSENT);
-    let (complete, open): (Vec<_>, Vec<_>) = submitted.partition(|request| request.finished());
+    let (complete, open): (Vec<&RequestEvent>, Vec<&RequestEvent>) = submitted.partition(|request| request.finished());
     let (complete, open, of) = (complete.len(), open.len(), complete.len() + open.len());
     format!("{complete} of {of} submitted requests are complete, {open} never finished")
 }
