@@ -38,7 +38,7 @@ engine = types.ModuleType("bench_sidecar.engine")
 engine.preload = lambda: come_to("import")
 engine.vllm_version = lambda: "1.0"
 engine.vllm_file = lambda: "/other/vllm/__init__.py" if mood == "other" else "/looked/up/vllm/__init__.py"
-engine.check_arguments = lambda argv: come_to("check")
+engine.check_arguments = lambda argv: come_to("check") or {"error": None, "parsed": {}}
 driver = types.ModuleType("bench_sidecar.vllm_driver")
 driver.VllmDriver = VllmDriver
 import bench_sidecar
@@ -80,8 +80,13 @@ impl Place {
 
     /// Runs in the folder `here`, in a process group of its own, as a shell does it.
     fn bench(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
-        command.args(args).arg("--out").arg(self.path("out")).current_dir(self.path("here"));
+        let mut command = Command::new("env"); // whoever runs the tests may ignore hangups
+        command
+            .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_bench")])
+            .args(args)
+            .arg("--out")
+            .arg(self.path("out"))
+            .current_dir(self.path("here"));
         command.env_remove("BENCH_PYTHON").env_remove("XDG_RUNTIME_DIR").env("TMPDIR", self.path("tmp"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         command
@@ -243,7 +248,7 @@ fn a_terminal_that_closes_finishes_the_run_unless_hangups_were_ignored() {
     let place = Place::new();
     let bench = place.scripted("4");
     let mut nohup = Command::new("sh");
-    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(bench.get_program()).args(bench.get_args());
+    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).args(bench.get_args().skip(1));
     nohup
         .current_dir(place.path("here"))
         .env("TMPDIR", place.path("tmp"))

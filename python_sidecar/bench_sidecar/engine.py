@@ -191,13 +191,15 @@ def check_arguments(argv: Sequence[str]) -> Message:
     (`parsed`). A model that cannot be measured by what its files say is wrong, too.
     """
     try:
-        arguments = parse_arguments(argv).engine
+        arguments = parse_arguments(argv)
     except EngineError as err:
         return {"error": {"message": str(err)}}
-    problem = check_model(arguments)
+    problem = check_model(arguments.engine)
     if problem is not None:
         return {"error": {"message": problem}}
-    return {"error": None, "parsed": {label: getattr(arguments, label, None) for label in LABELS}}
+    # Where the hub is offline, vLLM puts the model's folder in the place of its name: what was given is the label.
+    parsed = {label: arguments.given.get(label, getattr(arguments.engine, label, None)) for label in LABELS}
+    return {"error": None, "parsed": parsed}
 
 
 class Engine:

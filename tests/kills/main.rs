@@ -87,7 +87,8 @@ impl Sweep {
 
     /// `bench engine` on the sweep's configuration.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+        let mut command = Command::new("env"); // whoever runs the tests may ignore hangups
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_bench")]);
         command.args(["engine", "--engine", &format!("scripted:{}", self.path("script.yaml").display())]);
         command.arg("--config").arg(self.path("sweep.yaml"));
         command.env_remove("BENCH_PYTHON").env("TMPDIR", self.path("tmp")).env_remove("XDG_RUNTIME_DIR");

@@ -70,7 +70,8 @@ impl Small {
     fn begin(&self) -> Child {
         let (out, script) = (self.sweep.path("out"), self.sweep.path("script.yaml"));
         let how = if out.join("runs/session.json").exists() { "--resume" } else { "--out" };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+        let mut command = Command::new("env"); // whoever runs the tests may ignore hangups
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_bench")]);
         command
             .args(["engine", "--own-sidecar", "--stall-limit", STALL_S, "--config"])
             .arg(self.sweep.path("sweep.yaml"));
