@@ -560,7 +560,7 @@ def check_model(arguments: EngineArgs) -> str | None:
     cached = None
     if not os.path.exists(model):
         try:
-            found = hub.try_to_load_from_cache(model, "config.json", revision=arguments.revision)
+            found = hub.try_to_load_from_cache(model, "config.json", revision=getattr(arguments, "revision", None))
         except ValueError:  # no name that the hub could have
             return None
         cached = os.path.dirname(found) if isinstance(found, str) else None

@@ -90,6 +90,8 @@ impl Sweep {
         let mut command = Command::new("env"); // whoever runs the tests may ignore hangups
         command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_bench")]);
         command.args(["engine", "--engine", &format!("scripted:{}", self.path("script.yaml").display())]);
+        // An engine that is stopped while it loads is given up after this long.
+        command.args(["--stall-limit", "10"]);
         command.arg("--config").arg(self.path("sweep.yaml"));
         command.env_remove("BENCH_PYTHON").env("TMPDIR", self.path("tmp")).env_remove("XDG_RUNTIME_DIR");
         command
