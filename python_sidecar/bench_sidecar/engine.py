@@ -574,7 +574,11 @@ def _known_models() -> model_check.Known:
     import torch
 
     transformers = importlib.import_module("transformers")
-    registry = importlib.import_module("vllm.model_executor.models.registry")
+    try:
+        registry = importlib.import_module("vllm.model_executor.models.registry")
+        supported = frozenset(registry.ModelRegistry.get_supported_archs())
+    except (ImportError, AttributeError):
+        registry, supported = None, frozenset()
 
     def names(*tables: str) -> frozenset[str]:
         return frozenset(name for table in tables for name in getattr(registry, table, ()))
@@ -593,7 +597,7 @@ def _known_models() -> model_check.Known:
             "_TOKEN_CLASSIFICATION_MODELS",
             "_SEQUENCE_CLASSIFICATION_MODELS",
         ),
-        architectures=frozenset(registry.ModelRegistry.get_supported_archs()),
+        architectures=supported,
         removed=dict(getattr(registry, "_PREVIOUSLY_SUPPORTED_MODELS", {})),
         model_types=_model_types(),
         has_class=frozenset(dir(transformers)).__contains__,

@@ -148,6 +148,7 @@ def test_abbreviated_flag_is_refused_with_the_whole_one(
 
 def test_whole_flags_are_parsed_and_the_labels_told(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EngineArgs", StandInArguments)
+    monkeypatch.setattr(module, "check_model", lambda _: None)
     words = ["--model", "m", "-tp", "2", "--no-enable-prefix-caching", "-q", "fp8", "--max-model-len", "-1"]
     assert module.check_arguments(words) == {
         "error": None,

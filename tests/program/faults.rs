@@ -234,8 +234,7 @@ fn two_interrupts_leave_at_once_and_keep_what_was_finished() {
 }
 
 #[test]
-fn a_kv_cache_that_is_too_small_is_refused_with_what_to_do() {
-    let _one = one_engine();
+fn a_kv_cache_that_is_too_small_is_refused_before_the_load_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let args = ARGS.replace("1073741824", "4194304");
     let file = config(folder.path(), &args, "    length_configs: [{input_len: 64, output_len: 8}]\n");
@@ -243,8 +242,11 @@ fn a_kv_cache_that_is_too_small_is_refused_with_what_to_do() {
     let mut command = bench();
     command.args(["engine", "--config"]).arg(file).arg("--out").arg(folder.path().join("out"));
     let output = traces.leave_on(&mut command).output().unwrap();
-    let hint = "what to do: give the KV cache more room (--kv-cache-memory-bytes) or lower --max-model-len";
-    refused(&output, 3, &["error: the engine failed during its load", "(2048)", hint]);
+    refused(
+        &output,
+        2,
+        &["the KV cache has 3 blocks", "`--kv-cache-memory-bytes`", "of 2048 tokens", "give it more memory"],
+    );
     assert!(output.stdout.is_empty(), "there is no result to print");
     traces.wait_until_gone();
 }
