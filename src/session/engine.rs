@@ -320,25 +320,28 @@ impl Engine {
             return Ok(said);
         }
         let (pid, log) = (self.pid, self.log.clone());
-        match while_it_works(pid, IDLE_LIMIT, REPLY_LIMIT, self.next_sign(sidecar)).await {
-            Ok(ended) => ended,
+        match while_it_works(pid, IDLE_LIMIT, REPLY_LIMIT, self.next_sign()).await {
+            Ok(Ok(Some(ended))) => Ok(ended),
+            Ok(Ok(None)) => Err(sidecar.why_gone(pid).await),
+            Ok(Err(err)) => Err(err),
             Err(why) => Err(no_sign(PROCESS, "the end of a run", why, &log)),
         }
     }
 
-    /// The engine's word on a run that goes on: its end, or its failure. Cancelling it loses nothing.
-    pub async fn next_sign(&mut self, sidecar: &mut Sidecar) -> Result<Ended, SessionError> {
+    /// The engine's word on a run that goes on: its end, or its failure; `None` if the process is gone, and
+    /// [`Sidecar::why_gone`] says why. Cancelling it loses nothing.
+    pub async fn next_sign(&mut self) -> Result<Option<Ended>, SessionError> {
         match self.channel.receive().await? {
             Some(FromEngine::Ended(ended)) => {
                 self.pace.compiles |= ended.compilations.is_some();
-                Ok(ended)
+                Ok(Some(ended))
             }
             Some(FromEngine::Failed { stage, kind, message }) => {
                 let hint = hint(&message);
                 Err(SessionError::EngineFailed { stage, kind, message, hint, log: self.log.clone() })
             }
             Some(other) => Err(SessionError::unexpected(&other, "the end of a run")),
-            None => Err(sidecar.why_gone(self.pid).await),
+            None => Ok(None),
         }
     }
 

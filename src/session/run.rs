@@ -222,8 +222,13 @@ async fn watch(
         tokio::select! {
             biased;
             outcome = &mut thread.done => break outcome,
-            sign = engine.next_sign(sidecar), if ended.is_none() && failure.is_none() => match sign {
-                Ok(said) => ended = Some(said),
+            sign = engine.next_sign(), if ended.is_none() && failure.is_none() => match sign {
+                Ok(Some(said)) => ended = Some(said),
+                Ok(None) => {
+                    // First, so that a recorder that spins on the sidecar's core does not keep it from saying why.
+                    thread.stop.store(true, Ordering::Relaxed); // partner: the recorder's load between two batches
+                    failure = Some(sidecar.why_gone(engine.pid()).await);
+                }
                 Err(err) => failure = Some(err),
             },
             () = observer.leave_now(), if failure.is_none() => failure = Some(SessionError::Interrupted),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bench::plan::{Arm, PairMember, Role};
 use bench::report::{DamagedRun, REPORT_SCHEMA, Results, TableFormat, table};
-use bench::timeline::{Hiccup, WarmUp};
+use bench::timeline::{EngineSetting, Hiccup, Speculation, WarmUp};
 use serde_json::{Map, Value};
 
 use super::hygiene::unsteady_run;
@@ -106,6 +106,13 @@ fn every_field_of_the_report_is_in_the_schema_and_none_besides() {
         run.run.point.slo.insert("avg_ttft_s".to_owned(), 0.001);
         run.hiccups = vec![Hiccup { began_ns: 12_500_000, ended_ns: 12_600_000 }];
         run.run.recorder_hiccups = Some(1);
+        run.run.speculation = Some(Speculation { drafts: 2, draft_tokens: 8, accepted_tokens: 6, cut_tokens: 3 });
+        run.run.engine_facts.as_mut().unwrap().settings = Some(vec![EngineSetting {
+            name: "kv_cache_dtype".to_owned(),
+            asked: Some("fp8".to_owned()),
+            found: Some("fp8".to_owned()),
+            differs: false,
+        }]);
         let run = with_everything_sampled(on_tiny(run));
         results.add(&run).unwrap();
     }

@@ -127,7 +127,7 @@ fn engines_that_differ_are_told_apart_by_what_differs() {
     }
     let text = table(&results.finish().unwrap(), TableFormat::Md, false);
     let engines: Vec<&str> = text.lines().filter(|line| line.starts_with("engine: ")).collect();
-    assert!(engines.len() == 2 && engines[1].contains(" | quantization: fp8 | on: NVIDIA H200 | "), "{text}");
+    assert!(engines.len() == 2 && engines[1].contains(r" \| quantization: fp8 \| on: NVIDIA H200 \| "), "{text}");
     let cells = |point: &str| text.lines().find(|line| line.starts_with(&format!("| sketch {point} "))).unwrap();
     assert!(
         cells("a").starts_with("| sketch a |  | ") && cells("b").starts_with("| sketch b | quantization: fp8 | "),
