@@ -142,11 +142,9 @@ fn each_number_has_the_bound_of_its_error_and_the_report_the_budget_it_comes_fro
         let errors = &entry["instrument_error"];
         // The first token of one request was late by its own transport, no more than the largest of all.
         // Where the recorder watched for at least half of the calibration's answers, they are what counts.
-        let is_watched = |series: &str| {
-            let count = |what: &str| rows[0][format!("{series}_{what}_ns")]["count"].as_u64().unwrap_or(0);
-            2 * count("error_watched") >= count("error")
-        };
-        let counts = if is_watched("ttft") && is_watched("itl") { "ttft_error_watched_ns" } else { "ttft_error_ns" };
+        let count = |what: &str| rows[0][what]["count"].as_u64().unwrap_or(0);
+        let is_watched = 2 * count("ttft_error_watched_ns") >= count("ttft_error_ns");
+        let counts = if is_watched { "ttft_error_watched_ns" } else { "ttft_error_ns" };
         let calibrated = rows[0][counts]["p99"].as_f64().unwrap() / 1e9;
         let moved = errors["p50_ttft_s"].as_f64().map(|bound| bound - calibrated);
         let largest = entry["transport_ns"]["max"].as_f64().unwrap() / 1e9;
