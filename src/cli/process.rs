@@ -33,7 +33,9 @@ fn block_file_size_signal() {
 
 /// Reports a defect in two lines; with `RUST_BACKTRACE` the backtrace, too.
 fn report_panic(info: &PanicHookInfo<'_>) {
-    let what = info.payload_as_str().unwrap_or("a panic without a message");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let what = text.unwrap_or("a panic without a message");
     let place = info.location().map_or_else(String::new, |location| format!(" at {location}"));
     screen::error(&format!(
         "bench panicked{place}: {what}\n  this is a defect of bench {}: please report it with these lines and the command",

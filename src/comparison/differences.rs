@@ -49,11 +49,11 @@ fn of_command(report: &Report) -> Value {
 /// Settings of a point and of its engine, and what the loaded engine said of itself.
 fn of_point(report: &Report, point: &PointEntry) -> Value {
     let epochs = report.plan.iter().flat_map(|plan| &plan.epochs);
-    let planned = epochs.filter_map(|epoch| {
+    let mut planned = epochs.filter_map(|epoch| {
         let found = epoch.points.iter().find(|planned| planned.point == point.identity.point)?;
         Some((&epoch.key, found))
     });
-    let (key, settings) = planned.last().unzip();
+    let (key, settings) = planned.next_back().unzip();
     let of_point = report.runs.iter().filter(|run| run.identity.point == point.identity.point);
     let facts = of_point.filter_map(|run| run.engine_facts.as_deref()).next_back();
     json!({"engine": key, "settings": settings, "engine_facts": facts})
