@@ -328,8 +328,8 @@ impl Engine {
         }
     }
 
-    /// The engine's word on a run that goes on: its end, or its failure; `None` if the process is gone, and
-    /// [`Sidecar::why_gone`] says why. Cancelling it loses nothing.
+    /// The engine's word on a run that goes on: its end, or its failure; `None` if the process is gone. Cancelling it loses
+    /// nothing.
     pub async fn next_sign(&mut self) -> Result<Option<Ended>, SessionError> {
         match self.channel.receive().await? {
             Some(FromEngine::Ended(ended)) => {
