@@ -52,7 +52,7 @@ pub fn open_folder(path: &Path) -> io::Result<File> {
 /// Reads a regular file of at most `limit_bytes`.
 ///
 /// # Errors
-/// As of [`open_regular`]; [`io::ErrorKind::FileTooLarge`] for a longer one, of which at most the limit is read.
+/// As of [`open_regular`]; [`io::ErrorKind::FileTooLarge`] for a longer file. At most `limit_bytes` + 1 bytes are read.
 pub fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let length = file.metadata()?.len();

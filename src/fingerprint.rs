@@ -254,7 +254,10 @@ mod tests {
             };
             let differences = known(Some(before)).differences(&known(Some(after)));
             assert!(differences[0].starts_with("files that `args` name: /"), "{differences:?}");
-            assert!(known(None).differences(&known(Some(BTreeMap::new()))).is_empty(), "not known is no difference");
+            assert!(
+                known(None).differences(&known(Some(BTreeMap::new()))).is_empty(),
+                "an unknown digest differs from nothing"
+            );
         }
         assert!(named_files(&["--download-dir".to_owned(), inside]).is_empty(), "vLLM writes there");
         assert!(named_files(&["--max-num-seqs".to_owned(), "no such file".to_owned()]).is_empty());

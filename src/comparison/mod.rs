@@ -127,7 +127,7 @@ pub struct MetricComparison {
     pub detectable: Option<f64>,
     /// By how much the instrument can typically move this number, in its unit; null if it is not known of both sides.
     pub instrument_error: Option<f64>,
-    /// The same of the sides that it is known of: what is below this is no difference.
+    /// The larger of the known timing errors of the two sides. Differences below it are under the instrument's resolution.
     #[serde(skip)]
     largest_known_error: Option<f64>,
     /// What is decided.

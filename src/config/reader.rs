@@ -26,7 +26,7 @@ impl<T> Given<T> {
 
 /// Longest text that is accepted as a name, in bytes.
 const MAX_NAME_BYTES: usize = 200;
-/// Longest text that is accepted at all, in bytes: as of `args`, of which each engine keeps a copy.
+/// Longest text of any key, in bytes. The longest is `args`, which each engine copies.
 pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Reads values and collects what is wrong with them.

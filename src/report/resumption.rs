@@ -22,7 +22,7 @@ pub struct Resumption {
 
 impl Results {
     /// Opens the results of a command that ended early. Runs that did not come to their end, are damaged, or are not of the plan
-    /// are moved into the folder `set-aside`; a failed one is kept if it was measured anew.
+    /// are moved into the folder `set-aside`; a failed run is kept if its retry is complete.
     ///
     /// # Errors
     /// [`ReportError`]; another command that still writes here is one.

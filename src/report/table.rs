@@ -334,13 +334,13 @@ pub(super) fn footnotes(report: &Report) -> Vec<String> {
     let is_known = |point: &PointEntry| point.instrument_error.get(Metric::Total(Total::Elapsed)).is_some();
     if report.points.iter().any(is_known) {
         lines.push(format!(
-            "{PLUS_MINUS}: by how much the instrument itself can be wrong, from {} and the stamps of the runs themselves; what is \
-             finer is no difference",
+            "{PLUS_MINUS}: timing error of the instrument (not run-to-run spread), from {} and the stamps of the runs; differences \
+             below it are under the instrument's resolution",
             known_answers(report)
         ));
     }
     if Rows::of(report).points.iter().flatten().any(|cell| cell.ends_with(UNKNOWN_BOUND)) {
-        lines.push(format!("{UNKNOWN_BOUND}: of one of the numbers it is not known by how much it can be wrong"));
+        lines.push(format!("{UNKNOWN_BOUND}: the timing error of at least one of these numbers is unknown"));
     }
     lines.extend(report.points.iter().flat_map(notes_on_rates));
     lines.extend(report.points.iter().filter_map(asked_hit_rate));

@@ -439,7 +439,7 @@ impl Sidecar {
         fds: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<Reply, SessionError> {
         let pid = self.pid;
-        // 0: a peer in another namespace, of which nothing can be seen.
+        // 0: the sidecar is in another process namespace, so its processor time is unknown.
         let idle_limit = if pid == 0 { limit } else { idle_limit };
         let answer = match while_it_works(pid, idle_limit, limit, self.answer(message, fds)).await {
             Ok(answer) => answer,

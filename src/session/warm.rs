@@ -146,7 +146,7 @@ fn clear_if_dead(folder: &Path) -> bool {
         }
     };
     if is_dead {
-        // One that holds anything else is left, and is nobody's sidecar all the same.
+        // A folder with unknown files stays. It is listed no more: no process holds its lock.
         let _ = owned_folder::remove_known(&registry, name, &KNOWN);
     }
     is_dead

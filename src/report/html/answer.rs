@@ -36,7 +36,7 @@ pub(super) fn section(page: &mut String, report: &Report) {
     );
     page.push_str("<div class=\"wide\" role=\"region\" aria-labelledby=\"answer-title\" tabindex=\"0\">\n<table>\n");
     page.push_str(
-        "<caption>A row for each point, over its valid runs. ±: by how much the instrument itself can be wrong. Below it the 95 % \
+        "<caption>A row for each point, over its valid runs. ±: timing error of the instrument. Below it the 95 % \
          interval over runs, where there is one.</caption>\n",
     );
     let columns = columns(report);
