@@ -62,8 +62,8 @@ test-tpu: cpu-environment $(DEV)/.made ## Run the real TPU backend on JAX's CPU 
 		-p no:cacheprovider -c $(PY_CONFIG) --rootdir python_sidecar python_sidecar/tests/tpu
 
 .PHONY: fuzz
-fuzz: ## Fuzz what reads foreign files and memory, with coverage, for FUZZ_SECONDS (100) in all
-	checks/fuzz.sh
+fuzz: $(DEV)/.made ## Fuzz what reads foreign files and memory, with coverage, for FUZZ_SECONDS (100) in all
+	PYTHON=$(DEV)/bin/python checks/fuzz.sh
 
 .PHONY: cpu-environment
 cpu-environment: build ## Make the managed Python environment of the class cpu (5.9 GB, once)

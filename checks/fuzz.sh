@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target="${CARGO_TARGET_DIR:-target}"
-targets=(${FUZZ_TARGETS:-config events rings stored_run})
+targets=(${FUZZ_TARGETS:-config events messages rings stored_run control})
 seconds=$((${FUZZ_SECONDS:-100} / ${#targets[@]}))
 
 RUSTC_WORKSPACE_WRAPPER="$PWD/checks/fuzz-instrument.sh" cargo build --release --locked --example fuzz
@@ -13,6 +13,10 @@ temporary="$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)" fuz
 trap 'rm -rf "$temporary"' EXIT
 for name in "${targets[@]}"; do
     printf '\n== fuzz %s for %s s\n' "$name" "$seconds"
+    if [ "$name" = control ]; then # what the sidecar reads, in Python
+        "${PYTHON:-python3}" checks/fuzz_control.py --seconds "$seconds"
+        continue
+    fi
     corpus="$target/fuzz/$name"
     mkdir -p "$corpus"
     seeds="tests/fuzz/seeds/$name"

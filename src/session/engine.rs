@@ -82,7 +82,7 @@ impl Rings {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum FromEngine {
+pub(super) enum FromEngine {
     Ready {
         facts: EngineFacts,
         warnings: Vec<String>,
@@ -102,7 +102,7 @@ enum FromEngine {
 
 /// The answer to a question; which fields it has depends on that.
 #[derive(Debug, Deserialize)]
-struct Reply {
+pub(super) struct Reply {
     #[serde(default)]
     error: Option<ErrorText>,
     #[serde(default)]

@@ -40,6 +40,19 @@ pub use sweep::{Earlier, Station, Sweep, SweepError, SweepObserver};
 pub use warm::{About, Holder, LoadedEngine, Registry, Status, Stopped, WarmSidecar};
 pub use window::{Event, Window};
 
+/// What is said of a line of the control plane where another message is expected: of a sidecar, of an engine process, and of a
+/// warm sidecar. For the fuzz target: the texts are bounded.
+#[doc(hidden)]
+pub fn describe_message(line: &[u8]) -> Vec<String> {
+    let said = [
+        channel::parse::<sidecar::FromSidecar>(line)
+            .map(|message| SessionError::unexpected(&message, "another message")),
+        channel::parse::<engine::FromEngine>(line).map(|message| SessionError::unexpected(&message, "another message")),
+        channel::parse::<warm::Answer>(line).map(|message| SessionError::unexpected(&message, "another message")),
+    ];
+    said.into_iter().map(|said| said.unwrap_or_else(|error| error).to_string()).collect()
+}
+
 /// The last lines of a log, each after a newline and indented; empty if there are none.
 fn log_tail(path: &Path) -> String {
     const BYTES: u64 = 4096;

@@ -63,7 +63,7 @@ pub struct Hello {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum FromSidecar {
+pub(super) enum FromSidecar {
     Hello(Hello),
     Exited {
         pid: u32,
@@ -80,7 +80,7 @@ enum FromSidecar {
 
 /// What the answer to a load says of the engine.
 #[derive(Debug, Default, Deserialize)]
-struct Reply {
+pub(super) struct Reply {
     #[serde(default)]
     pid: Option<u32>,
     /// The engine that had to leave for this one.

@@ -270,7 +270,7 @@ fn empty_as_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Abo
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Answer {
+pub(super) enum Answer {
     Hello(Hello),
     Busy(Holder),
     Status(Box<Status>),

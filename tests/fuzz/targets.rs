@@ -8,6 +8,7 @@
 
 mod config;
 mod events;
+mod messages;
 mod rings;
 mod stored_run;
 
@@ -23,8 +24,13 @@ use libfuzzer_sys::fuzz_target;
 /// Name of a target, and what it does with one input in a folder of its own.
 type Target = (&'static str, fn(&[u8], &Path));
 
-const TARGETS: [Target; 4] =
-    [("config", config::run), ("events", events::run), ("rings", rings::run), ("stored_run", stored_run::run)];
+const TARGETS: [Target; 5] = [
+    ("config", config::run),
+    ("events", events::run),
+    ("messages", messages::run),
+    ("rings", rings::run),
+    ("stored_run", stored_run::run),
+];
 
 static TARGET: LazyLock<fn(&[u8], &Path)> = LazyLock::new(|| {
     let wanted = std::env::var("BENCH_FUZZ").unwrap_or_default();
