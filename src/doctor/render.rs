@@ -97,6 +97,7 @@ fn profile(profile: &Profile) -> Vec<String> {
         let setting = match refused.setting {
             RefusedSetting::Flag(flag) => flag.to_owned(),
             RefusedSetting::Variable(name) => format!("{name}=1"),
+            RefusedSetting::VariableAboveOne(name) => format!("{name} above 1"),
         };
         lines.push(format!("  refused  {setting}: {}; {}", refused.why, refused.instead));
     }

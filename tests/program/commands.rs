@@ -86,6 +86,12 @@ fn a_variable_that_a_class_is_refused_with_is_named_with_what_to_do() {
     refused(&command.output().unwrap(), 2, &["SKIP_JAX_PRECOMPILE is set", "refused on tpu", "unset it"]);
     command.env("SKIP_JAX_PRECOMPILE", "0");
     assert_eq!(command.output().unwrap().status.code(), Some(0));
+
+    let mut command = crate::bench();
+    command.args(["engine", "--device", "cpu", "--dry-run"]).env("VLLM_DP_SIZE", "2");
+    refused(&command.output().unwrap(), 2, &["VLLM_DP_SIZE is set", "several engines", "measure one replica"]);
+    command.env("VLLM_DP_SIZE", "1");
+    assert_eq!(command.output().unwrap().status.code(), Some(0));
 }
 
 #[test]
