@@ -12,12 +12,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use bench::exchange::csv;
 use bench::metrics::RunMetrics;
-use bench::timeline::store::{read_run, run_folder, write_run, write_session};
-use bench::timeline::{
-    FinishReason, Hiccup, Phase, RequestEvent, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent,
-    csv,
-};
+use bench::results::{SESSION_SCHEMA_VERSION, SessionRecord, write_session};
+use bench::timeline::store::{read_run, run_folder, write_run};
+use bench::timeline::{FinishReason, Hiccup, Phase, RequestEvent, StepEvent, Timeline, TokenEvent};
 use bench::verdict::{Status, Verdict};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;

@@ -1,9 +1,20 @@
 //! The clock that everything is stamped with, as measured on this machine.
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::ring::clock_ns;
-use crate::timeline::Clock;
+
+/// A clock, as measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Its name: `CLOCK_MONOTONIC`.
+    pub name: String,
+    /// Smallest difference that it shows, in nanoseconds.
+    pub resolution_ns: f64,
+    /// What one reading costs, in nanoseconds.
+    pub read_ns: f64,
+}
 
 /// Readings in one measurement; about a millisecond in all.
 const READINGS: usize = 20_000;

@@ -8,10 +8,11 @@ use serde::Deserialize;
 
 use super::{BATCHES, CalibrationError, Effort, KnownAnswer, TapCost, Times};
 use crate::config::{Script, ScriptedFinish, ScriptedRequest};
-use crate::plan::{self, Load, Overrides, Point};
+use crate::exchange::csv::run_name;
+use crate::plan::{Load, Point};
 use crate::recorder::LiveTotals;
+use crate::resolve::{Overrides, of_script};
 use crate::session::{EngineSpec, Interrupts, PrivateFolder, Progress, RunRecording, Sidecar, SidecarOptions, execute};
-use crate::timeline::csv::run_name;
 use crate::timeline::{ABSENT, Phase};
 
 /// Requests at once, tokens of each, and how many of them follow each other.
@@ -114,7 +115,7 @@ fn script(first_ns: u64, gap_ns: u64) -> Script {
 
 /// Waves of `concurrency` requests, each request following the one that has ended.
 fn point(script: &Script, concurrency: u32, tokens: u32, waves: u32) -> Point {
-    let mut plan = plan::of_script(script, Overrides { scripted: true, ..Overrides::default() });
+    let mut plan = of_script(script, Overrides { scripted: true, ..Overrides::default() });
     let point = plan.epochs.remove(0).points.remove(0); // a script's plan has one epoch of one point
     Point {
         point: format!("c{concurrency}"),

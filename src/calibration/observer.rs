@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::CalibrationError;
 use crate::device::Placement;
+use crate::plan::DEFAULT_TELEMETRY_HZ;
 use crate::session::{Engine, EngineSpec, OBSERVED_WAYS, ObservedSteps, SessionError, Sidecar, SidecarOptions};
 use crate::statistics::{TrimmedMean, trimmed_mean};
-use crate::telemetry::{DEFAULT_HZ, Places, Telemetry};
+use crate::telemetry::{Places, Telemetry};
 
 /// Batch sizes of which the effect is measured.
 const BATCHES: [u32; 3] = [1, 8, 64];
@@ -143,7 +144,7 @@ async fn telemetry_effect(
                 off_ns.extend(mean_ns(&block));
                 continue;
             }
-            let sampling = telemetry.start(DEFAULT_HZ, placement);
+            let sampling = telemetry.start(DEFAULT_TELEMETRY_HZ, placement);
             let sampling = sampling.map_err(SessionError::io("starting the telemetry's thread"))?;
             let block = engine.observe(batch, steps as u32, &OBSERVED_WAYS[..1], placement).await;
             let (sources, record, taken) = sampling.stop();
@@ -154,7 +155,8 @@ async fn telemetry_effect(
         }
     }
     let cpu_share = cpu_ns as f64 / wall_ns.max(1) as f64;
-    let effect = |change| TelemetryEffect { batch, rate_hz: DEFAULT_HZ, pairs, steps, samples, cpu_share, change };
+    let effect =
+        |change| TelemetryEffect { batch, rate_hz: DEFAULT_TELEMETRY_HZ, pairs, steps, samples, cpu_share, change };
     Ok(change(&on_ns, &off_ns).map(effect))
 }
 

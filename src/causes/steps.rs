@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::conditions::throttled_times;
 use crate::metrics::{TAP_PUSH_HICCUP_NS, Window, elapsed_ns};
-use crate::telemetry::throttled_times;
 use crate::timeline::{Compilation, StepEvent, Timeline};
 
 /// Prompt tokens and tokens in decode, each by its power of two.

@@ -13,7 +13,8 @@ use crate::config::builtin_smoke;
 use crate::device::{DeviceClass, HostFacts, pin_current_thread};
 use crate::environment::{Host, assets};
 use crate::owned_folder;
-use crate::plan::{self, Overrides, Plan};
+use crate::plan::Plan;
+use crate::resolve::{self, Overrides};
 use crate::session::{SessionError, SidecarOptions};
 
 /// Calibrates, prints, and keeps the error budget for the commands that follow.
@@ -74,7 +75,7 @@ fn sidecar_options(args: &CalibrateArgs, cache: &Path, screen: &Screen) -> Resul
 }
 
 fn smoke(device: DeviceClass) -> Result<Plan, CliError> {
-    Ok(plan::resolve(&builtin_smoke(device), Overrides { device: Some(device), ..Overrides::default() })?)
+    Ok(resolve::resolve(&builtin_smoke(device), Overrides { device: Some(device), ..Overrides::default() })?)
 }
 
 /// Where the output of the observed engine goes.

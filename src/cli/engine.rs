@@ -10,8 +10,10 @@ use super::{EngineArgs, EngineChoice, compare, launch, report, resume, runtime};
 use crate::config::{self, Script};
 use crate::device::{DeviceClass, HostFacts};
 use crate::environment::{Host, Interpreter};
-use crate::plan::{self, Detail, History, Overrides, Plan};
+use crate::plan::{self, History, Plan};
+use crate::plan_text::{self, Detail};
 use crate::report::{ReportError, ResultsFolder, TableFormat};
+use crate::resolve::{self, Overrides};
 use crate::session::Registry;
 
 /// Plans, measures, reports.
@@ -30,9 +32,9 @@ pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {
     let estimate = plan::estimate(&plan, &history, facts.usable_cores);
     if args.dry_run {
         let launch = if script.is_none() { launch::render(&plan, args, &host, &cache)? + "\n" } else { String::new() };
-        return screen::print(&(launch + &plan::render(&plan, &estimate, Detail::Full)));
+        return screen::print(&(launch + &plan_text::render(&plan, &estimate, Detail::Full)));
     }
-    screen.say(&plan::render(&plan, &estimate, Detail::Short));
+    screen.say(&plan_text::render(&plan, &estimate, Detail::Short));
     let classes = plan.device_classes();
     if script.is_none() {
         launch::check_devices(&plan, args.python.as_deref())?;
@@ -92,14 +94,14 @@ fn make_plan(args: &EngineArgs, script: Option<&Script>) -> Result<Plan, CliErro
     let config = match (&args.config, script) {
         (Some(path), _) => config::load(path)?,
         (None, Some(_)) if args.ab.is_some() => return Err(CliError::NothingToCompare),
-        (None, Some(script)) => return Ok(plan::of_script(script, overrides)),
+        (None, Some(script)) => return Ok(resolve::of_script(script, overrides)),
         (None, None) => config::builtin_smoke(device.unwrap_or(DeviceClass::Cpu)),
     };
     let config = match &args.ab {
         Some(ab) => config.compared(ab)?,
         None => config,
     };
-    Ok(plan::resolve(&config, overrides)?)
+    Ok(resolve::resolve(&config, overrides)?)
 }
 
 fn read_history(path: &Path, screen: &Screen) -> History {

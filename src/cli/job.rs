@@ -23,13 +23,13 @@ use crate::environment::assets::{self, Assets};
 use crate::fingerprint::Fingerprint;
 use crate::plan::{History, Plan, RunTimes};
 use crate::report::{Report, Results, ResultsFolder};
+use crate::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
 use crate::ring::clock_ns;
 use crate::roofline::CpuPeaks;
 use crate::session::{
     Earlier, EngineSpec, Privileges, Registry, SessionError, Sidecar, SidecarOptions, Station, Sweep, SweepError,
     TRUTH_HEADER, Warm, WarmUse, user_variable,
 };
-use crate::timeline::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
 
 /// Where the output of a plan's only sidecar goes.
 const SIDECAR_LOG: &str = "sidecar.log";

@@ -10,11 +10,12 @@ use super::EngineArgs;
 use super::error::CliError;
 use crate::atomic_file::{self, Durability};
 use crate::bounded_file::read_bounded;
-use crate::config::{builtin_model_config, flag_value};
+use crate::config::builtin_model_config;
 use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
 use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
 use crate::environment::{Host, Interpreter, Lock, VllmSource, assets};
 use crate::owned_folder;
+use crate::plan::flag_value;
 use crate::plan::{EngineKey, Plan};
 use crate::session::{EngineSpec, SessionError, SidecarOptions, user_variable};
 

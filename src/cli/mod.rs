@@ -95,7 +95,7 @@ struct EngineArgs {
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,
     /// Runs of every point, instead of what the configuration says
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::plan::MAX_RUNS as i64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::resolve::MAX_RUNS as i64))]
     repeats: Option<u32>,
     /// Compare two values of a setting: every point is measured with both, in pairs that run directly one after the other, and
     /// the difference is decided (ten pairs, or more over many points, where nothing says how many; exit status 1 if B is

@@ -6,15 +6,15 @@ use super::error::CliError;
 use super::screen::Screen;
 use crate::fingerprint::Fingerprint;
 use crate::report::{Results, ResultsFolder};
+use crate::results::{SessionRecord, read_session};
 use crate::session::Earlier;
-use crate::timeline::{SessionRecord, store};
 
 /// What was measured with in a results folder.
 ///
 /// # Errors
 /// A folder that is not one of results.
 pub(super) fn session(folder: &Path) -> Result<SessionRecord, CliError> {
-    store::read_session(folder)
+    read_session(folder)
         .map_err(|error| CliError::NotResumable { folder: folder.to_owned(), problem: error.to_string() })
 }
 

@@ -7,7 +7,8 @@ use super::matrix::{self, Axis, Matrix};
 use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
 use super::settings::{LENGTH_KEYS, MAX_RANKS, SETTING_KEYS, Settings};
-use super::whole_sweep::{WHOLE_SWEEP_KEYS, WholeSweep};
+use super::whole_sweep::WHOLE_SWEEP_KEYS;
+use crate::plan::WholeSweep;
 
 /// One entry: a name, and what is crossed under it.
 #[derive(Clone, Debug, PartialEq)]

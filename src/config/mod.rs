@@ -1,6 +1,6 @@
 //! The configuration file: read without trust, typed, and with every problem named by line and column.
 //!
-//! The format is described in `docs/config.md`. [`load`] gives what the file says; [`crate::plan::resolve`] makes a
+//! The format is described in `docs/config.md`. [`load`] gives what the file says; [`crate::resolve::resolve`] makes a
 //! plan of it.
 
 mod ab;
@@ -33,17 +33,15 @@ pub use node::Place;
 pub use reader::Given;
 pub use script::{Fault, FaultKind, Script, ScriptNoise, ScriptedFinish, ScriptedRequest, load_script};
 pub use settings::Settings;
-pub use whole_sweep::{Sentinel, WholeSweep};
 pub use workload::{Scale, WORKLOADS, Workload};
 
-pub(crate) use args::{flag_is_off, flag_value, human_readable_int, switch};
 pub(crate) use error::Problems;
 pub(crate) use settings::MAX_REPEATS;
 #[cfg(test)]
 pub(crate) use settings::{AXIS_KEYS, SETTING_KEYS};
 pub(crate) use suggest::quoted;
 
-use crate::plan::Location;
+use crate::plan::{Location, WholeSweep};
 use amount::Bounds;
 use entry::Defaults;
 use node::{Node, Value};

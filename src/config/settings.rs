@@ -7,8 +7,7 @@ use super::node::{Node, Place, Value};
 use super::reader::{Given, Reader};
 use super::workload::{Scale, WORKLOADS, Workload};
 use crate::device::DeviceClass;
-use crate::plan::{Drive, PrefixMode, Quantization, StepApi};
-use crate::telemetry::MAX_HZ;
+use crate::plan::{Drive, MAX_TELEMETRY_HZ, PrefixMode, Quantization, StepApi};
 
 /// Longest prompt, output or prefix that is taken for a real one, in tokens.
 pub(super) const MAX_LEN: u32 = 10_000_000;
@@ -204,7 +203,7 @@ impl Settings {
             "num_prompts" => self.num_prompts = reader.count(key, node, 1, MAX_REQUESTS),
             "repeats" => self.repeats = reader.count(key, node, 1, MAX_REPEATS),
             "warmup" => self.warmup = reader.count(key, node, 0, MAX_REQUESTS),
-            "telemetry_hz" => self.telemetry_hz = reader.count(key, node, 0, MAX_HZ),
+            "telemetry_hz" => self.telemetry_hz = reader.count(key, node, 0, MAX_TELEMETRY_HZ),
             "seed" => self.seed = reader.whole(key, node, 0..=u64::MAX),
             "concurrency" => {
                 let count = reader.count(key, node, 1, MAX_REQUESTS);

@@ -1,6 +1,7 @@
 //! The metrics by name: what each is called in a report, and its value in the report's unit.
 
-use super::{Distribution, Percentile, RunMetrics, Sample};
+use super::{Distribution, Percentile, RunMetrics};
+use crate::statistics::Sample;
 
 /// A kind of latency or rate of which a report shows the mean and three percentiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

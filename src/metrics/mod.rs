@@ -13,7 +13,7 @@ mod run;
 mod samples;
 mod steady;
 
-pub use distribution::{Distribution, Sample};
+pub use distribution::Distribution;
 pub use fraction::Fraction;
 pub use hiccups::*;
 pub use metric::{Metric, Series, Spread, Statistic, Total};

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::samples::{Samples, Totals};
-use super::{Distribution, Fraction, Percentile, Sample};
+use super::{Distribution, Fraction, Percentile};
+use crate::statistics::Sample;
 
 /// Nanoseconds in a second.
 const NS_PER_S: f64 = 1e9;

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use super::class::difference;
 use super::order::{self, Slot};
-use super::{Arm, Drive, EngineKey, Epoch, Load, Point, Role};
-use crate::config::{Sentinel, WholeSweep};
+use super::{Arm, Drive, EngineKey, Epoch, Load, Point, Role, Sentinel, WholeSweep};
 
 /// Runs of an epoch from which on it has sentinels without being asked.
-pub(super) const LONG_EPOCH: usize = 40;
+pub(crate) const LONG_EPOCH: usize = 40;
 
 /// Runs between two sentinels of such an epoch, as a part of its runs: that makes eleven of them, enough for a test that
 /// sees more than the crudest drift.
@@ -18,7 +17,7 @@ const AUTO_PARTS: usize = 10;
 /// fewer, unless a pair has members on two engines of one device class. Engines that pairs link form a group, in which epochs
 /// alternate; with `interleave_devices` so do the first engines of all device classes, the second ones, and so on. Each point
 /// comes with the index of its key.
-pub(super) fn arrange(
+pub(crate) fn arrange(
     keys: Vec<EngineKey>,
     points: Vec<(usize, Point)>,
     plan_seed: u64,

@@ -50,7 +50,7 @@ impl EpochEstimate {
     }
 
     /// Those seconds of a load, if it takes one.
-    pub(super) fn of_load_s(&self, seconds: f64) -> f64 {
+    pub(crate) fn of_load_s(&self, seconds: f64) -> f64 {
         if self.is_loaded { seconds } else { 0.0 }
     }
 }

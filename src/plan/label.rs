@@ -8,7 +8,7 @@ use super::{Drive, EngineKey, Load, Point, PrefixMode, Quantization, StepApi};
 const MAX_SLUG_BYTES: usize = 40;
 
 /// Labels every point, each of which comes with the index of its engine key: the lengths and the number of prompts, then what else differs between points of the plan.
-pub(super) fn assign(keys: &[EngineKey], points: &mut [(usize, Point)]) {
+pub(crate) fn assign(keys: &[EngineKey], points: &mut [(usize, Point)]) {
     let parts: Vec<[String; 13]> = points.iter().map(|(key, point)| suffixes(&keys[*key], point)).collect();
     let differs: [bool; 13] =
         std::array::from_fn(|index| parts.iter().map(|suffixes| &suffixes[index]).collect::<BTreeSet<_>>().len() > 1);

@@ -1,33 +1,33 @@
 //! The resolved plan: what will be measured, in which order, on which engines. Nothing downstream of it sees YAML
 //! or command-line flags.
 
-mod checkpoint;
-mod class;
-mod epochs;
+pub(crate) mod class;
+pub(crate) mod epochs;
 mod estimate;
+mod flags;
 mod history;
-mod kv_cache;
-mod label;
-mod local_model;
+pub(crate) mod label;
 mod model;
 mod order;
-mod prefix;
-mod quantization;
-mod ranks;
-mod render;
-mod resolve;
+pub(crate) mod ranks;
 mod role;
 mod runs;
-mod scripted;
-mod seed;
+pub(crate) mod seed;
+mod switches;
+mod whole_sweep;
 
 pub use class::{SettingClass, VaryingSetting};
 pub use estimate::{EpochEstimate, Estimate, estimate};
 pub use history::{History, HistoryError, LoadTimes, RunTimes};
 pub use model::*;
-pub use quantization::QuantizationSwitches;
-pub use render::{Detail, render};
-pub use resolve::{MAX_PAIR_LOADS, MAX_POINTS, MAX_RUNS, MAX_TOKENS_PER_RUN, Overrides, defaults, resolve};
 pub use role::{Arm, PairMember, Role};
 pub use runs::PlannedRun;
-pub use scripted::of_script;
+pub use switches::QuantizationSwitches;
+pub use whole_sweep::{Sentinel, WholeSweep};
+
+pub(crate) use flags::{flag_is_off, flag_value, human_readable_int, switch};
+
+/// Samples of the telemetry a second where the configuration asks for none in particular.
+pub const DEFAULT_TELEMETRY_HZ: u32 = 10;
+/// Most samples a second: reading all sources takes up to a millisecond.
+pub const MAX_TELEMETRY_HZ: u32 = 100;

@@ -6,7 +6,7 @@ use super::{Arm, Point, seed};
 
 /// Points that run directly one after the other: a single one, or the two of a pair. Indices into the group's points.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// A, then B, in a pair.
     members: Vec<usize>,
     /// The pair's number in the plan.
@@ -16,14 +16,14 @@ pub(super) struct Item {
 
 /// What runs next, of which nothing is split.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) round: u32,
+pub(crate) struct Slot {
+    pub(crate) round: u32,
     /// Indices into the group's points.
-    pub(super) members: Vec<usize>,
+    pub(crate) members: Vec<usize>,
 }
 
 /// The items of a group, in the order of its points.
-pub(super) fn items(points: &[(usize, Point)]) -> Vec<Item> {
+pub(crate) fn items(points: &[(usize, Point)]) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     let mut item_of_pair = BTreeMap::new();
     for (index, (_, point)) in points.iter().enumerate() {
@@ -46,7 +46,7 @@ pub(super) fn items(points: &[(usize, Point)]) -> Vec<Item> {
 /// All rounds of a group whose points come with the index of their engine. Each round has an order of its own, and each pair
 /// in it a coin of its own for which member comes first. Where there are several engines that do not `stay_loaded`, what can
 /// run on the loaded one goes first: nothing else keeps the members of a pair together with fewer loads.
-pub(super) fn rounds(points: &[(usize, Point)], plan_seed: u64, group: usize, stay_loaded: bool) -> Vec<Slot> {
+pub(crate) fn rounds(points: &[(usize, Point)], plan_seed: u64, group: usize, stay_loaded: bool) -> Vec<Slot> {
     let items = items(points);
     let rounds = items.iter().map(|item| item.repeats).max().unwrap_or(0);
     let mut slots = Vec::new();
@@ -107,7 +107,7 @@ impl Waiting {
 
 /// Puts runs of `sentinel` before the first run, after every `every` runs, and after the last one; never between the members
 /// of a pair. Gives their number.
-pub(super) fn add_sentinels(slots: &mut Vec<Slot>, sentinel: usize, every: u32) -> u32 {
+pub(crate) fn add_sentinels(slots: &mut Vec<Slot>, sentinel: usize, every: u32) -> u32 {
     let mut with_sentinels = Vec::with_capacity(slots.len());
     let (mut count, mut since) = (0, every);
     let mut last_round = 0;

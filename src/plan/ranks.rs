@@ -1,7 +1,6 @@
 //! How many processes an engine computes with, as vLLM 0.32 counts them, and what of it an engine in this process cannot have.
 
-use super::EngineKey;
-use crate::config::{flag_value, human_readable_int, switch};
+use super::{EngineKey, flag_value, human_readable_int, switch};
 use crate::device::DeviceClass;
 
 /// The sizes in `args` that multiply the ranks, beside `tensor_parallel_size` (`ParallelConfig.world_size`): the long flag,
@@ -35,7 +34,7 @@ fn size(engine_args: &[String], long: &str, short: &str) -> u32 {
 }
 
 /// Pipeline stages, among which the layers are divided.
-pub(super) fn pipeline(engine_args: &[String]) -> u32 {
+pub(crate) fn pipeline(engine_args: &[String]) -> u32 {
     let (long, short, _) = SIZES[0];
     size(engine_args, long, short)
 }
@@ -65,7 +64,7 @@ impl EngineKey {
 
 /// The word of `args` that asks for data parallelism, which an engine that is stepped in its own process cannot have: vLLM
 /// runs a replica for each rank, with a coordinator between them, and waits for the others.
-pub(super) fn data_parallel(engine_args: &[String]) -> Option<&'static str> {
+pub(crate) fn data_parallel(engine_args: &[String]) -> Option<&'static str> {
     let is_given = |name: &str| {
         engine_args.iter().any(|word| word.split('=').next().is_some_and(|word| word.replace('_', "-") == name))
     };
@@ -81,6 +80,6 @@ pub(super) fn data_parallel(engine_args: &[String]) -> Option<&'static str> {
 
 /// Whether the workers would fail in their first step: vLLM 0.32 makes the buffers between pipeline stages in the warm-up of
 /// the model, which its cpu worker leaves out where nothing is compiled and the size of the KV cache is given, as it always is here.
-pub(super) fn lacks_stage_buffers(device: DeviceClass, engine_args: &[String]) -> bool {
+pub(crate) fn lacks_stage_buffers(device: DeviceClass, engine_args: &[String]) -> bool {
     device == DeviceClass::Cpu && pipeline(engine_args) > 1 && switch(engine_args, "--enforce-eager") == Some(true)
 }

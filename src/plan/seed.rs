@@ -17,19 +17,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 /// The seed of the prompts of points with these lengths, where the configuration gives none.
-pub(super) fn of_prompts(plan_seed: u64, input_len: u32, output_len: u32, prefix_len: u32, num_prompts: u32) -> u64 {
+pub(crate) fn of_prompts(plan_seed: u64, input_len: u32, output_len: u32, prefix_len: u32, num_prompts: u32) -> u64 {
     let digest = digest(&format!("bench prompts {plan_seed} {input_len} {output_len} {prefix_len} {num_prompts}"));
     let first: [u8; 8] = std::array::from_fn(|index| digest[index]);
     u64::from_le_bytes(first) >> 11
 }
 
 /// Whether B comes first in round `round` of pair `pair`.
-pub(super) fn coin(plan_seed: u64, pair: u32, round: u32) -> bool {
+pub(crate) fn coin(plan_seed: u64, pair: u32, round: u32) -> bool {
     digest(&format!("bench coin {plan_seed} {pair} {round}"))[0] & 1 == 1
 }
 
 /// `indices` in the order of round `round` of group `group`.
-pub(super) fn shuffled(mut indices: Vec<usize>, plan_seed: u64, group: usize, round: u32) -> Vec<usize> {
+pub(crate) fn shuffled(mut indices: Vec<usize>, plan_seed: u64, group: usize, round: u32) -> Vec<usize> {
     let mut random = ChaCha8Rng::from_seed(digest(&format!("bench order {plan_seed} {group} {round}")));
     for last in (1..indices.len()).rev() {
         indices.swap(last, below(&mut random, last as u64 + 1) as usize);

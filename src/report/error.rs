@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::exchange::csv::CsvError;
 use crate::plot::PlotError;
-use crate::timeline::csv::CsvError;
 use crate::timeline::store::StoreError;
 
 /// Why a report could not be made or written.

@@ -6,7 +6,9 @@ use super::parquet_table::ParquetTable;
 use super::results::{Failure, replace};
 use super::trace::Trace;
 use super::{DamagedRun, ReportError, event_tables};
-use crate::timeline::{Timeline, csv, store};
+use crate::exchange::csv;
+use crate::results::read_session;
+use crate::timeline::{Timeline, store};
 
 const EVENTS_FILE: &str = "events.csv";
 const TOKENS_FILE: &str = "tokens.parquet";
@@ -18,7 +20,7 @@ const TRACE_FILE: &str = "trace.json";
 /// # Errors
 /// [`ReportError`]: the folder is not one of results.
 pub fn damaged_runs(folder: &Path) -> Result<Vec<DamagedRun>, ReportError> {
-    store::read_session(folder)?;
+    read_session(folder)?;
     let problem = |run: &PathBuf| Some(DamagedRun::of(folder, run, &store::read_run(run).err()?));
     Ok(store::stored_runs(folder)?.iter().filter_map(problem).collect())
 }
@@ -33,7 +35,7 @@ fn readable(runs: &[PathBuf]) -> impl Iterator<Item = Timeline> + '_ {
 /// # Errors
 /// [`ReportError`].
 pub fn export_csv(folder: &Path) -> Result<PathBuf, ReportError> {
-    store::read_session(folder)?;
+    read_session(folder)?;
     let path = folder.join(EVENTS_FILE);
     let runs = store::stored_runs(folder)?;
     replace(&path, |out| {
@@ -53,7 +55,7 @@ pub fn export_csv(folder: &Path) -> Result<PathBuf, ReportError> {
 /// As of [`export_csv`].
 pub fn export_parquet(folder: &Path) -> Result<[PathBuf; 2], ReportError> {
     let paths = [TOKENS_FILE, STEPS_FILE].map(|name| folder.join(name));
-    store::read_session(folder)?;
+    read_session(folder)?;
     let runs = store::stored_runs(folder)?;
     replace(&paths[0], |out| {
         let mut table = ParquetTable::begin(out)?;
@@ -73,7 +75,7 @@ pub fn export_parquet(folder: &Path) -> Result<[PathBuf; 2], ReportError> {
 /// # Errors
 /// As of [`export_csv`].
 pub fn export_trace(folder: &Path) -> Result<PathBuf, ReportError> {
-    store::read_session(folder)?;
+    read_session(folder)?;
     let path = folder.join(TRACE_FILE);
     let mut runs = store::stored_runs(folder)?;
     runs.sort();

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::device::DeviceClass;
+use crate::exchange::csv::IMPORTED_ENGINE;
 use crate::plan::{Drive, Limits, Load, PairMember, PrefixMode, Quantization, Role};
 use crate::timeline::RunRecord;
-use crate::timeline::csv::IMPORTED_ENGINE;
 
 /// The point and the engine. Of an imported timeline only the names are known.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -15,11 +15,13 @@ use super::sample_cache::SampleCache;
 use super::sentinel::sentinels;
 use super::{DamagedRun, PointEntry, Report, ReportError, ResultsFolder, Ruler, RunEntry};
 use crate::atomic_file::{self, Durability};
+use crate::exchange::csv;
 use crate::metrics::Samples;
 use crate::plan::Role;
 use crate::plot::{Chart, Rasterizer, png, svg};
-use crate::timeline::store::{self, StoreError, UNSEALED_RUN_SCHEMA_VERSION, UNSEALED_SESSION_SCHEMA_VERSION};
-use crate::timeline::{SessionRecord, Timeline, csv};
+use crate::results::{SessionRecord, UNSEALED_SESSION_SCHEMA_VERSION, read_session, write_session};
+use crate::timeline::Timeline;
+use crate::timeline::store::{self, StoreError, UNSEALED_RUN_SCHEMA_VERSION};
 use crate::verdict::Status;
 
 pub(super) const SUMMARY_FILE: &str = "summary_report.json";
@@ -61,7 +63,7 @@ impl Results {
     /// # Errors
     /// [`ReportError`]; nothing has been measured yet.
     pub fn begin(folder: ResultsFolder, session: &SessionRecord) -> Result<Results, ReportError> {
-        store::write_session(folder.path(), session)?;
+        write_session(folder.path(), session)?;
         Results::of(folder, Report::empty(Some(session)))
     }
 
@@ -176,7 +178,7 @@ pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
 /// # Errors
 /// [`ReportError`]: the folder is not one of results, or its session is damaged.
 pub fn read(folder: &Path) -> Result<Report, ReportError> {
-    let session = store::read_session(folder)?;
+    let session = read_session(folder)?;
     let mut report = Report::empty(Some(&session));
     report.unsealed_records += u64::from(session.schema_version == UNSEALED_SESSION_SCHEMA_VERSION);
     for folders in by_label(store::stored_runs(folder)?) {

@@ -7,8 +7,9 @@ use super::results::read;
 use super::{ReportError, Results, ResultsFolder};
 use crate::atomic_file;
 use crate::plan::{Epoch, Plan, Point};
+use crate::results::{SESSION_SCHEMA_VERSION, read_session, write_session};
 use crate::timeline::store;
-use crate::timeline::{Outcome, RunRecord, SESSION_SCHEMA_VERSION};
+use crate::timeline::{Outcome, RunRecord};
 
 /// The results of a command that ended early, and what was found of them.
 pub struct Resumption {
@@ -35,11 +36,11 @@ impl Results {
     /// # Errors
     /// As of [`Results::resume`].
     pub fn go_on(folder: ResultsFolder) -> Result<Resumption, ReportError> {
-        let mut session = store::read_session(folder.path())?;
+        let mut session = read_session(folder.path())?;
         let (kept, set_aside) = partition_runs(folder.path(), &session.plan)?;
         session.resumed_at.push(jiff::Timestamp::now().to_string());
         session.schema_version = SESSION_SCHEMA_VERSION;
-        store::write_session(folder.path(), &session)?;
+        write_session(folder.path(), &session)?;
         let report = read(folder.path())?;
         Ok(Resumption { results: Results::of(folder, report)?, kept, set_aside })
     }

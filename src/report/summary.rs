@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Coverage, DamagedRun, PointEntry, ResetCheckEntry, Ruler, RunEntry, SentinelEntry};
 use crate::plan::Plan;
-use crate::timeline::{Instrument, SessionRecord};
+use crate::results::{Instrument, SessionRecord};
 use crate::verdict::Status;
 
 /// Version of the layout of [`Report`]. `schemas/report-<version>.schema.json` describes it.

@@ -11,9 +11,9 @@ use super::point::{MEAN_OF_RATES, NO_SUCH_NUMBER};
 use super::uncertainty::in_flight;
 use super::units::{bound, number, number_within, time_unit};
 use super::{HiccupsEntry, NsSpread, PointEntry, Report, ResetCheckEntry, RunEntry, SentinelEntry};
+use crate::conditions::WindowTelemetry;
 use crate::metrics::{Metric, Series, Statistic, Total};
 use crate::printable::{json, markdown as markdown_text, printable, printable_lines, spreadsheet_cell};
-use crate::telemetry::WindowTelemetry;
 use crate::verdict::Status;
 
 /// How a report is shown.

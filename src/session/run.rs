@@ -11,10 +11,11 @@ use super::run_queue::RunQueue;
 use super::watchdog::{TICK, Watchdog};
 use super::{Ended, Engine, RunRequests, SessionError, Sidecar, SidecarOptions, Window};
 use crate::device::Placement;
+use crate::exchange::csv;
 use crate::load::ClosedLoop;
 use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
-use crate::timeline::{Phase, csv};
+use crate::timeline::Phase;
 
 /// Steps to have room for, beyond those that follow from the lengths.
 const SPARE_STEPS: usize = 4096;

@@ -1,7 +1,7 @@
 //! The interval of a percentile over runs: Woodruff's, with runs as clusters.
 
+use super::Sample;
 use super::{Interval, TWO_SIDED_95, student_t_quantile};
-use crate::metrics::Sample;
 
 /// 97.5 % point of the normal distribution.
 const NORMAL_975: f64 = 1.959_963_984_540_054;

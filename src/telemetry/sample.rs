@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-use crate::timeline::{ABSENT, known};
+use crate::absent::{ABSENT, known};
 
 macro_rules! quantities {
     ($($(#[$doc:meta])* $name:ident,)*) => {

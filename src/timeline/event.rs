@@ -2,14 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Stands in an event's field for a time or a count that is not known. Times are nanoseconds since boot, so no real
-/// value reaches it.
-pub const ABSENT: u64 = u64::MAX;
-
-/// `None` for [`ABSENT`].
-pub fn known(value: u64) -> Option<u64> {
-    (value != ABSENT).then_some(value)
-}
+pub use crate::absent::{ABSENT, known};
 
 /// Part of a run that a request belongs to. Only [`Phase::Measure`] counts in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,11 +1,8 @@
 //! The timeline of a run: all events as they were recorded. Everything reported is a pure function of it.
 
-pub mod csv;
 mod event;
-mod lines;
 mod run;
-mod seal;
-mod session;
+pub(crate) mod seal;
 mod setting;
 mod speculation;
 pub mod store;
@@ -14,7 +11,6 @@ mod weights;
 pub use crate::ring::Hiccup;
 pub use event::*;
 pub use run::*;
-pub use session::*;
 pub use setting::*;
 pub use speculation::*;
 pub use weights::*;

@@ -24,24 +24,24 @@ const DIGEST_BYTES: usize = 64;
 /// The binary files that belong to a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Files {
+pub(crate) struct Files {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) events: Option<FileSum>,
+    pub(crate) events: Option<FileSum>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) telemetry: Option<FileSum>,
+    pub(crate) telemetry: Option<FileSum>,
 }
 
 /// A record with the files that it is sealed with; none in the record of an older version.
-pub(super) struct Opened<T> {
-    pub(super) record: T,
-    pub(super) files: Option<Files>,
+pub(crate) struct Opened<T> {
+    pub(crate) record: T,
+    pub(crate) files: Option<Files>,
 }
 
 /// The bytes of a file with this record.
 ///
 /// # Errors
 /// A record that JSON cannot hold.
-pub(super) fn seal(record: &impl Serialize, files: Files) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn seal(record: &impl Serialize, files: Files) -> serde_json::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(record)?;
     bytes.truncate(bytes.len() - b"\n}".len());
     bytes.extend_from_slice(FILES);
@@ -57,7 +57,7 @@ pub(super) fn seal(record: &impl Serialize, files: Files) -> serde_json::Result<
 ///
 /// # Errors
 /// A sentence that says what is wrong: another byte than was written, a key that this version does not know.
-pub(super) fn open<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Opened<T>, String> {
+pub(crate) fn open<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Opened<T>, String> {
     let Some(at) = bytes.windows(FILES.len()).rposition(|window| window == FILES) else {
         return Ok(Opened { record: parse(bytes)?, files: None });
     };

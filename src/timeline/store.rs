@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::seal::{Files, Opened, open, seal};
-use super::{Hiccup, RequestEvent, RunRecord, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent};
+use super::{Hiccup, RequestEvent, RunRecord, StepEvent, Timeline, TokenEvent};
 use crate::atomic_file::{self, Durability};
 use crate::bounded_file::{open_regular, read_bounded};
 use crate::checked_file::{CHANGED, CRC_BYTES, CheckedReader, FileSum, write_parts};
@@ -27,14 +27,11 @@ use crate::telemetry::{Sample, read_samples, write_samples};
 pub const RUN_SCHEMA_VERSION: u32 = 3;
 /// The version before, which is read as well: its record has no checksum.
 pub const UNSEALED_RUN_SCHEMA_VERSION: u32 = RUN_SCHEMA_VERSION - 1;
-/// The same of [`SessionRecord`].
-pub const UNSEALED_SESSION_SCHEMA_VERSION: u32 = SESSION_SCHEMA_VERSION - 1;
 
 const MAGIC: [u8; 8] = *b"BENCHTL\0";
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 const RUNS_FOLDER: &str = "runs";
 const SET_ASIDE_FOLDER: &str = "set-aside";
-const SESSION_FILE: &str = "session.json";
 const EVENTS_FILE: &str = "timeline.bin";
 const TELEMETRY_FILE: &str = "telemetry.bin";
 const RECORD_FILE: &str = "timeline.json";
@@ -113,31 +110,6 @@ pub fn runs_folder(results: &Path) -> PathBuf {
 /// The folder of one run under a results folder.
 pub fn run_folder(results: &Path, point: &str, repeat: u32) -> PathBuf {
     runs_folder(results).join(format!("{point}-{repeat}"))
-}
-
-/// Stores the session of a results folder, which is made if it is missing.
-///
-/// # Errors
-/// [`StoreError::Io`].
-pub fn write_session(results: &Path, session: &SessionRecord) -> Result<(), StoreError> {
-    let folder = runs_folder(results);
-    make_folder(&folder)?;
-    write_record(&folder.join(SESSION_FILE), session, Files::default())
-}
-
-/// Reads the session of a results folder.
-///
-/// # Errors
-/// [`StoreError`]; a missing file reads as a folder that is not one of results.
-pub fn read_session(results: &Path) -> Result<SessionRecord, StoreError> {
-    let path = runs_folder(results).join(SESSION_FILE);
-    if !path.exists() {
-        return Err(StoreError::NotResults { path });
-    }
-    let Opened { record, files } = read_record::<SessionRecord>(&path)?;
-    let versions = [SESSION_SCHEMA_VERSION, UNSEALED_SESSION_SCHEMA_VERSION];
-    check_version(record.schema_version, versions, files.is_some()).map_err(damaged(&path))?;
-    Ok(record)
 }
 
 /// Stores one run in its folder under a results folder.
@@ -380,7 +352,7 @@ impl Header {
 }
 
 /// Makes a folder and those that it lies in, so that they survive a loss of power.
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     atomic_file::make_folder(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })
 }
 
@@ -393,23 +365,23 @@ fn write_file<T>(
         .map_err(|source| StoreError::Io { path: path.to_owned(), source })
 }
 
-fn write_record(path: &Path, record: &impl Serialize, files: Files) -> Result<(), StoreError> {
+pub(crate) fn write_record(path: &Path, record: &impl Serialize, files: Files) -> Result<(), StoreError> {
     write_file(path, |out| out.write_all(&seal(record, files)?))
 }
 
-fn read_record<T: Serialize + DeserializeOwned>(path: &Path) -> Result<Opened<T>, StoreError> {
+pub(crate) fn read_record<T: Serialize + DeserializeOwned>(path: &Path) -> Result<Opened<T>, StoreError> {
     let bytes =
         read_bounded(path, MAX_RECORD_BYTES).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
     open(&bytes).map_err(damaged(path))
 }
 
 /// The error of a damaged file.
-fn damaged(path: &Path) -> impl Fn(String) -> StoreError + '_ {
+pub(crate) fn damaged(path: &Path) -> impl Fn(String) -> StoreError + '_ {
     |problem| StoreError::Damaged { path: path.to_owned(), problem }
 }
 
 /// A record has the current version and a seal, or the one before and none.
-fn check_version(found: u32, [known, unsealed]: [u32; 2], is_sealed: bool) -> Result<(), String> {
+pub(crate) fn check_version(found: u32, [known, unsealed]: [u32; 2], is_sealed: bool) -> Result<(), String> {
     match (found, is_sealed) {
         (found, true) if found == known => Ok(()),
         (found, false) if found == unsealed => Ok(()),

@@ -1,7 +1,9 @@
 //! Several device classes in one plan: whose turn it is.
 
 use bench::device::DeviceClass;
-use bench::plan::{self, Detail, History, Overrides, Plan};
+use bench::plan::{self, History, Plan};
+use bench::plan_text::{self, Detail};
+use bench::resolve::Overrides;
 
 use crate::{plan_of, plan_with};
 
@@ -22,7 +24,7 @@ fn loads(plan: &Plan) -> Vec<usize> {
 }
 
 fn shown(plan: &Plan) -> String {
-    plan::render(plan, &plan::estimate(plan, &History::default(), 2), Detail::Full)
+    plan_text::render(plan, &plan::estimate(plan, &History::default(), 2), Detail::Full)
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use bench::config;
 use bench::device::DeviceClass;
-use bench::plan::{Overrides, Quantization};
+use bench::plan::Quantization;
+use bench::resolve::Overrides;
 
 use crate::{entry, plan_of, plan_with, problems, write};
 

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use bench::config::{self, BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE};
 use bench::device::DeviceClass;
-use bench::plan::{self, Drive, Load, Overrides, Point, PrefixMode, Quantization, StepApi};
+use bench::plan::{Drive, Load, Point, PrefixMode, Quantization, StepApi};
+use bench::resolve::{self, Overrides};
 
 use crate::{EXISTING_FORMAT, entry, load, plan_of, plan_with, points, problems};
 
@@ -107,12 +108,12 @@ fn the_more_specific_level_counts() {
 fn the_sweeps_for_accelerators_are_planned_without_a_refused_setting() {
     for device in [DeviceClass::Cuda, DeviceClass::Tpu] {
         let overrides = Overrides { device: Some(device), ..Overrides::default() };
-        let smoke = plan::resolve(&config::builtin_smoke(device), overrides).unwrap();
+        let smoke = resolve::resolve(&config::builtin_smoke(device), overrides).unwrap();
         assert_eq!((smoke.epochs.len(), smoke.device_classes()), (1, vec![device]));
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let check =
-        plan::resolve(&config::load(&root.join("configs/gpu-check.yaml")).unwrap(), Overrides::default()).unwrap();
+        resolve::resolve(&config::load(&root.join("configs/gpu-check.yaml")).unwrap(), Overrides::default()).unwrap();
     assert_eq!((check.epochs.len(), check.device_classes()), (3, vec![DeviceClass::Cuda]));
 }
 
@@ -133,8 +134,8 @@ fn the_smoke_sweep_is_the_file_and_loads_one_engine() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join("configs/smoke-cpu.yaml");
     assert_eq!(fs::read_to_string(&path).unwrap(), BUILTIN_SMOKE);
-    let built_in = plan::resolve(&config::builtin_smoke(DeviceClass::Cpu), Overrides::default()).unwrap();
-    let from_file = plan::resolve(&config::load(&path).unwrap(), Overrides::default()).unwrap();
+    let built_in = resolve::resolve(&config::builtin_smoke(DeviceClass::Cpu), Overrides::default()).unwrap();
+    let from_file = resolve::resolve(&config::load(&path).unwrap(), Overrides::default()).unwrap();
     assert_eq!(built_in, from_file, "places aside, which do not count");
 
     let [epoch] = &built_in.epochs[..] else { panic!("{} engine loads", built_in.epochs.len()) };

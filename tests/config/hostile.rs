@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bench::config;
-use bench::plan::{self, Overrides};
+use bench::resolve::{self, Overrides};
 
 use crate::{EXISTING_FORMAT, entry, write};
 
@@ -20,7 +20,7 @@ fn refusal_of(path: &Path) -> String {
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 1600 } else { 200 });
     let attempts = (0..3).map(|_| {
         let began = Instant::now();
-        let error = config::load(path).and_then(|config| plan::resolve(&config, Overrides::default())).unwrap_err();
+        let error = config::load(path).and_then(|config| resolve::resolve(&config, Overrides::default())).unwrap_err();
         (began.elapsed(), error.to_string())
     });
     let (fastest, message) = attempts.min().unwrap();
@@ -39,7 +39,7 @@ fn runs(points: u32, repeats: u32) -> String {
 #[test]
 fn the_most_runs_are_planned() {
     let plan = crate::plan_of(&runs(20_000, 5));
-    assert_eq!(plan.num_runs_of(bench::plan::Role::Measured) as u64, plan::MAX_RUNS);
+    assert_eq!(plan.num_runs_of(bench::plan::Role::Measured) as u64, resolve::MAX_RUNS);
     let overrides = Overrides { repeats: Some(6), ..Overrides::default() };
     let message = crate::plan_with(&runs(20_000, 5), overrides).unwrap_err().to_string();
     assert!(message.contains("20000 points, and 6 repeats of each"), "{message}");
@@ -172,7 +172,7 @@ fn a_damaged_configuration_or_script_is_refused_or_read_and_never_a_panic() {
     let path = folder.path().join("x.yaml");
     for text in mutants(config, 400) {
         std::fs::write(&path, text).unwrap();
-        let _ = config::load(&path).and_then(|config| plan::resolve(&config, Overrides::default()));
+        let _ = config::load(&path).and_then(|config| resolve::resolve(&config, Overrides::default()));
     }
     for text in mutants(script, 400) {
         std::fs::write(&path, text).unwrap();

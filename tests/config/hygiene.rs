@@ -1,6 +1,7 @@
 //! Sentinels and reset checks: where they stand in a plan.
 
-use bench::plan::{self, Detail, Drive, History, Plan, Role};
+use bench::plan::{self, Drive, History, Plan, Role};
+use bench::plan_text::{self, Detail};
 
 use crate::{plan_of, problems};
 
@@ -39,7 +40,7 @@ fn a_sentinel_runs_first_and_last_and_at_even_distances() {
     let measured = &plan.epochs[0].points[0];
     assert_eq!((measured.prompt_stream(0), measured.prompt_stream(3)), (0, 3));
     assert_eq!((plan.num_points(), plan.num_runs(), plan.num_runs_of(Role::Measured)), (12, 16, 12));
-    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    let shown = plan_text::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
     assert!(shown.contains("12 points, 12 runs and 4 of sentinels, 1 engine load"), "{shown}");
     assert!(shown.contains("sentinel-i8-o4-p0-n3: the lightest point, 4 times through the epoch"), "{shown}");
 }
@@ -85,7 +86,7 @@ fn a_reset_check_ends_an_epoch_and_loads_a_fresh_engine() {
     );
     assert_eq!((after.drive, on_fresh.drive), (Drive::Stepped, Drive::Stepped));
     assert!(plan.epochs[2].reason.contains("quantization none -> fp8"), "{}", plan.epochs[2].reason);
-    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    let shown = plan_text::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
     assert!(shown.contains("24 points, 24 runs and 4 to check the reset, 4 engine loads"), "{shown}");
     assert!(shown.contains("Engine 2 of 4 (a fresh engine of the same settings"), "{shown}");
 }

@@ -18,7 +18,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use bench::config::{self, Config, ConfigError};
-use bench::plan::{self, Overrides, Plan, Point};
+use bench::plan::{Plan, Point};
+use bench::resolve::{self, Overrides};
 
 /// The example of the format that users already have, as it stands.
 const EXISTING_FORMAT: &str = r#"
@@ -46,7 +47,7 @@ fn load(text: impl AsRef<[u8]>) -> Result<Config, ConfigError> {
 }
 
 fn plan_with(text: &str, overrides: Overrides) -> Result<Plan, ConfigError> {
-    plan::resolve(&load(text)?, overrides)
+    resolve::resolve(&load(text)?, overrides)
 }
 
 fn plan_of(text: &str) -> Plan {

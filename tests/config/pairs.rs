@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bench::plan::{self, Arm, Detail, History, Plan, Point};
+use bench::plan::{self, Arm, History, Plan, Point};
+use bench::plan_text::{self, Detail};
+use bench::resolve;
 
 use crate::{entry, load, plan_of, problems};
 
@@ -51,7 +53,7 @@ fn a_live_setting_is_compared_in_pairs_on_one_engine() {
     let members: Vec<_> = plan.epochs[0].points.iter().filter_map(|point| point.pair.clone()).collect();
     assert_eq!((members[0].axis.as_str(), members[0].value.as_str(), members[0].arm), ("max_num_seqs", "1", Arm::A));
     assert_eq!((members[1].value.as_str(), members[1].arm), ("2", Arm::B));
-    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    let shown = plan_text::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
     assert!(shown.contains("3 pairs compare max_num_seqs: A 1, B 2; both members run directly one after"), "{shown}");
 }
 
@@ -81,7 +83,7 @@ standalone_runs:
     assert_eq!(alone, (0..10).collect::<Vec<_>>(), "once in each round, in the order of the rounds");
     assert_eq!(plan.num_points(), 8);
 
-    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    let shown = plan_text::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
     assert!(shown.contains(&format!("Engines 1 to {of_pairs} of {}", plan.epochs.len())), "{shown}");
     assert!(shown.contains("3 pairs compare quantization: A none, B fp8"), "{shown}");
     assert!(shown.contains(&format!("Work: {} engine loads", plan.epochs.len())), "{shown}");
@@ -152,7 +154,7 @@ standalone_runs:
         args,
         [vec!["--max-model-len", "64"], vec!["--max-model-len", "64", "--enforce-eager", "--max-num-seqs", "4"]]
     );
-    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    let shown = plan_text::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
     assert!(shown.contains("compare args: A `--max-model-len 64`, B `--max-model-len 64 --enforce-eager"), "{shown}");
     let found = problems(&text.replace("--enforce-eager", "--input-len 9"));
     assert_eq!(found.len(), 1, "{found:?}");
@@ -172,7 +174,7 @@ fn a_value_of_ab_with_a_comma_goes_in_quotes() {
     let entry = entry("model: m\ninput_len: 8\noutput_len: 4\nrepeats: 5");
     let compared = |ab: &str| -> Result<Vec<String>, String> {
         let config = load(&entry).unwrap().compared(ab).map_err(|error| error.to_string())?;
-        let plan = plan::resolve(&config, plan::Overrides::default()).map_err(|error| error.to_string())?;
+        let plan = resolve::resolve(&config, resolve::Overrides::default()).map_err(|error| error.to_string())?;
         Ok(plan.epochs.iter().take(2).map(|epoch| epoch.key.engine_args.join(" ")).collect())
     };
     for (ab, expected) in [
@@ -192,6 +194,6 @@ fn a_value_of_ab_with_a_comma_goes_in_quotes() {
     let hostile = compared("args\u{1b}[2J=1,2").unwrap_err();
     assert!(!hostile.contains('\u{1b}'), "{hostile}");
     let config = load(&entry).unwrap().compared("num_prompts=4.0,8").unwrap();
-    let plan = plan::resolve(&config, plan::Overrides::default()).unwrap();
+    let plan = resolve::resolve(&config, resolve::Overrides::default()).unwrap();
     assert!(plan.epochs.iter().flat_map(|epoch| &epoch.points).any(|point| point.num_prompts == 4));
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use bench::config;
-use bench::plan::{self, Detail, History, Overrides, Role, SettingClass};
+use bench::plan::{self, History, Role, SettingClass};
+use bench::plan_text::{self, Detail};
+use bench::resolve::{self, Overrides};
 
 use crate::{entry, plan_of, plan_with, points, write};
 
@@ -114,7 +116,7 @@ fn a_thousand_points_are_planned() {
     for (what, text) in [("crossed", crossed), ("listed", listed)] {
         let (_folder, path) = write(text);
         let began = Instant::now();
-        let plan = plan::resolve(&config::load(&path).unwrap(), Overrides::default()).unwrap();
+        let plan = resolve::resolve(&config::load(&path).unwrap(), Overrides::default()).unwrap();
         println!("1,000 points {what}: planned in {:?}", began.elapsed());
         assert_eq!((plan.num_points(), plan.num_runs_of(Role::Measured)), (1000, 5000));
         let measured = points(&plan).into_iter().filter(|point| point.role.is_measured());
@@ -131,7 +133,7 @@ fn the_largest_plan_is_still_planned() {
         axis(1000),
         axis(100)
     ));
-    assert_eq!(plan_of(&text).num_points() as u64, plan::MAX_POINTS);
+    assert_eq!(plan_of(&text).num_points() as u64, resolve::MAX_POINTS);
 
     // The longest list that a file may have.
     let listed: String = (1..=9_900).map(|n| format!("  - {{input_len: {n}, output_len: 8}}\n")).collect();
@@ -158,7 +160,7 @@ standalone_runs:
     ];
     assert_eq!(found, expected, "seeds follow from the lengths, and are no setting of their own");
     assert_eq!(plan.varying[2].values, ["1", "2", "as built"]);
-    let shown = plan::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
+    let shown = plan_text::render(&plan, &plan::estimate(&plan, &History::default(), 2), Detail::Full);
     assert!(shown.contains("  reloads the engine: quantization none, fp8; args ``, `--enforce-eager`\n"), "{shown}");
     assert!(shown.contains("  is lowered on the running engine: max_num_seqs 1, 2, as built\n"), "{shown}");
     let run = "  changes from run to run: input_len 8, 16; num_prompts 1, 2, 3, 4, 5, 6, 7, 8 and 4 more\n";

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bench::config::{self, WORKLOADS};
 use bench::device::DeviceClass;
-use bench::plan::{self, HitRate, NamedWorkload, Overrides, Point};
+use bench::plan::{self, HitRate, NamedWorkload, Point};
+use bench::resolve::{self, Overrides};
 
 use crate::{entry, plan_of, plan_with, points, problems};
 
@@ -110,7 +111,7 @@ fn workloads_have_their_lengths_and_are_scaled_by_a_stated_factor() {
 fn plan_of_file(name: &str, device: Option<DeviceClass>) -> plan::Plan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
     let config = config::load(&path).unwrap();
-    plan::resolve(&config, Overrides { device, ..Overrides::default() }).unwrap()
+    resolve::resolve(&config, Overrides { device, ..Overrides::default() }).unwrap()
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What an engine could never take: ranks that it cannot have, prompts that no step is long enough for, a cache that is too small.
 
 use bench::device::DeviceClass;
-use bench::plan::{EngineKey, Overrides};
+use bench::plan::EngineKey;
+use bench::resolve::Overrides;
 
 use crate::{entry, plan_of, plan_with, problems};
 

@@ -4,7 +4,9 @@ use std::fs;
 
 use bench::config;
 use bench::device::DeviceClass;
-use bench::plan::{self, Detail, EngineKey, Estimate, History, LoadTimes, Overrides, Plan, Point, RunTimes};
+use bench::plan::{self, EngineKey, Estimate, History, LoadTimes, Plan, Point, RunTimes};
+use bench::plan_text::{self, Detail};
+use bench::resolve::{self, Overrides};
 
 use crate::{entry, load, plan_of, points};
 
@@ -28,7 +30,7 @@ fn without_a_measurement_there_is_no_estimate() {
     let plan = two_engines();
     let estimate = plan::estimate(&plan, &History::default(), 2);
     assert_eq!(estimate, Estimate { epochs: vec![None, None], imports_s: None, pair_spreads: None });
-    let text = plan::render(&plan, &estimate, Detail::Full);
+    let text = plan_text::render(&plan, &estimate, Detail::Full);
     assert!(
         text.contains("Estimated time: not known yet: none of these 2 engines has ever been measured on this machine"),
         "{text}"
@@ -36,8 +38,8 @@ fn without_a_measurement_there_is_no_estimate() {
     // (1 + 8 + 1) requests, twice each.
     assert!(text.contains("2 engine loads, 6 runs, 2,000 prompt tokens, 220 output tokens"), "{text}");
 
-    let smoke = plan::resolve(&config::builtin_smoke(DeviceClass::Cpu), Overrides::default()).unwrap();
-    let text = plan::render(&smoke, &plan::estimate(&smoke, &History::default(), 2), Detail::Full);
+    let smoke = resolve::resolve(&config::builtin_smoke(DeviceClass::Cpu), Overrides::default()).unwrap();
+    let text = plan_text::render(&smoke, &plan::estimate(&smoke, &History::default(), 2), Detail::Full);
     assert!(text.contains("not known yet: this engine has never been measured on this machine"), "{text}");
     for point in points(&smoke) {
         assert!(text.contains(&point.point), "{text}");
@@ -67,7 +69,7 @@ fn an_estimate_is_what_was_measured() {
     let derived = 0.5 + 8.0 + 2.0;
     assert!((epoch.runs_s - (2.0 * 3.5 + 2.0 * derived)).abs() < 1e-9, "{epoch:?}");
     assert_eq!(known.total_s(), None, "the second engine is not known");
-    let text = plan::render(&plan, &known, Detail::Full);
+    let text = plan_text::render(&plan, &known, Detail::Full);
     assert!(text.contains("not known yet: 1 of these 2 engines never measured on this machine"), "{text}");
     assert!(text.contains("estimated: load 20 s, runs 28 s"), "{text}");
     assert_eq!(plan::estimate(&plan, &history, 3).epochs[0], None, "another machine");
@@ -77,7 +79,7 @@ fn an_estimate_is_what_was_measured() {
     history.record(&first.key, 2, None, &[run(&first.points[1], 5.0)]);
     let known = plan::estimate(&plan, &history, 2);
     assert_eq!(known.total_s(), Some(20.0 + 2.0 * 3.5 + 2.0 * 5.0 + 1.0 + 2.0 * 4.0));
-    let text = plan::render(&plan, &known, Detail::Short);
+    let text = plan_text::render(&plan, &known, Detail::Short);
     let basis =
         "every point has been measured on this machine before; without the import of vLLM, which was never timed here";
     assert!(text.contains(&format!("Estimated time: 46 s ({basis})")), "{text}");
@@ -89,7 +91,7 @@ fn an_estimate_is_what_was_measured() {
     history.record(&first.key, 2, Some(warm), &[run(&first.points[1], 5.0)]);
     let known = plan::estimate(&plan, &history, 2);
     assert_eq!(known.total_s(), Some(8.0 + 2.0 + 46.0));
-    let text = plan::render(&plan, &known, Detail::Short);
+    let text = plan_text::render(&plan, &known, Detail::Short);
     assert!(text.contains("Estimated time: 56 s (every point has been measured on this machine before)"), "{text}");
     assert!(text.contains("estimated: load 20 s, warm-up 2.0 s, runs 17 s"), "{text}");
     // Three processes: two imports of 8 s and a load of 20 s more than this plan's one import and two loads.
@@ -164,9 +166,9 @@ fn a_long_plan_is_cut_on_the_first_screen_only() {
     let plan =
         plan_of(&entry(&format!("model: m\nworkload: chatbot\nmatrix: {{num_prompts: [{}]}}", numbers.join(", "))));
     let estimate = plan::estimate(&plan, &History::default(), 2);
-    let short = plan::render(&plan, &estimate, Detail::Short);
+    let short = plan_text::render(&plan, &estimate, Detail::Short);
     assert!(short.contains("and 10 points more;"), "{short}");
-    let full = plan::render(&plan, &estimate, Detail::Full);
+    let full = plan_text::render(&plan, &estimate, Detail::Full);
     assert!(points(&plan).iter().all(|point| full.contains(&point.point)) && !full.contains("points more;"), "{full}");
 }
 
@@ -190,7 +192,7 @@ fn measured(history: &mut History, key: &EngineKey, point: &Point, e2e_s: &[f64]
 
 /// What the plan says that pairs will find.
 fn said_of_pairs(plan: &Plan, history: &History) -> String {
-    let text = plan::render(plan, &plan::estimate(plan, history, 2), Detail::Short);
+    let text = plan_text::render(plan, &plan::estimate(plan, history, 2), Detail::Short);
     text.lines()
         .find(|line| line.contains(" pairs find ") || line.starts_with("With "))
         .unwrap_or_else(|| panic!("{text}"))
@@ -251,14 +253,14 @@ fn a_comparison_of_many_points_has_as_many_pairs_as_hold_against_their_tests() {
     let compared = |most: u32, more: &str, overrides: Overrides| {
         let lines = format!("model: some/model\noutput_len: 4\n{more}\nmatrix: {{input_len: [{}]}}", lengths(most));
         let config = load(entry(&lines)).unwrap().compared("max_num_seqs=64,32").unwrap();
-        plan::resolve(&config, overrides).unwrap()
+        resolve::resolve(&config, overrides).unwrap()
     };
     let pairs = |most, more| points(&compared(most, more, Overrides::default()))[0].repeats;
     // A test that all pairs agree in has p = 2^(1 - pairs); each point has eight tests, and Holm asks for 0.05 / tests.
     assert_eq!([1, 7, 100].map(|most| pairs(most, "")), [10, 13, 16]);
     assert_eq!(pairs(7, "repeats: 8"), 8, "the configuration's own number");
 
-    let said = |plan: &Plan| plan::render(plan, &plan::estimate(plan, &History::default(), 2), Detail::Short);
+    let said = |plan: &Plan| plan_text::render(plan, &plan::estimate(plan, &History::default(), 2), Detail::Short);
     let few = said(&compared(7, "", Overrides { repeats: Some(10), ..Overrides::default() }));
     let cannot = "10 pairs of each of 7 points cannot show that anything got worse, however much: Holm's correction over up to 56 \
                   tests takes --repeats 12";

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use bench::config;
-use bench::plan::{self, Detail, History, Overrides};
+use bench::plan::{self, History};
+use bench::plan_text::{self, Detail};
+use bench::resolve::{self, Overrides};
 
 pub fn run(input: &[u8], folder: &Path) {
     let path = folder.join("input.yaml");
     std::fs::write(&path, input).unwrap();
     // A refusal is an answer too.
     let _ = config::load_script(&path);
-    if let Ok(plan) = config::load(&path).and_then(|config| plan::resolve(&config, Overrides::default())) {
+    if let Ok(plan) = config::load(&path).and_then(|config| resolve::resolve(&config, Overrides::default())) {
         let estimate = plan::estimate(&plan, &History::default(), 2);
-        plan::render(&plan, &estimate, Detail::Full);
+        plan_text::render(&plan, &estimate, Detail::Full);
     }
 }

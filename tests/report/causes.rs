@@ -1,8 +1,9 @@
 //! Slow ITLs and TTFTs whose cause is known, because it was put there.
 
+use bench::exchange::csv;
 use bench::report::{Ruler, RunEntry, from_csv};
 use bench::telemetry::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
-use bench::timeline::{Compilation, Phase, Timeline, csv};
+use bench::timeline::{Compilation, Phase, Timeline};
 use serde_json::{Value, json};
 
 use super::sketch::{Request, timeline};

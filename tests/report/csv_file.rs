@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use bench::exchange::csv::{CsvError, read_from, write_events, write_header};
 use bench::metrics::{Metric, RunMetrics};
 use bench::report::{Ruler, RunEntry, from_csv};
-use bench::timeline::csv::{CsvError, read_from, write_events, write_header};
 use bench::timeline::{Timeline, known};
 use bench::verdict::Status;
 

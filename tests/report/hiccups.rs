@@ -1,8 +1,9 @@
 //! Hiccups of the recorder's core and of the engine's loop, and the ITLs that they lie in.
 
+use bench::exchange::csv;
 use bench::metrics::{Gap, HiccupMark, HiccupMarks, RunMetrics};
 use bench::report::{HiccupsEntry, Ruler, RunEntry};
-use bench::timeline::{Hiccup, Phase, Timeline, csv};
+use bench::timeline::{Hiccup, Phase, Timeline};
 use bench::verdict::Verdict;
 use proptest::prelude::*;
 use serde_json::{Value, json};

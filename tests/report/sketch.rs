@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
+use bench::clock::Clock;
 use bench::device::{DeviceClass, WaitStrategy};
 use bench::plan::{
     Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role, StepApi,
 };
+use bench::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
 use bench::roofline::CpuPeaks;
 use bench::timeline::{
-    ABSENT, Clock, Counters, DtypeCount, EngineFacts, FinishReason, Instrument, LayerCount, Outcome, Phase,
-    RequestEvent, RunRecord, SESSION_SCHEMA_VERSION, SessionRecord, StepEvent, Timeline, TokenEvent, Weights,
-    store::RUN_SCHEMA_VERSION,
+    ABSENT, Counters, DtypeCount, EngineFacts, FinishReason, LayerCount, Outcome, Phase, RequestEvent, RunRecord,
+    StepEvent, Timeline, TokenEvent, Weights, store::RUN_SCHEMA_VERSION,
 };
 
 /// What every sketched event took from the tap to the recorder.

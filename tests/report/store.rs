@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bench::report::{Report, Results, read};
+use bench::results::{read_session, write_session};
 use bench::telemetry::{DeviceKind, Sample, SampledDevice, TelemetryRecord};
 use bench::timeline::store::{
-    RUN_SCHEMA_VERSION, StoreError, UNSEALED_RUN_SCHEMA_VERSION, read_run, read_session, run_folder, stored_runs,
-    write_run, write_session,
+    RUN_SCHEMA_VERSION, StoreError, UNSEALED_RUN_SCHEMA_VERSION, read_run, run_folder, stored_runs, write_run,
 };
 use bench::timeline::{Hiccup, Timeline};
 use serde_json::{Map, Value};

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::run::{Interrupts, Progress, RunRecording, Throwaway, execute};
 use super::warm_up::{self, Settling};
 use super::{Engine, EngineSpec, SessionError, Sidecar};
-use crate::config::flag_value;
+use crate::plan::flag_value;
 use crate::plan::{EngineKey, Epoch, Location, Plan, PlannedRun, Point};
 use crate::telemetry::{Places, Sample, Sampling, Telemetry};
 use crate::timeline::{Outcome, RunRecord, Timeline, WarmUp};

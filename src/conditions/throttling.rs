@@ -2,7 +2,7 @@
 
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 
-use super::{Quantity, Sample};
+use crate::telemetry::{Quantity, Sample};
 
 /// NVML's reasons that hold nothing back: a GPU that is idle, or at the clocks that somebody has set.
 const HARMLESS: ThrottleReasons = ThrottleReasons::GPU_IDLE.union(ThrottleReasons::APPLICATIONS_CLOCKS_SETTING);

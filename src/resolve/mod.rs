@@ -1,26 +1,32 @@
 //! From what a configuration says to a plan: levels laid over each other, axes crossed, every point checked.
 
 mod cache;
+mod checkpoint;
+mod kv_cache;
 mod lengths;
+mod local_model;
 mod pairs;
+mod prefix;
+mod quantization;
+mod scripted;
 
 pub use pairs::MAX_PAIR_LOADS;
+pub use scripted::of_script;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::local_model::{self, LocalModel};
-use super::quantization::{self, Asked, Culprit};
-use super::{Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, Role, StepApi};
-use super::{class, epochs, kv_cache, label, prefix, ranks, seed};
-use crate::config::{
-    Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, flag_value, human_readable_int,
-    quoted,
-};
+use local_model::LocalModel;
+use quantization::{Asked, Culprit};
+
+use crate::config::{Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, quoted};
 use crate::device::DeviceClass;
 use crate::metrics::Metric;
+use crate::plan::{
+    DEFAULT_TELEMETRY_HZ, Drive, EngineKey, IgnoredInEq, Limits, Load, Location, Plan, Point, Role, StepApi, class,
+    epochs, flag_value, human_readable_int, label, ranks, seed,
+};
 use crate::statistics::pairs_against;
-use crate::telemetry::DEFAULT_HZ;
 
 /// What the command line says; it counts more than the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -179,7 +185,7 @@ impl Resolver<'_> {
 
     fn check_overrides(&mut self) {
         if let Some(repeats) = self.overrides.repeats.filter(|repeats| !(1..=MAX_REPEATS).contains(repeats)) {
-            let location = super::Location { file: self.config.file.clone(), line: 0, column: 0 };
+            let location = Location { file: self.config.file.clone(), line: 0, column: 0 };
             self.problems.add(location, format!("{repeats} repeats were asked for; it has to be 1 to {MAX_REPEATS}"));
         }
         let Some(device) = self.overrides.device else { return };
@@ -363,7 +369,7 @@ impl Resolver<'_> {
                 &settings.warmup,
                 if self.overrides.scripted { 0 } else { key.device.profile().warmup.value },
             ),
-            telemetry_hz: value(&settings.telemetry_hz, DEFAULT_HZ),
+            telemetry_hz: value(&settings.telemetry_hz, DEFAULT_TELEMETRY_HZ),
             seed: 0,
             load: Load::Closed { concurrency: settings.concurrency.as_ref().and_then(|given| given.value) },
             drive: settings.drive.as_ref().map_or(Drive::default(), |given| given.value),
@@ -552,4 +558,20 @@ fn count_up(digits: &mut [usize], axes: &[CrossedAxis<'_>]) -> bool {
         *digit = 0;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use crate::config::{AXIS_KEYS, SETTING_KEYS};
+    use crate::plan::class::setting_keys;
+
+    #[test]
+    fn every_key_of_a_configuration_has_a_class() {
+        let mut known: HashSet<&str> = SETTING_KEYS.into_iter().chain(AXIS_KEYS).collect();
+        // Two tables whose entries are axes of their own.
+        assert!(known.remove("load") && known.remove("limits"));
+        assert_eq!(setting_keys(), known);
+    }
 }

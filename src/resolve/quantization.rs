@@ -2,29 +2,11 @@
 //!
 //! Which combinations were run, and which are known from vLLM's source alone, is in `docs/quantization.md`.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Quantization;
 use super::checkpoint::{CheckpointQuantization, of_method};
-use crate::config::flag_value;
 use crate::device::DeviceClass;
-
-/// What makes vLLM load the weights in the format that was asked for, beside the engine's own arguments.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct QuantizationSwitches {
-    /// For vLLM's own parser, behind everything else.
-    pub args: Vec<String>,
-    /// For the environment of the engine's process.
-    pub env: Vec<(String, String)>,
-}
-
-impl QuantizationSwitches {
-    /// Whether vLLM needs to be told nothing.
-    pub fn is_empty(&self) -> bool {
-        self.args.is_empty() && self.env.is_empty()
-    }
-}
+use crate::plan::{Quantization, QuantizationSwitches, flag_value};
 
 /// What of a configuration decides on the quantization.
 pub(super) struct Asked<'a> {

@@ -1,10 +1,10 @@
 //! The lengths of a point, and what the model allows of them.
 
-use super::super::prefix::{self, Unreachable};
+use super::prefix::{self, Unreachable};
 use super::{Built, MaxModelLen, Resolver};
-use crate::config::{Entry, Given, Place, Scale, Settings, flag_is_off, flag_value, quoted};
+use crate::config::{Entry, Given, Place, Scale, Settings, quoted};
 use crate::device::DeviceClass;
-use crate::plan::{HitRate, NamedWorkload, PrefixMode};
+use crate::plan::{HitRate, NamedWorkload, PrefixMode, flag_is_off, flag_value};
 
 /// The lengths of a point, resolved.
 pub(super) struct Lengths {

@@ -1,13 +1,12 @@
 //! The plan of a script that is its own workload.
 
-use super::{
-    Drive, EngineKey, IgnoredInEq, Limits, Load, Overrides, Plan, Point, PrefixMode, Quantization, Role, StepApi,
-    defaults,
-};
-use super::{epochs, label};
-use crate::config::{Script, WholeSweep};
+use super::{Overrides, defaults};
+use crate::config::Script;
 use crate::device::DeviceClass;
-use crate::telemetry::DEFAULT_HZ;
+use crate::plan::{
+    DEFAULT_TELEMETRY_HZ, Drive, EngineKey, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role,
+    StepApi, WholeSweep, epochs, label,
+};
 
 /// Prompt tokens of a scripted request; nobody reads them.
 const INPUT_LEN: u32 = 16;
@@ -34,7 +33,7 @@ pub fn of_script(script: &Script, overrides: Overrides) -> Plan {
         repeats: overrides.repeats.unwrap_or(if overrides.until_ci.is_some() { defaults::MOST_REPEATS } else { 1 }),
         until_ci: overrides.until_ci,
         warmup: 0,
-        telemetry_hz: DEFAULT_HZ,
+        telemetry_hz: DEFAULT_TELEMETRY_HZ,
         seed,
         load: Load::Closed { concurrency: None },
         drive: Drive::Free,

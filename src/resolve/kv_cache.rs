@@ -3,9 +3,8 @@
 
 use serde_json::Value;
 
-use super::ranks;
-use crate::config::{flag_value, human_readable_int};
 use crate::device::DeviceClass;
+use crate::plan::{flag_value, human_readable_int, ranks};
 
 /// Model types whose layers all keep the keys and values of every head, for every token.
 const PLAIN_MODELS: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];

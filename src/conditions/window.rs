@@ -3,9 +3,9 @@
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use serde::Serialize;
 
-use super::sample::{DeviceKind, Quantity, Sample, TelemetryRecord};
 use crate::device::DeviceClass;
 use crate::metrics::Window;
+use crate::telemetry::{DeviceKind, Quantity, Sample, TelemetryRecord};
 use crate::timeline::Timeline;
 
 /// Telemetry of the measured window of a run. Null stands for what has no source.

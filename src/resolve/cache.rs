@@ -1,10 +1,11 @@
 //! Whether an engine can ever schedule the requests of a point: its steps long enough for a prompt, its cache large enough for
 //! a request, and for the prefixes that are to stay there.
 
+use super::kv_cache::{self, KvCache};
 use super::lengths::{Lengths, Longest};
 use super::{Built, Resolver};
-use crate::config::{Entry, Place, Settings, flag_is_off};
-use crate::plan::kv_cache::{self, KvCache};
+use crate::config::{Entry, Place, Settings};
+use crate::plan::flag_is_off;
 
 /// What a point's requests meet in an engine, as far as it is known.
 pub(super) struct Room<'a> {

@@ -1,8 +1,13 @@
 //! What one command measured with: the record from which, together with its runs, every report can be rebuilt.
 
+mod store;
+
+pub use store::{UNSEALED_SESSION_SCHEMA_VERSION, read_session, write_session};
+
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::ErrorBudget;
+use crate::clock::Clock;
 use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
 use crate::roofline::CpuPeaks;
@@ -53,15 +58,4 @@ pub struct Instrument {
     /// What the engine's cores can do; null if it was not probed, or where the engine runs on something else.
     #[serde(default)]
     pub cpu_peaks: Option<CpuPeaks>,
-}
-
-/// A clock, as measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Clock {
-    /// Its name: `CLOCK_MONOTONIC`.
-    pub name: String,
-    /// Smallest difference that it shows, in nanoseconds.
-    pub resolution_ns: f64,
-    /// What one reading costs, in nanoseconds.
-    pub read_ns: f64,
 }

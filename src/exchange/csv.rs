@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 
 use super::lines::Lines;
-use super::store::RUN_SCHEMA_VERSION;
-use super::{Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known};
 use crate::bounded_file::open_regular;
 use crate::device::DeviceClass;
 use crate::metrics::{HiccupMark, HiccupMarks, RequestTokens, scheduled_ns};
 use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode, Quantization, Role, StepApi};
 use crate::printable::{excerpt, printable, spreadsheet_cell, without_guard};
+use crate::timeline::store::RUN_SCHEMA_VERSION;
+use crate::timeline::{
+    ABSENT, Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known,
+};
 
 /// [`RunRecord::engine`] of a timeline that was read from a CSV file: nothing is known of what ran.
 pub const IMPORTED_ENGINE: &str = "imported";
@@ -259,7 +261,7 @@ impl Row<'_> {
 
     /// A time, or what stands for an unknown one.
     fn optional_ns(&self, column: &str) -> Result<u64, String> {
-        Ok(self.optional(column, MAX_TIME_NS)?.unwrap_or(super::ABSENT))
+        Ok(self.optional(column, MAX_TIME_NS)?.unwrap_or(ABSENT))
     }
 
     /// A number, or what stands for an unknown one.

@@ -1,8 +1,7 @@
 //! How much of a prompt can come from the prefix cache: whole blocks alone.
 
-use super::HitRate;
-use crate::config::flag_value;
 use crate::device::DeviceClass;
+use crate::plan::{HitRate, flag_value};
 
 /// Tokens in a block of a scripted engine's cache.
 const SCRIPTED_BLOCK_SIZE: u32 = 16;

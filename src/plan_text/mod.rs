@@ -7,8 +7,8 @@ mod time;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
-use super::class::shell;
-use super::{
+use crate::plan::class::shell;
+use crate::plan::{
     Arm, EngineKey, Epoch, Estimate, Plan, Point, QuantizationSwitches, Role, SettingClass, StepApi, VaryingSetting,
 };
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Quantization;
+use crate::plan::Quantization;
 
 /// A checkpoint that is quantized already.
 #[derive(Clone, Debug, PartialEq, Eq)]

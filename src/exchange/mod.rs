@@ -1,0 +1,4 @@
+//! Timelines in the formats of other programs.
+
+pub mod csv;
+mod lines;
