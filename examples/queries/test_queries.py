@@ -48,16 +48,17 @@ def test_sql_finds_what_the_report_says(results: Path, monkeypatch: pytest.Monke
     found = duckdb.execute((HERE / "latency.sql").read_text(encoding="utf-8"))
     columns = [column[0] for column in found.description or []]
     rows = [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
-    reported = points(results)
-    assert sorted(row["point"] for row in rows) == sorted(reported)
+    report = json.loads((results / "summary_report.json").read_text(encoding="utf-8"))
+    reported = {(run["point"], run["repeat"]): run for run in report["runs"] if run["status"] == "valid"}
+    assert sorted((row["point"], row["repeat"]) for row in rows) == sorted(reported)
     for row in rows:
-        point = reported[row["point"]]
-        assert row["requests"] == point["num_prompts"]
+        run = reported[row["point"], row["repeat"]]
+        assert row["requests"] == run["num_prompts"]
         for metric in ("p50_ttft_s", "avg_e2e_s", "avg_itl_s", "p99_itl_s"):
             # A percentile of too few samples is not in the report.
-            if point[metric] is not None:
-                assert row[metric] == pytest.approx(point[metric], rel=1e-9), metric
-        assert point["avg_itl_s"] is not None
+            if run[metric] is not None:
+                assert row[metric] == pytest.approx(run[metric], rel=1e-9), metric
+        assert run["avg_itl_s"] is not None
 
 
 def test_polars_joins_each_gap_with_its_step(results: Path) -> None:
