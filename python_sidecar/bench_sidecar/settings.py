@@ -13,6 +13,9 @@ Message = dict[str, Any]
 # Dtypes of 16 or 32 bits under all names that vLLM takes.
 _PLAIN = {"float32": "float32", "float": "float32", "float16": "float16", "half": "float16", "bfloat16": "bfloat16"}
 
+# Names that vLLM takes for a backend, and that choose a decode kernel: the backend is left to vLLM.
+_DECODE_KERNELS = ("CUTLASS_MSA", "TRITON_MSA")
+
 
 class Loaded(NamedTuple):
     """A loaded engine's objects."""
@@ -34,6 +37,8 @@ class Setting(NamedTuple):
     found: Callable[[Loaded], list[str] | None]
     # Whether a value that is found is the one that is asked for.
     agrees: Callable[[str, str], bool] = str.__eq__
+    # Values that must all agree. Among those of `found` one that agrees is enough.
+    strict: Callable[[Loaded], list[str]] = lambda _loaded: []
 
 
 def compare(given: Mapping[str, Any], loaded: Loaded) -> list[Message]:
@@ -43,28 +48,38 @@ def compare(given: Mapping[str, Any], loaded: Loaded) -> list[Message]:
 
 def _compare(setting: Setting, given: Mapping[str, Any], loaded: Loaded) -> Message:
     asked, found = setting.asked(given), setting.found(loaded)
-    differs = asked is not None and bool(found) and not any(setting.agrees(asked, value) for value in found or ())
     return {
         "name": setting.name,
         "asked": asked,
         "found": ", ".join(found) if found else None,
-        "differs": differs,
+        "differs": asked is not None and bool(found) and not _agrees(setting, asked, found or [], loaded),
     }
+
+
+def _agrees(setting: Setting, asked: str, found: list[str], loaded: Loaded) -> bool:
+    return any(setting.agrees(asked, value) for value in found) and all(
+        setting.agrees(asked, value) for value in setting.strict(loaded)
+    )
 
 
 # ---- in the workers ----
 
 
 def describe(worker: Any) -> Message:
-    """The attention backends of a worker, each with the classes that it is of, and the dtypes of its KV cache."""
+    """The attention backends of a worker, each with its classes, and the dtypes of its caches: of all, and of those of
+    attention layers alone. Indexers and Mamba layers have caches of other dtypes.
+    """
     runner = getattr(worker, "model_runner", None)
     backends = {}
     for backend in _backends(runner):
         get_name = getattr(backend, "get_name", None)
         name = str(get_name()) if get_name is not None else backend.__name__
         backends[name] = [f"{each.__module__}.{each.__qualname__}" for each in backend.__mro__]
-    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in _tensors(getattr(runner, "kv_caches", None))}
-    return {"attention_backends": backends or None, "kv_cache_dtypes": sorted(dtypes) or None}
+    return {
+        "attention_backends": backends or None,
+        "kv_cache_dtypes": _dtypes(getattr(runner, "kv_caches", None)) or None,
+        "attention_cache_dtypes": _dtypes(_attention_caches(runner)),
+    }
 
 
 def combine(parts: Sequence[Message]) -> Message:
@@ -74,6 +89,7 @@ def combine(parts: Sequence[Message]) -> Message:
     return {
         "attention_backends": {name: of for part in backends for name, of in part.items()} if all(backends) else None,
         "kv_cache_dtypes": sorted({dtype for part in dtypes for dtype in part}) if all(dtypes) else None,
+        "attention_cache_dtypes": sorted({dtype for part in parts for dtype in part["attention_cache_dtypes"]}),
     }
 
 
@@ -83,6 +99,21 @@ def _backends(runner: Any) -> Iterator[type[Any]]:
             backend = getattr(group, "backend", None)
             if isinstance(backend, type):
                 yield backend
+
+
+def _attention_caches(runner: Any) -> list[Any]:
+    """The caches of the layers that have a `kv_cache_dtype`. Layers without a cache hold an empty tensor."""
+    layers = getattr(getattr(runner, "compilation_config", None), "static_forward_context", None)
+    return [
+        layer.kv_cache
+        for layer in (layers.values() if isinstance(layers, Mapping) else ())
+        if hasattr(layer, "kv_cache_dtype") and hasattr(layer, "kv_cache")
+    ]
+
+
+def _dtypes(caches: Any) -> list[str]:
+    """The dtypes of all tensors with elements, sorted."""
+    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in _tensors(caches) if tensor.numel() > 0})
 
 
 def _tensors(node: Any) -> Iterator[Any]:
@@ -116,13 +147,20 @@ def _asked_dtype(name: str) -> Callable[[Mapping[str, Any]], str | None]:
 
 
 def _asked_backend(given: Mapping[str, Any]) -> str | None:
-    """The name of the backend, from either flag."""
+    """The name of the backend, from either flag, in upper case as vLLM reads it."""
     backend = given.get("attention_backend") or _get(given.get("attention_config"), "backend")
-    return _word(getattr(backend, "name", backend))
+    name = str(getattr(backend, "name", backend) or "auto").upper()
+    return None if name == "AUTO" or name in _DECODE_KERNELS else name
 
 
-def _asked_speculation(key: str) -> Callable[[Mapping[str, Any]], str | None]:
-    return lambda given: _word(_get(given.get("speculative_config"), key))
+def _asked_speculation(key: str, flag: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """A key of `--speculative-config`, or the value of its own flag."""
+
+    def asked(given: Mapping[str, Any]) -> str | None:
+        value = _get(given.get("speculative_config"), key)
+        return _word(given.get(flag) if value is None else value)
+
+    return asked
 
 
 def _get(owner: Any, key: str) -> Any:
@@ -150,8 +188,15 @@ def _in_workers(key: str) -> Callable[[Loaded], list[str] | None]:
     return lambda loaded: None if loaded.workers is None or not loaded.workers[key] else sorted(loaded.workers[key])
 
 
+def _attention_cache_dtypes(loaded: Loaded) -> list[str]:
+    """Of the attention layers' caches; none where some of these layers keep the dtype of the model."""
+    if getattr(getattr(loaded.config, "cache_config", None), "kv_cache_dtype_skip_layers", None):
+        return []
+    return loaded.workers["attention_cache_dtypes"] if loaded.workers is not None else []
+
+
 def _found_backends(loaded: Loaded) -> list[str] | None:
-    """The backends' names. One that calls itself otherwise than its flag has the flag's name, too."""
+    """The backends' names. A backend whose own name differs from its flag has the flag's name, too."""
     names = _in_workers("attention_backends")(loaded)
     chosen = getattr(getattr(loaded.config, "attention_config", None), "backend", None)
     get_path = getattr(chosen, "get_path", None)
@@ -162,7 +207,7 @@ def _found_backends(loaded: Loaded) -> list[str] | None:
 
 
 def _found_caching(loaded: Loaded) -> list[str] | None:
-    """As the scheduler's own cache has it."""
+    """Whether the scheduler's cache manager caches prefixes."""
     word = _word(getattr(getattr(loaded.scheduler, "kv_cache_manager", None), "enable_caching", None))
     return _configured("cache_config", "enable_prefix_caching")(loaded) if word is None else [word]
 
@@ -193,7 +238,13 @@ def _is_method(asked: str, found: str) -> bool:
 
 SETTINGS = (
     Setting("attention_backend", _asked_backend, _found_backends),
-    Setting("kv_cache_dtype", _asked_dtype("kv_cache_dtype"), _in_workers("kv_cache_dtypes"), _is_cache_dtype),
+    Setting(
+        "kv_cache_dtype",
+        _asked_dtype("kv_cache_dtype"),
+        _in_workers("kv_cache_dtypes"),
+        _is_cache_dtype,
+        _attention_cache_dtypes,
+    ),
     Setting("block_size", _argument("block_size"), _configured("cache_config", "block_size")),
     Setting("enable_prefix_caching", _argument("enable_prefix_caching"), _found_caching),
     Setting("dtype", _asked_dtype("dtype"), _configured("model_config", "dtype")),
@@ -210,10 +261,15 @@ SETTINGS = (
         _argument("enable_chunked_prefill"),
         _configured("scheduler_config", "enable_chunked_prefill"),
     ),
-    Setting("speculative_method", _asked_speculation("method"), _found_speculation("method", "none"), _is_method),
+    Setting(
+        "speculative_method",
+        _asked_speculation("method", "spec_method"),
+        _found_speculation("method", "none"),
+        _is_method,
+    ),
     Setting(
         "num_speculative_tokens",
-        _asked_speculation("num_speculative_tokens"),
+        _asked_speculation("num_speculative_tokens", "spec_tokens"),
         _found_speculation("num_speculative_tokens", "0"),
     ),
     *(

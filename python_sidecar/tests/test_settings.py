@@ -18,14 +18,16 @@ class Fallback(FlashBackend):
     """A backend that calls itself by its base's name."""
 
 
-def tensor(dtype: str) -> Any:
-    return SimpleNamespace(dtype=f"torch.{dtype}")
+def tensor(dtype: str, elements: int = 1) -> Any:
+    return SimpleNamespace(dtype=f"torch.{dtype}", numel=lambda: elements)
 
 
-def worker(*dtypes: str, backend: type[Any] = FlashBackend) -> Any:
+def worker(*dtypes: str, backend: type[Any] = FlashBackend, layers: dict[str, Any] | None = None) -> Any:
     caches = [[tensor(dtype)] for dtype in dtypes]  # a layer may have several
     groups = [[SimpleNamespace(backend=backend)]]
-    return SimpleNamespace(model_runner=SimpleNamespace(attn_groups=groups, kv_caches=caches))
+    compilation = SimpleNamespace(static_forward_context=layers or {})
+    runner = SimpleNamespace(attn_groups=groups, kv_caches=caches, compilation_config=compilation)
+    return SimpleNamespace(model_runner=runner)
 
 
 def loaded(*workers: Any, **config: Any) -> Loaded:
@@ -72,6 +74,8 @@ def test_what_nobody_asked_for_is_found_and_does_not_differ() -> None:
         ({"data_parallel_size": 2}, "data_parallel_size", "2", "1"),
         ({"enable_expert_parallel": True}, "enable_expert_parallel", "on", "off"),
         ({"speculative_config": {"method": "ngram"}}, "speculative_method", "ngram", "none"),
+        ({"spec_method": "ngram"}, "speculative_method", "ngram", "none"),
+        ({"spec_tokens": 3, "speculative_config": {"method": "ngram"}}, "num_speculative_tokens", "3", "0"),
         ({"speculative_config": {"num_speculative_tokens": 3}}, "num_speculative_tokens", "3", "0"),
     ],
 )
@@ -93,6 +97,39 @@ def test_other_names_of_the_same_value_do_not_differ() -> None:
     speculative = SimpleNamespace(method="mtp", num_speculative_tokens=1)
     mtp = compared({"speculative_config": {"method": "deepseek_mtp"}}, loaded(speculative_config=speculative))
     assert mtp["speculative_method"] == ("deepseek_mtp", "mtp", False)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"attention_backend": "flash_attn"}, "FLASH_ATTN"),
+        ({"attention_config": {"backend": "Flash_Attn"}}, "FLASH_ATTN"),
+        ({"attention_backend": "Auto"}, None),
+        ({"attention_backend": SimpleNamespace(name="CUTLASS_MSA")}, None),
+        ({"attention_config": {"backend": "triton_msa"}}, None),
+    ],
+)
+def test_backend_is_compared_as_vllm_reads_its_name(given: dict[str, Any], asked: str | None) -> None:
+    assert compared(given, loaded())["attention_backend"] == (asked, "FLASH_ATTN", False)
+
+
+def test_attention_cache_of_another_dtype_differs_beside_a_cache_that_agrees() -> None:
+    def layers(dtype: str) -> dict[str, Any]:
+        return {
+            "attention": SimpleNamespace(kv_cache_dtype="auto", kv_cache=tensor(dtype)),
+            "indexer": SimpleNamespace(kv_cache=tensor("uint8")),
+            "encoder": SimpleNamespace(kv_cache_dtype="auto", kv_cache=tensor("float32", elements=0)),
+        }
+
+    plain = worker("bfloat16", "uint8", layers=layers("bfloat16"))
+    quantized = worker("float8_e4m3fn", "uint8", "float32", layers=layers("float8_e4m3fn"))
+    fp8, bfloat16 = {"kv_cache_dtype": "fp8"}, {"kv_cache_dtype": "bfloat16"}
+    assert compared(fp8, loaded(plain))["kv_cache_dtype"] == ("fp8", "bfloat16, uint8", True)
+    assert compared(bfloat16, loaded(quantized))["kv_cache_dtype"][2]
+    assert not compared(bfloat16, loaded(plain))["kv_cache_dtype"][2], "an indexer's cache is of another dtype"
+    assert not compared(fp8, loaded(quantized))["kv_cache_dtype"][2], "and so is the state of a Mamba layer"
+    skipping = SimpleNamespace(block_size=128, enable_prefix_caching=True, kv_cache_dtype_skip_layers=["0"])
+    assert not compared(fp8, loaded(plain, cache_config=skipping))["kv_cache_dtype"][2], "some layers are left out"
 
 
 def test_backend_that_calls_itself_otherwise_than_its_flag_is_told_by_its_class() -> None:
