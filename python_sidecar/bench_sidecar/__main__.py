@@ -3,10 +3,9 @@
 import argparse
 import os
 import socket
-import sys
 from typing import NoReturn
 
-from . import engines, server
+from . import engines, log, server
 from .ring import load_library
 
 
@@ -37,8 +36,7 @@ def main() -> NoReturn:
         is_kept=options.keep,
         temporary=options.temporary,
     )
-    sys.stdout.flush()
-    sys.stderr.flush()
+    log.flush()
     os._exit(status)  # taking vLLM and torch apart module by module would take seconds
 
 

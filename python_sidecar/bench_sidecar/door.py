@@ -1,8 +1,8 @@
-"""The door of a sidecar: one holder at a time. A second one is told who that is; anyone of this user may ask how the
-sidecar stands, or have it leave.
+"""The door of a sidecar: one holder at a time. A second process that wants to hold the sidecar is told who holds it.
+Every process of this user may ask for the sidecar's status, or have the sidecar leave.
 
-Nobody at the door is waited for. Whoever says nothing, half of something or nonsense is sent away, and nobody else
-notices.
+The door waits for no visitor. A visitor that sends no message, a part of one or an invalid one is sent away, and no
+other visitor is delayed.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from .control import Channel, ControlError, Message, close_all
 # How often a sidecar that nobody has connected to yet looks whether the process that started it still lives, and one
 # that imports vLLM whether it still has to.
 LOOK_MS = 100
-# Visitors who have not said all of their message, or not read all of the answer. The one who came first makes room.
+# Visitors that have not sent all of their message, or not read all of the answer. The first visitor makes room.
 MAX_VISITORS = 32
 
 
@@ -34,13 +34,13 @@ class Holder:
     since: float  # time.monotonic()
 
     def describe(self) -> Message:
-        """For those who find the sidecar held."""
+        """The holder, for a visitor that finds the sidecar held."""
         return {"pid": self.pid, "command": self.command, "held_s": time.monotonic() - self.since}
 
 
 @dataclass
 class Visitor:
-    """Somebody of this user who has connected, and is to say one thing."""
+    """A process of this user that has connected, to send one message."""
 
     channel: Channel
     pid: int
@@ -49,8 +49,8 @@ class Visitor:
 
 
 class Door:
-    """Answers whoever connects. `describe` gives what a sidecar says of itself besides; `harness` is the process that
-    has started the sidecar, by itself or through another.
+    """Answers every connection. `describe` gives the sidecar's part of `status`. `harness` is the process that has
+    started the sidecar, by itself or through another process.
     """
 
     def __init__(self, listener: socket.socket, describe: Callable[[], Message], harness: int) -> None:
@@ -64,7 +64,7 @@ class Door:
         self.told_to_leave = False
         # How long the sidecar stays without a holder; None: it leaves with its holder.
         self.idle_limit_s: float | None = None
-        # What the harness that started the sidecar had to say of it: told to others, and not understood here.
+        # What the harness that started the sidecar says of it: passed on in `status`, and not read here.
         self.about: Message = {}
         self._idle_since = time.monotonic()
 
@@ -97,12 +97,12 @@ class Door:
         return max(min(left_s), 0) if self.visitors else None
 
     def take(self, ready: set[int]) -> None:
-        """Lets in who has come, answers who has asked, sends away who has taken too long."""
+        """Accepts connections, answers visitors, and sends away every visitor whose time is over."""
         for visitor in list(self.visitors):
-            if visitor.channel.connection.fileno() in ready:
-                self._serve(visitor)
-            elif time.monotonic() > visitor.deadline:
+            if time.monotonic() > visitor.deadline:
                 self._send_away(visitor)
+            elif visitor.channel.connection.fileno() in ready:
+                self._serve(visitor)
         if self.listener.fileno() in ready:
             self._let_in()
 
@@ -169,7 +169,7 @@ class Door:
         return os.getppid() == self.started_by
 
     def _let_in(self) -> None:
-        """Those who have come, but not all of a crowd at once."""
+        """Accepts waiting connections, at most MAX_ACCEPTED of them."""
         for _ in range(control.MAX_ACCEPTED):
             try:
                 peer = control.accept(self.listener)
@@ -187,7 +187,7 @@ class Door:
             peer.channel.max_line_bytes = control.MAX_VISITOR_BYTES
             visitor = Visitor(peer.channel, peer.pid, time.monotonic() + control.MESSAGE_LIMIT_S)
             self.visitors.append(visitor)
-            self._serve(visitor)  # who has come has mostly said already what it wants
+            self._serve(visitor)  # most visitors send their message as they connect
             if len(self.visitors) > MAX_VISITORS:
                 self._send_away(self.visitors[0])
 
@@ -201,7 +201,7 @@ class Door:
             else:
                 stays = self._listen(visitor)
         except (OSError, ControlError):
-            pass  # whoever it was is gone, or speaks another language
+            pass  # the visitor has closed its end, or its message breaks the protocol
         if not stays:
             self._send_away(visitor)
 

@@ -9,15 +9,13 @@ import contextlib
 import os
 import queue
 import socket
-import sys
 import threading
 import time
-import traceback
 from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import NoReturn
 
-from . import messages
+from . import log, messages
 from .control import Channel, ControlError, Message
 from .records import EngineError
 from .ring import EventRing, RequestRing
@@ -59,8 +57,7 @@ class Control:
                 if received[0].get("op") == GIVE_BACK:
                     return  # its last word: what becomes of the channel now does not matter
         except ControlError as err:
-            with contextlib.suppress(OSError):  # the log's disk may be full
-                print(f"bench: the control channel is broken: {err}", file=sys.stderr)
+            log.say(f"the control channel is broken: {err}")
             self.send({"event": "failed", "stage": "control", "kind": type(err).__name__, "message": str(err)})
             self._leave(1)
         except OSError:
@@ -192,8 +189,7 @@ def run_engine_process(line: Channel, library: ModuleType) -> int:
             progress.stage = "run"
             is_given_back = engine.driver.serve()
         except BaseException as err:
-            with contextlib.suppress(OSError):  # the log's disk may be full
-                traceback.print_exc()
+            log.say_traceback()
             lease.control.send(failure(progress.stage, err))
             return 1
         if not is_given_back:

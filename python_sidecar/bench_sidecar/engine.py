@@ -9,7 +9,6 @@ import difflib
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -19,7 +18,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
-from . import failures, model_check, protocol, settings, tpu, weights
+from . import failures, log, model_check, protocol, settings, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
 from .workers import Workers
@@ -124,7 +123,7 @@ def preload() -> None:
         try:
             importlib.import_module(name)
         except ImportError as err:
-            print(f"bench: {name} was not preloaded: {err}", file=sys.stderr)
+            log.say(f"{name} was not preloaded: {err}")
 
 
 def _device_kind() -> str | None:

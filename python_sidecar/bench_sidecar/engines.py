@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from . import log
 from .control import MESSAGE_LIMIT_S, Channel, ControlError, Message
 
 # What of a load belongs to the holder, and not to the engine.
@@ -90,13 +90,12 @@ def key_of(message: Message) -> Message:
 
 
 def begin(message: Message, library: ModuleType, leave_behind: Callable[[], None]) -> tuple[EngineProcess, str | None]:
-    """A new engine process: forked, or a fresh one with the reason why not. `leave_behind` closes in a forked one what
-    only the server needs.
+    """A new engine process: forked, or a fresh one with the reason why not. `leave_behind` closes in a forked process
+    every descriptor that belongs to the server.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(MESSAGE_LIMIT_S)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    log.flush()
     why = why_not_fork()
     if why is not None:
         pid = _start_fresh(theirs)
@@ -104,9 +103,12 @@ def begin(message: Message, library: ModuleType, leave_behind: Callable[[], None
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            leave_behind()
-            ours.close()
-            become_engine(theirs, library, parent)
+
+            def leave() -> None:
+                leave_behind()
+                ours.close()
+
+            become_engine(theirs, library, parent, leave)
     theirs.close()
     return EngineProcess(pid, Channel(ours), message), why
 
@@ -160,12 +162,15 @@ def _start_fresh(line: socket.socket) -> int:
     return process.pid
 
 
-def become_engine(line: socket.socket, library: ModuleType, parent: int) -> NoReturn:
-    """In the engine process, forked or fresh: lives its life."""
+def become_engine(
+    line: socket.socket, library: ModuleType, parent: int, leave_behind: Callable[[], None] = lambda: None
+) -> NoReturn:
+    """Runs an engine process, forked or fresh, to its end. A forked process calls `leave_behind` first."""
     status = 1
     try:
-        os.setpgid(0, 0)  # a group with all that it starts, see EngineProcess.reap
         signal.set_wakeup_fd(-1)
+        leave_behind()
+        os.setpgid(0, 0)  # a group with all that it starts, see EngineProcess.reap
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # As in the server. What this process starts ignores them, too, unless it says otherwise.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -177,8 +182,7 @@ def become_engine(line: socket.socket, library: ModuleType, parent: int) -> NoRe
 
         status = run_engine_process(Channel(line), library)
     except BaseException:
-        traceback.print_exc()  # nothing is above to do it
+        log.say_traceback()  # nothing is above to do it
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        log.flush()
         os._exit(status)

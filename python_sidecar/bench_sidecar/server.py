@@ -17,7 +17,7 @@ import sys
 import time
 from types import ModuleType
 
-from . import __version__, control, engines, messages, protocol
+from . import __version__, control, engines, log, messages, protocol
 from .control import ControlError, Message, close_all
 from .door import Door
 from .engines import EngineProcess
@@ -183,14 +183,14 @@ class ForkServer:
             for at, (message, fds) in enumerate(received):
                 try:
                     messages.check(message, len(fds), messages.HOLDER)
-                    self._answer(message, fds)
+                    self._answer_or_say_why_not(message, fds)
                 except ControlError:
                     close_all([fd for _, of_message in received[at + 1 :] for fd in of_message])
                     raise
                 finally:
                     close_all(fds)
         except ControlError as err:
-            print(f"bench: the holder is sent away: {err}", file=sys.stderr)
+            log.say(f"the holder is sent away: {err}")
             self._tell({"event": "reply", "to": "", "error": {"message": str(err)}})
             is_open = False
         except OSError:
@@ -204,6 +204,15 @@ class ForkServer:
             engine.kill()
             self._forget(engine)
         self.door.close()
+
+    def _answer_or_say_why_not(self, message: Message, fds: list[int]) -> None:
+        """A failure of any kind is the answer, and no reason for the sidecar to end."""
+        try:
+            self._answer(message, fds)
+        except Exception as err:
+            log.say_traceback()
+            error = {"message": f"{type(err).__name__}: {err}"}
+            self._tell({"event": "reply", "to": message["op"][:80], "error": error})
 
     def _answer(self, message: Message, fds: list[int]) -> None:
         operation = message["op"]
@@ -221,9 +230,11 @@ class ForkServer:
             self._tell({"event": "reply", "to": operation[:80], "error": error})
 
     def _check(self, argv: list[str]) -> Message:
-        from . import engine
-
+        if not self.with_vllm:
+            return {"error": {"message": "this sidecar has no vLLM to read the arguments: it loads scripted engines"}}
         try:
+            from . import engine
+
             return engine.check_arguments(argv)
         except (Exception, SystemExit) as err:  # a parser that ends the program is no reason for this one to end
             return {"error": {"message": f"{type(err).__name__}: {err}"}}
@@ -239,7 +250,7 @@ class ForkServer:
             free.end()
             self._forget(free)
         try:
-            engine, why_fresh = engines.begin(message, self.library, self._leave_behind)
+            engine, why_fresh = engines.begin(message, self.library, lambda: self._leave_behind(fds))
         except OSError as err:  # too many processes or descriptors
             return {"error": {"message": f"no engine process could be started: {err}"}}
         self.engines[engine.pid] = engine
@@ -254,10 +265,15 @@ class ForkServer:
             self.engines[pid].kill()
             self._forget(self.engines[pid])
 
-    def _leave_behind(self) -> None:
-        """In a forked engine process: closes what is the server's."""
+    def _leave_behind(self, fds: list[int]) -> None:
+        """In a forked engine process: closes the server's descriptors, and `fds` of the load, which come once more with
+        the first holder.
+        """
         self.door.leave_behind()
         os.close(self.lock)
+        close_all(fds)
+        for end in self._wake:
+            end.close()
         for engine in self.engines.values():
             engine.line.connection.close()
 
@@ -329,12 +345,12 @@ def main(
             _wake_with_parent(library)
         server = ForkServer(socket_path, library, parent, with_vllm, temporary)
     except (ControlError, RingError, OSError) as err:
-        print(f"bench: {err}", file=sys.stderr)
+        log.say(str(err))
         return 1
     try:
         server.serve()
     except ControlError as err:
-        print(f"bench: {err}", file=sys.stderr)
+        log.say(str(err))
         return 1
     finally:
         server.stop_engines()

@@ -1,5 +1,6 @@
 """The control channel alone: framing, descriptors, ends."""
 
+import contextlib
 import os
 import re
 import socket
@@ -121,6 +122,7 @@ def test_no_descriptor_of_a_refused_or_unfinished_message_stays_open(pair: tuple
         (b"[" * 200_000 + b"\n", "not JSON"),
         (b'{"a":' * 40 + b"1" + b"}" * 40 + b"\n", "nested more than 32 deep"),
         (b'{"a":[' + b"[]," * 1_100_000 + b"[]]}\n", "objects and lists"),
+        (b'{"a":[' + b'"ab",' * 3_400_000 + b'""]}\n', "longer than 16777216 bytes"),
         (b'{"a":' + b"1" * 5_000 + b"}\n", "not JSON"),
     ],
 )
@@ -128,10 +130,16 @@ def test_message_that_would_take_the_stack_or_the_memory_is_refused(
     pair: tuple[Channel, socket.socket], line: bytes, says: str
 ) -> None:
     channel, theirs = pair
-    sender = threading.Thread(target=theirs.sendall, args=(line,))
+
+    def send() -> None:
+        with contextlib.suppress(OSError):  # the reader has closed its end
+            theirs.sendall(line)
+
+    sender = threading.Thread(target=send)
     sender.start()
     with pytest.raises(ControlError, match=says):
         channel.receive()
+    channel.close()
     sender.join()
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from bench_sidecar import control, engines, protocol
 from bench_sidecar.control import Channel, Message
+from bench_sidecar.door import Door
+from bench_sidecar.server import ForkServer
 from harness import Run, are_gone, ask, connect, expect, hold, make_ring
 
 SCRIPT: Message = {
@@ -245,6 +247,72 @@ def fds_of(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def rings_of(pid: int) -> int:
+    """How many descriptors of rings a process has."""
+    links = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(link.startswith("/memfd:ring") for link in links)
+
+
+def test_forked_engine_has_the_descriptors_of_its_holder_alone(warm: Warm, library: ModuleType, tmp_path: Path) -> None:
+    first = Engine(library, warm.holder, tmp_path / "truth.csv")
+    assert rings_of(first.pid) == 2
+    before = fds_of(first.pid)
+    first.give_back()
+    assert comes(lambda: rings_of(first.pid) == 0)
+    assert fds_of(first.pid) == before - 4, "a channel, two rings and a wake-up"
+    second = Engine(library, warm.holder, tmp_path / "truth.csv")
+    assert second.pid == first.pid
+    assert fds_of(first.pid) == before
+
+
+def test_check_without_vllm_is_answered_and_the_sidecar_stays(warm: Warm) -> None:
+    assert "no vLLM" in ask(warm.holder, {"op": "check", "argv": []})["error"]["message"]
+    assert warm.status()["event"] == "status"
+
+
+def test_failure_in_an_answer_is_told_and_the_sidecar_stays(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, library: ModuleType
+) -> None:
+    folder.chmod(0o700)
+    server = ForkServer(str(folder / "control"), library, os.getpid(), with_vllm=False)
+    holder = hold(folder / "control")
+    server.door.wait_for_holder()
+    monkeypatch.setattr(server, "_kill", lambda _pid: 1 // 0)
+    holder.send({"op": "kill", "pid": 1})
+    server._serve_holder()
+    assert "ZeroDivisionError" in expect(holder, "to", "kill")["error"]["message"]
+    assert server.door.holder is not None
+    server.door.close()
+    server.door.listener.close()
+    os.close(server.lock)
+
+
+def test_full_log_ends_no_sidecar_that_sends_a_holder_away(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "log").symlink_to("/dev/full")
+    warm = Warm(folder, keep_s=600)
+    warm.holder.connection.sendall(b'{"op":"check"}\n')
+    assert expect(warm.holder, "event", "reply")["error"]
+    following = hold(warm.socket)
+    assert expect(following, "event", "hello")["pid"] == warm.process.pid
+    following.send({"op": "shutdown"})
+    assert warm.has_left()
+
+
+def test_visitor_that_sends_a_byte_now_and_then_has_no_more_time(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    folder.chmod(0o700)
+    monkeypatch.setattr(control, "MESSAGE_LIMIT_S", 0.05)
+    door = Door(control.listen(str(folder / "control")), dict, os.getpid())
+    visitor = connect(folder / "control")
+    door.take({door.listener.fileno()})
+    deadline = time.monotonic() + 5
+    while door.visitors and time.monotonic() < deadline:
+        visitor.send(b" ")
+        door.take({each.channel.connection.fileno() for each in door.visitors})
+    assert not door.visitors
+    visitor.close()
+    door.listener.close()
+
+
 BAD: list[bytes] = [
     b"[" * 200_000 + b"\n",
     b'{"op":"status"}\n{"op":"status"}\n',
@@ -303,7 +371,7 @@ def test_visitors_that_say_half_of_something_hold_nobody_up(warm: Warm) -> None:
     assert ask(warm.holder, {"op": "dance"})["error"]
     warm.holder.connection.sendall(b'{"op":"dan')  # the holder itself, too
     assert warm.status()["event"] == "status"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8, "less than a visitor's limit, on a busy machine too"
     warm.holder.connection.sendall(b'ce"}\n')
     assert expect(warm.holder, "to", "dance")
     assert fds_of(warm.process.pid) < 60
