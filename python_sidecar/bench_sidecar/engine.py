@@ -55,8 +55,15 @@ MODEL_KEYS = (
     "sliding_window",
 )
 
-# The arguments that a report has as labels of its own.
-LABELS = ("model", "tensor_parallel_size", "quantization")
+# The arguments that a report has as labels of its own, or that decide how many ranks an engine has.
+LABELS = (
+    "model",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "prefill_context_parallel_size",
+    "data_parallel_size",
+    "quantization",
+)
 
 Message = dict[str, Any]
 
@@ -175,19 +182,25 @@ def _parser() -> _Parser:
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """`argv` through vLLM's own parser. EngineError with its message, in which an unknown flag is named."""
+    """`argv` through vLLM's own parser. EngineError with its message, in which an unknown flag is named, or with the
+    explanation of what vLLM refuses.
+    """
     parser = _parser()
     try:
         options = parser.parse_args(list(argv))
-        given = {name: getattr(options, name, None) for name in parser.given}
-        return Arguments(EngineArgs.from_cli_args(options), given)
     except (_ArgumentError, argparse.ArgumentTypeError, ValueError, TypeError, OSError) as err:
-        raise EngineError(str(err)) from err
+        raise EngineError(str(err)) from None
+    given = {name: getattr(options, name, None) for name in parser.given}
+    try:
+        return Arguments(EngineArgs.from_cli_args(options), given)  # looks for the model where the hub is offline
+    except (ValueError, TypeError, OSError) as err:
+        raise EngineError(failures.explain(err) or str(err)) from err
 
 
 def check_arguments(argv: Sequence[str]) -> Message:
-    """What is wrong with `argv` (`error`: null if nothing is), and what vLLM's parser makes of what the labels say
-    (`parsed`). A model that cannot be measured by what its files say is wrong, too.
+    """What is wrong with `argv` (`error`: null if nothing is), and the values of LABELS that vLLM's parser reads
+    (`parsed`, without those that this version does not have). A model whose files say that it cannot be measured is an
+    error, too.
     """
     try:
         arguments = parse_arguments(argv)
@@ -197,7 +210,8 @@ def check_arguments(argv: Sequence[str]) -> Message:
     if problem is not None:
         return {"error": {"message": problem}}
     # Where the hub is offline, vLLM puts the model's folder in the place of its name: what was given is the label.
-    parsed = {label: arguments.given.get(label, getattr(arguments.engine, label, None)) for label in LABELS}
+    read = {**vars(arguments.engine), **arguments.given}
+    parsed = {label: read[label] for label in LABELS if label in read}
     return {"error": None, "parsed": parsed}
 
 
@@ -211,8 +225,7 @@ class Engine:
             assert_device(device)
         arguments = parse_arguments(argv)
         self._assert_untouched_device()
-        with failures.explained():
-            config, executor = self._build(arguments.engine)
+        config, executor = self._build(arguments.engine)
         self.config = config
         self._given = arguments.given
         self.executor_name = executor.__name__
@@ -563,8 +576,7 @@ def check_model(arguments: EngineArgs) -> str | None:
         except ValueError:  # no name that the hub could have
             return None
         cached = os.path.dirname(found) if isinstance(found, str) else None
-    asked = model_check.Asked.of(arguments, cached, bool(hub.constants.HF_HUB_OFFLINE))
-    return model_check.refusal(asked, _known_models())
+    return model_check.refusal(model_check.Asked.of(arguments, cached), _known_models())
 
 
 @functools.cache
@@ -605,10 +617,10 @@ def _known_models() -> model_check.Known:
 
 
 def _model_types() -> frozenset[str]:
-    """Model types whose configuration is read without code of the model's own."""
+    """Model types whose configuration is read without code of the model's own. Plugins have registered theirs."""
     try:
         of_vllm = importlib.import_module("vllm.transformers_utils.config")._CONFIG_REGISTRY
-        of_transformers = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING_NAMES
+        of_transformers = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
     except (ImportError, AttributeError):
         return frozenset()
     return frozenset(of_vllm) | frozenset(of_transformers)

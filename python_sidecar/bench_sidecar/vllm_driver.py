@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from functools import cached_property
 
-from . import model_check, protocol
+from . import failures, protocol
 from .control import Message
 from .driver import Driver, Lease, Progress, failure
 from .engine import Engine
@@ -27,7 +27,7 @@ class VllmDriver(Driver):
 
     def __init__(self, lease: Lease, progress: Progress) -> None:
         message = lease.message
-        with model_check.explained(EngineError):
+        with failures.explained():
             self.engine = Engine(message["argv"], message["step_api"], message.get("device"))
             progress.stage = "self-test"
             self.checked = self.engine.self_test()

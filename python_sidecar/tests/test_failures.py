@@ -13,6 +13,11 @@ from bench_sidecar.records import EngineError
         ("'_C' object has no attribute 'selective_scan_fwd'", "no kernel selective_scan_fwd"),
         ("Cannot find any model weights with `/m`", "--load-format dummy"),
         ("Model architectures ['X'] are not supported for now", "no implementation"),
+        ("architectures ['X'] were removed: X was supported in vLLM until v0.9", "no implementation"),
+        ("Can't load the configuration of 'x/y'", "the hub could not be reached"),
+        ("'mask' not found in the forward method", "layers of a decoder"),
+        ("Cannot find an appropriate cached snapshot folder for the revision", "HF_HUB_OFFLINE forbids"),
+        ("Repo id must be in the form 'repo_name': '/m'", "neither a folder on this machine nor a name"),
         ("x/y is not a local folder and is not a valid model identifier", "not on this machine"),
         ("Given number of CPU id list ['0'] doesn't match local world size 2", "lower the parallel sizes"),
     ],
@@ -41,3 +46,11 @@ def test_unknown_failure_and_our_own_come_through() -> None:
         assert caught.value is err
     with pytest.raises(EngineError, match="--trust-remote-code"), failures.explained():
         raise ValueError("needs trust_remote_code")
+
+
+def test_failure_that_is_explained_twice_is_told_once() -> None:
+    refusal = ValueError("This model does not support generation")
+    with pytest.raises(EngineError) as caught, failures.explained(), failures.explained():
+        raise EngineError(f"vLLM refuses request 0: {refusal}") from refusal
+    assert str(caught.value).count("vLLM says: ValueError: This model does not support generation") == 1
+    assert str(caught.value).count("generate") == 2

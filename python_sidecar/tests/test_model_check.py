@@ -1,6 +1,7 @@
 """What a model's files say before an engine is loaded: by tables that stand for vLLM's, and by the real ones."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 from bench_sidecar import model_check
 from bench_sidecar.model_check import Asked, Known
-from bench_sidecar.records import EngineError
 from harness import Sidecar, ask
 
 KNOWN = Known(
@@ -86,35 +86,59 @@ def test_weights_that_are_not_there_are_missed_before_the_load(tmp_path: Path) -
 
 
 def test_model_of_the_hub_is_looked_for_on_this_machine(tmp_path: Path) -> None:
-    assert "is not on this machine, and HF_HUB_OFFLINE" in refused("some/model", is_offline=True)
     assert refused("some/model") == "", "the hub is asked"
     cached = folder(tmp_path, KINDS[1][0])
     assert "it generates no text" in refused("some/model", cached=cached)
     cached = folder(tmp_path, LLAMA)
     assert refused("some/model", cached=cached, load_format="auto") == "", "the hub has the weights"
-    assert "has no weights" in refused("some/model", cached=cached, load_format="auto", is_offline=True)
+    assert "has no weights" in refused(cached, load_format="auto"), "offline vLLM takes the folder for the name"
 
 
 def test_arguments_are_those_of_vllm() -> None:
     given = {"trust_remote_code": True, "load_format": "dummy", "runner": "generate", "hf_overrides": {"a": 1}}
-    asked = Asked.of(SimpleNamespace(model="m", **given), None, False)
-    assert asked == Asked("m", True, "dummy", "generate", True)
-    assert Asked.of(SimpleNamespace(model="m", hf_overrides={}, config_format="auto"), None, True) == Asked(
-        "m", is_offline=True
+    asked = Asked.of(SimpleNamespace(model="m", **given), None)
+    assert asked == Asked("m", True, "dummy", "generate", is_overridden=True)
+    other = SimpleNamespace(model="m", hf_overrides={}, config_format="hf")
+    assert Asked.of(other, "/cached") == Asked("m", config_format="hf", cached="/cached")
+
+
+def test_files_that_vllm_reads_otherwise_are_not_refused(tmp_path: Path) -> None:
+    """Each of these would be refused by its `config.json` alone."""
+    speculators = tmp_path / "speculators"
+    mistral = tmp_path / "mistral"
+    for path in (speculators, mistral):
+        path.mkdir()
+    drafting = {"architectures": ["Eagle3Speculator"], "speculators_config": {"verifier": {"name_or_path": "m"}}}
+    assert refused(folder(speculators, drafting)) == ""
+    unknown = {"model_type": "mine", "architectures": ["NobodysForCausalLM"]}
+    model = folder(mistral, unknown, "params.json", "consolidated-00001-of-2.safetensors")
+    assert refused(model, load_format="auto") == ""
+    assert "does not know its architecture" in refused(model, config_format="hf")
+    assert refused(folder(tmp_path, {"architectures": ["LlamaChatModel"]})) == "", "it runs as LlamaForCausalLM"
+    assert (
+        refused(folder(tmp_path, {**OWN_CODE, "model_type": None, **{"architectures": LLAMA["architectures"]}})) == ""
     )
 
 
-def test_words_of_a_failed_load_get_their_meaning_in_front_of_them() -> None:
-    kernel = "'_OpNamespace' '_C' object has no attribute 'selective_scan_fwd'"
-    kernel_meant = r"lacks a kernel that the model needs.*vLLM says: .*selective_scan_fwd"
-    with pytest.raises(EngineError, match=kernel_meant), model_check.explained(EngineError):
-        raise AttributeError(kernel)
-    generation = "vLLM refuses request 0: This model does not support generation"
-    meant = rf"generates no text.*vLLM says: {generation}"
-    with pytest.raises(EngineError, match=meant), model_check.explained(EngineError):
-        raise EngineError(generation)
-    with pytest.raises(KeyError), model_check.explained(EngineError):
-        raise KeyError("anything else")
+def test_file_that_is_no_configuration_is_left_to_vllm(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("[" * 200_000)
+    assert refused(str(tmp_path)) == ""
+    config.write_text(json.dumps(KINDS[0][0]) + " " * model_check.MAX_JSON_BYTES)
+    assert refused(str(tmp_path)) == "", "too long to be one"
+    config.unlink()
+    os.mkfifo(config)
+    assert refused(str(tmp_path)) == "", "nobody writes into it"
+
+
+def test_modules_of_an_embedding_model_count_before_its_architecture(tmp_path: Path) -> None:
+    model = folder(tmp_path, LLAMA)
+    modules = tmp_path / "modules.json"
+    modules.write_text(json.dumps([{"type": "sentence_transformers.models.Transformer"}, "x"]))
+    assert refused(model) == ""
+    modules.write_text(json.dumps([{"type": model_check.POOLING_MODULES[0], "path": "1_Pooling"}]))
+    assert "it generates no text (its modules.json gives vectors" in refused(model)
+    assert refused(model, runner="generate") == ""
 
 
 @pytest.mark.parametrize(
@@ -143,4 +167,23 @@ def test_model_that_generates_passes_the_tables_of_the_real_vllm(
     sidecar: Sidecar, tmp_path: Path, architecture: str
 ) -> None:
     argv = ["--model", folder(tmp_path, {"architectures": [architecture]}), "--load-format", "dummy"]
+    assert ask(sidecar.server, {"op": "check", "argv": argv})["error"] is None
+
+
+def test_model_that_is_not_here_is_explained_where_the_hub_is_offline(sidecar: Sidecar) -> None:
+    for model, wanted in (("some/model", "HF_HUB_OFFLINE forbids asking the hub"), ("/no/model", "check the path")):
+        said = ask(sidecar.server, {"op": "check", "argv": ["--model", model]})["error"]["message"]
+        assert wanted in said.split("\n")[0]
+        assert said.count("vLLM says") == 1
+
+
+def test_sizes_that_make_ranks_are_parsed(sidecar: Sidecar, tmp_path: Path) -> None:
+    argv = ["--model", folder(tmp_path, LLAMA), "--load-format", "dummy", "-pp", "2", "--data-parallel-size", "3"]
+    parsed = ask(sidecar.server, {"op": "check", "argv": argv})["parsed"]
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size", "data_parallel_size")
+    assert [parsed[name] for name in sizes] == [1, 2, 1, 3]
+
+
+def test_architecture_of_another_ending_passes_the_tables_of_the_real_vllm(sidecar: Sidecar, tmp_path: Path) -> None:
+    argv = ["--model", folder(tmp_path, {"architectures": ["LlamaLMHeadModel"]}), "--load-format", "dummy"]
     assert ask(sidecar.server, {"op": "check", "argv": argv})["error"] is None
