@@ -5,6 +5,7 @@ reset. Names that differ between vLLM versions are looked up before they are rel
 """
 
 import argparse
+import contextlib
 import difflib
 import functools
 import importlib
@@ -21,7 +22,7 @@ from vllm.v1.executor import Executor
 from . import failures, log, model_check, protocol, settings, tpu, weights
 from .records import ABORT, EngineError, Finish, Staged, handle_of, to_ns
 from .tap import Tap, no_push, tapped
-from .workers import Workers
+from .workers import Workers, deaf_to_a_job
 
 # The version that everything below was read off and tested with.
 KNOWN_VERSION = "0.32.0"
@@ -251,7 +252,8 @@ class Engine:
         if self._is_jax_here:
             tpu.prepare()
         executor = Executor.get_class(config)
-        self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
+        with deaf_to_a_job() if config.parallel_config.world_size > 1 else contextlib.nullcontext():
+            self.llm = LLMEngine(vllm_config=config, executor_class=tapped(executor, self.tap), log_stats=True)
         return config, executor
 
     # ---- what it is ----

@@ -4,16 +4,34 @@ vLLM notices the end of one as well, and then first gives the others seconds to 
 one, the step under way comes to no end until they are killed. Here it is known at once, and by name.
 """
 
+import contextlib
 import multiprocessing.connection
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 # How long a process that has closed its files is waited for, to be able to say how it ended.
 REAP_LIMIT_S = 1.0
+# The signals of a terminal or a job, which a run does not end for.
+OF_A_JOB = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def deaf_to_a_job() -> Iterator[None]:
+    """Blocks OF_A_JOB in this thread and in every process that the body starts. vLLM's workers have handlers that end
+    them, and ignoring a signal here would not keep them from it. A worker still ends by SIGKILL, and with its engine
+    process, whose end of a pipe it reads.
+    """
+    resource_tracker.ensure_running()  # Python 3.11 unblocks SIGTERM and SIGINT when it starts this process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_A_JOB)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Workers:

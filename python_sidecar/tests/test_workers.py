@@ -1,17 +1,20 @@
 """What is known of the worker processes of an engine of several ranks, with real processes in their place."""
 
+import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bench_sidecar.workers import Workers
+from bench_sidecar.workers import Workers, deaf_to_a_job
 
 
 @pytest.fixture
@@ -62,6 +65,33 @@ def test_status_that_another_has_heard_is_not_made_up(processes: list[BaseProces
     victim.kill()
     os.waitpid(victim.pid, 0)
     assert workers.death() == f"worker process rank 0 (pid {victim.pid}) has ended"
+
+
+def be_a_worker(ready: Connection) -> None:
+    """As vLLM's workers: ends by SIGTERM, and when the other end of the pipe is closed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ready.send("ready")
+    with contextlib.suppress(EOFError):
+        ready.recv()
+
+
+def test_worker_that_handles_sigterm_ends_with_its_engine_alone() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with deaf_to_a_job():
+        _lock = context.Lock()  # starts the resource tracker, as vLLM does
+        worker = context.Process(target=be_a_worker, args=(theirs,))
+        worker.start()
+    theirs.close()
+    assert ours.recv() == "ready"
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    for _ in range(3):
+        worker.terminate()
+    worker.join(0.2)
+    assert worker.is_alive()
+    ours.close()
+    worker.join(30)
+    assert worker.exitcode == 0
 
 
 def test_first_death_stays_the_one_that_is_named(processes: list[BaseProcess]) -> None:
