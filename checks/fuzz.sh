@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes every target of tests/fuzz for FUZZ_SECONDS (default 100) in all. What it learns stays in target/fuzz/TARGET.
+# Fuzzes every target of tests/fuzz for FUZZ_SECONDS (default 100) in all. What it learns stays in target/fuzz/TARGET:
+# the inputs that reach everything that was reached before, without those that add nothing.
 # It ends with 1 at the first input that makes a target panic, take longer than 10 s, or ask for a GiB of memory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,5 +27,11 @@ for name in "${targets[@]}"; do
         BENCH_FUZZ="$name" TMPDIR="$temporary" "$target/release/examples/fuzz" -max_total_time="$seconds" -timeout=10 \
             -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 -verbosity=0 -artifact_prefix="$target/fuzz/$name-" \
             "$corpus" "$seeds"
+        # Each run begins with the whole corpus, which would grow from run to run.
+        mkdir "$temporary/merged"
+        BENCH_FUZZ="$name" TMPDIR="$temporary" "$target/release/examples/fuzz" -merge=1 -timeout=10 -rss_limit_mb=1024 \
+            -max_len=16384 -verbosity=0 -artifact_prefix="$target/fuzz/$name-" "$temporary/merged" "$corpus"
     )
+    rm -r "$corpus"
+    mv "$temporary/merged" "$corpus"
 done

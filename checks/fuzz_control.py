@@ -1,8 +1,9 @@
 """Fuzzes the control messages of a sidecar: `python checks/fuzz_control.py --seconds 60`.
 
-Each input is what visitors say at a door, on several connections. Inputs that reach new lines of the sidecar's code are
-kept and changed further. It ends with 1 at the first input after which the door does not answer a sound visitor, or its
-holder has noticed anything; the input is printed and repeated by `--repeat HEX`.
+Each input is what visitors and holders send to a sidecar, on several connections, some of it with descriptors. Inputs
+that reach new lines of the sidecar's code are kept and changed further. It ends with 1 at the first input after which
+the sidecar does not answer a sound visitor, its holder has received what a visitor has caused, a descriptor is left
+open, or an answer has failed. The input is printed and repeated by `--repeat HEX`.
 """
 
 import argparse
@@ -14,14 +15,15 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python_sidecar"))
 
-from bench_sidecar import control, messages
-from bench_sidecar.door import Door
+from bench_sidecar import control, engines, log, messages
+from bench_sidecar.server import ForkServer
 
 SEEDS = (
     b'{"op":"status"}\n',
@@ -32,6 +34,10 @@ SEEDS = (
     b'{"op":"stage","prompt_tokens":[1,2],"output_tokens":[3],"salt":"s"}\n',
     b'{"op":"begin","limits":{"max_num_seqs":4},"drive":"free","run":"a|b|0"}\n',
     b'{"op":"observe","batch":1,"rounds":2,"ways":["none"]}\n\0{"op":"kill","pid":1}\n',
+    b'\x01{"op":"status"}\n\0\x01\x01\x01{"op":"status"',
+    b'\x02{"op":"check","argv":["--model","m"]}\n{"op":"dance"}\n{"op":"kill","pid":1}\n{"op":"shutdown"}\n',
+    b'\x02\x01{"op":"load","argv":[],"env":{"A":"b"},"files":{},"cores":[0,1],"nice":-10,"cwd":"/"}\n',
+    b'\x02\x01{"op":"check","argv":[]}\n\0{"op":"status"}\n',
 )
 TOKENS = (
     b"null",
@@ -47,10 +53,18 @@ TOKENS = (
     b"\0",
     b"\xff",
 )
-# Separates what different visitors say.
-NEXT_VISITOR = b"\0"
+# Separates what different peers send.
+NEXT_PEER = b"\0"
+# In front of what a holder sends. Other peers are visitors.
+HOLDER = b"\2"
+# Each in front of a message sends so many descriptors with it.
+WITH_FDS = b"\1"
+FDS = 4
+# More than the kernel takes with one message fails to be sent.
+MOST_FDS = 200
 # More than a door lets wait.
-MOST_VISITORS = 40
+MOST_PEERS = 40
+HOLD = b'{"op":"hold","command":["holder"]}\n'
 # No input may take longer, or more memory.
 LONGEST_S = 5.0
 MOST_BYTES = 1 << 30
@@ -59,27 +73,29 @@ Line = tuple[str, int]
 
 
 class Fuzzed:
-    """A door with a holder, and the lines of the sidecar that were reached."""
+    """A sidecar with a holder, and the lines of its code that were reached."""
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, "control")
-        self.door = Door(control.listen(self.path), dict, os.getpid())
-        self.holder = self._visit(b'{"op":"hold","command":["holder"]}\n')
-        assert self.door.holder is not None
+        self.server = ForkServer(self.path, ModuleType("library"), os.getpid(), with_vllm=False)
+        self.door = self.server.door
+        self.null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.holder = self._visit(HOLD)
+        self.fds = _open_fds()
         self.reached: set[Line] = set()
 
     def try_out(self, data: bytes) -> set[Line]:
-        """The lines that an input reaches. AssertionError if it does what no visitor may do."""
+        """The lines that an input reaches. AssertionError if it does what no peer may do."""
         reached: set[Line] = set()
         began = time.monotonic()
         sys.settrace(lambda frame, event, _: _trace(frame, event, reached))
         try:
-            visitors = [self._visit(said) for said in data.split(NEXT_VISITOR)[:MOST_VISITORS]]
+            peers = [self._send(sent) for sent in data.split(NEXT_PEER)[:MOST_PEERS]]
             _check_tables(data)
         finally:
             sys.settrace(None)
-        for visitor in visitors:
-            visitor.close()
+        for peer in peers:
+            peer.close()
         self._take()
         assert time.monotonic() - began < LONGEST_S, "an input took too long"
         self.door.told_to_leave = False
@@ -87,32 +103,80 @@ class Fuzzed:
         return reached
 
     def _stays_as_it_was(self) -> None:
-        """A sound visitor is answered, no descriptor is left, and the holder has heard nothing."""
+        """A sound visitor is answered, no descriptor is left, and the holder has received nothing."""
         asked = self._visit(b'{"op":"status"}\n')
         asked.settimeout(LONGEST_S)
         assert asked.recv(1 << 16).startswith(b'{"event":"status"'), "a sound visitor was not answered"
         asked.close()
         self._take()
-        assert self.door.holder is not None, "the holder went"
+        assert self.door.holder is not None, "the holder was sent away"
         assert not self.door.visitors, "a visitor stayed"
         with contextlib.suppress(BlockingIOError):
-            raise AssertionError(f"the holder heard {self.holder.recv(100, socket.MSG_DONTWAIT)!r}")
+            raise AssertionError(f"the holder received {self.holder.recv(100, socket.MSG_DONTWAIT)!r}")
+        assert (fds := _open_fds()) == self.fds, f"{fds} descriptors are open, {self.fds} were before"
 
-    def _visit(self, said: bytes) -> socket.socket:
+    def _send(self, sent: bytes) -> socket.socket:
+        """Sends this as a visitor, or as a holder."""
+        if not sent.startswith(HOLDER):
+            return self._visit(sent)
+        self._change_holder()
+        peer = self.holder
+        self._send_parts(peer, sent.removeprefix(HOLDER), self._serve_holder)
+        self._change_holder()
+        return peer
+
+    def _change_holder(self) -> None:
+        """The holder closes its end, and the next one comes."""
+        self.holder.close()
+        self._serve_holder()
+        assert self.door.holder is None, "a holder that has closed its end stayed"
+        self.holder = self._visit(HOLD)
+        assert self.door.holder is not None, "a holder was not let in"
+
+    def _visit(self, sent: bytes) -> socket.socket:
         visitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         visitor.connect(self.path)
         visitor.setblocking(False)
-        for part in (said[: len(said) // 2], said[len(said) // 2 :]):
-            with contextlib.suppress(OSError):  # the door has sent it away, or reads no more
-                visitor.send(part)
-            self._take()
+        self._take()
+        self._send_parts(visitor, sent, self._take)
         return visitor
+
+    def _send_parts(self, peer: socket.socket, sent: bytes, take: Callable[[], None]) -> None:
+        """Sends the halves of `sent`, the first with descriptors. The sidecar reads in between."""
+        text = sent.lstrip(WITH_FDS)
+        fds = [self.null] * (FDS * (len(sent) - len(text)))
+        for part, with_it in ((text[: len(text) // 2], fds[:MOST_FDS]), (text[len(text) // 2 :], [])):
+            with contextlib.suppress(OSError):  # the sidecar has sent the peer away, or reads no more
+                socket.send_fds(peer, [part], with_it)
+            take()
+
+    def _serve_holder(self) -> None:
+        """Lets the sidecar read what its holder has sent, and the end."""
+        for _ in range(4):
+            if self.door.holder is not None:
+                self.server._serve_holder()
 
     def _take(self) -> None:
         """Lets the door look as often as there is something to see."""
         for _ in range(2):
             fds = {visitor.channel.connection.fileno() for visitor in self.door.visitors}
             self.door.take({self.door.listener.fileno(), *fds})
+
+
+def _open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _start_nothing(*_: object) -> NoReturn:
+    raise OSError("the fuzzer starts no engine process")
+
+
+def _ignore(_text: str) -> None:
+    """The log has a line for each holder that is sent away."""
+
+
+def _fail(*_: object) -> NoReturn:
+    raise AssertionError("an answer has failed")
 
 
 def _check_tables(data: bytes) -> None:
@@ -166,6 +230,8 @@ def main() -> int:
     parser.add_argument("--repeat", metavar="HEX", help="try this input alone")
     options = parser.parse_args()
     chance = random.Random(options.seed)
+    vars(engines)["begin"] = _start_nothing
+    vars(log).update(say=_ignore, say_traceback=_fail)
     corpus = list(SEEDS) if options.repeat is None else [bytes.fromhex(options.repeat)]
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))  # more is a MemoryError
     with tempfile.TemporaryDirectory(prefix="fuzz-control-") as folder:

@@ -58,13 +58,17 @@ class Channel:
         return received
 
     def read_ready(self) -> tuple[list[tuple[Message, list[int]]], bool]:
-        """All messages that are complete with what is there, and whether the other end still is. ControlError if one
-        is none; OSError as `recvmsg` gives it.
+        """All messages that have come completely, and whether the peer's end is open. ControlError if one of them is
+        invalid: then all of them are dropped. OSError as `recvmsg` gives it.
         """
-        received = []
+        received: list[tuple[Message, list[int]]] = []
         is_open = self._read(socket.MSG_DONTWAIT)
-        while (message := self._take()) is not None:
-            received.append(message)
+        try:
+            while (message := self._take()) is not None:
+                received.append(message)
+        except ControlError:
+            close_all([fd for _, fds in received for fd in fds])
+            raise
         return received, is_open
 
     def queue(self, message: Message) -> None:

@@ -106,6 +106,11 @@ def test_no_descriptor_of_a_refused_or_unfinished_message_stays_open(pair: tuple
         socket.send_fds(theirs, [b"{nonsense\n"], [null.fileno()] * 3)
         with pytest.raises(ControlError):
             channel.receive()
+        socket.send_fds(theirs, [b'{"sound"'], [null.fileno()] * 3)
+        assert channel.read_ready() == ([], True)
+        theirs.sendall(b":1}\nnonsense\n")
+        with pytest.raises(ControlError):
+            channel.read_ready()
         socket.send_fds(theirs, [b'{"half":'], [null.fileno()] * 3)
         assert channel.read_ready() == ([], True)
         for _ in range(2):  # of one message, in two parts
