@@ -17,12 +17,12 @@ __all__ = ["Channel", "ControlError", "Message", "Peer", "accept", "close_all", 
 MAX_LINE_BYTES = 16 << 20
 # An empty object or list takes 30 times its size when it is read.
 MAX_CONTAINERS = 1 << 20
-# The command line and the variables' digests of a holder are the most that anybody has to say before being let in.
+# The longest message of a visitor is `hold`, with a command line and the digests of variables.
 MAX_VISITOR_BYTES = 4 << 20
 MAX_FDS = 8
 # How long the harness, which starts the sidecar in order to connect to it, may take to do so.
 ACCEPT_LIMIT_S = 60
-# How long a message that has begun may take to come or go: nobody is waited for longer.
+# How long a message that has begun may take to come or go.
 MESSAGE_LIMIT_S = 10
 # Connections that are let in at a look.
 MAX_ACCEPTED = 16

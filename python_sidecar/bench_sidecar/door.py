@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from . import control, messages
 from .control import Channel, ControlError, Message, close_all
 
-# How often a sidecar that nobody has connected to yet looks whether the process that started it still lives, and one
-# that imports vLLM whether it still has to.
+# How often a sidecar without a first holder checks that the process that started it lives, and a sidecar that imports
+# vLLM checks that it still has to.
 LOOK_MS = 100
 # Visitors that have not sent all of their message, or not read all of the answer. The first visitor makes room.
 MAX_VISITORS = 32
@@ -121,7 +121,7 @@ class Door:
             visitor.channel.close()
 
     def is_to_leave(self) -> bool:
-        """Whether nobody holds the sidecar and nobody is waited for any more."""
+        """Whether the sidecar has been told to leave, or has had no holder for its idle limit."""
         left_s = self.idle_s_left()
         return self.told_to_leave or (left_s == 0)
 

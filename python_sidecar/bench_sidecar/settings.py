@@ -1,8 +1,8 @@
-"""What a loaded engine was built with, beside what its arguments ask for.
+"""The settings of a loaded engine, compared with its arguments.
 
-A flag says what was wanted. vLLM resolves it, and may override or drop it. `compare` looks at the loaded engine's own
-objects, attribute by attribute: what this version of vLLM does not have is not known. `describe` runs in each worker
-process. Nothing here imports vLLM.
+vLLM resolves a flag, and may override or drop it. `compare` reads the attributes of the loaded engine's objects. The
+value of an attribute that this version of vLLM does not have is unknown. `describe` runs in each worker process.
+Nothing here imports vLLM.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,21 +28,21 @@ class Loaded(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One setting: what its arguments ask for, and what the engine has."""
+    """One setting: the value that the arguments ask for, and the values of the engine."""
 
     name: str
-    # From the arguments that were given, by name: the value in vLLM's words; None if nothing is asked.
+    # From the given arguments, by name: the value in vLLM's words; None if the arguments leave it to vLLM.
     asked: Callable[[Mapping[str, Any]], str | None]
     # All values that the engine has, one as a rule; None if they are not known.
     found: Callable[[Loaded], list[str] | None]
-    # Whether a value that is found is the one that is asked for.
+    # Whether a found value is the asked value.
     agrees: Callable[[str, str], bool] = str.__eq__
-    # Values that must all agree. Among those of `found` one that agrees is enough.
+    # Values that must all agree. Of `found` one value has to agree.
     strict: Callable[[Loaded], list[str]] = lambda _loaded: []
 
 
 def compare(given: Mapping[str, Any], loaded: Loaded) -> list[Message]:
-    """Every setting with what is asked for and what was found; null where either is not known."""
+    """Every setting with its asked value and its found values; null for an unknown value."""
     return [_compare(setting, given, loaded) for setting in SETTINGS]
 
 
@@ -83,7 +83,7 @@ def describe(worker: Any) -> Message:
 
 
 def combine(parts: Sequence[Message]) -> Message:
-    """What all workers have; null where one of them does not tell."""
+    """The values of all workers; null if the value of one worker is unknown."""
     backends = [part["attention_backends"] for part in parts]
     dtypes = [part["kv_cache_dtypes"] for part in parts]
     return {
@@ -128,7 +128,7 @@ def _tensors(node: Any) -> Iterator[Any]:
             yield from _tensors(child)
 
 
-# ---- what is asked ----
+# ---- asked values ----
 
 
 def _argument(name: str) -> Callable[[Mapping[str, Any]], str | None]:
@@ -168,7 +168,7 @@ def _get(owner: Any, key: str) -> Any:
     return owner.get(key) if isinstance(owner, Mapping) else getattr(owner, key, None)
 
 
-# ---- what is found ----
+# ---- found values ----
 
 
 def _configured(*path: str) -> Callable[[Loaded], list[str] | None]:
@@ -223,16 +223,16 @@ def _found_speculation(attribute: str, without: str) -> Callable[[Loaded], list[
     return found
 
 
-# ---- when they agree ----
+# ---- agreement ----
 
 
 def _is_cache_dtype(asked: str, found: str) -> bool:
-    """Formats of 8 bits and fewer are stored as bytes, or as a dtype of their own."""
+    """Whether a cache has the asked dtype. Formats of at most 8 bits are stored as bytes or as a dtype of their own."""
     return asked == found if asked in _PLAIN.values() else found not in _PLAIN.values()
 
 
 def _is_method(asked: str, found: str) -> bool:
-    """vLLM has one method for the multi-token prediction of all models, which it takes by the models' names too."""
+    """Whether a method is the asked method. vLLM calls multi-token prediction `mtp`, whatever model it is asked by."""
     return asked == found or (found == "mtp" and asked.endswith("_mtp"))
 
 
