@@ -412,9 +412,12 @@ impl Sidecar {
         if self.is_lost() {
             return self.kill().await;
         }
-        let asked = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
         let Some(child) = &mut self.child else { return };
-        if asked.is_err() || timeout(limit, child.wait()).await.is_err() {
+        let left = async {
+            self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await?;
+            child.wait().await
+        };
+        if !matches!(timeout(limit, left).await, Ok(Ok(_))) {
             // It does not listen; killing it can only fail if it has just left.
             let _ = child.kill().await;
         }
