@@ -7,8 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEV := $(TARGET)/dev
-# The marker of an install outlives the Python that the tools run on: they are then made again.
-DEV_IS_GONE := $(shell $(DEV)/bin/python -c '' 2> /dev/null || echo dev-is-gone)
+# The marker of an install outlives the Python that the tools run on, and their packages: they are then made again.
+DEV_IS_GONE := $(shell $(DEV)/bin/python -c 'import mypy, pytest' 2> /dev/null || echo dev-is-gone)
 PY_CONFIG := python_sidecar/pyproject.toml
 PY_SOURCES := python_sidecar ffi/generate.py ffi/ring_library.py src/environment/probe.py peers/vllm examples/queries checks
 

@@ -66,7 +66,7 @@ def main() -> int:
         folder = Path(name)
         memory_kib, written = measure(bench, runs, folder)
         records = (json.loads(path.read_text()) for path in folder.glob("out/runs/*/timeline.json"))
-        began = sorted(datetime.fromisoformat(record["began_at"][:26] + "+00:00").timestamp() for record in records)
+        began = sorted(datetime.fromisoformat(record["began_at"]).timestamp() for record in records)
         on_disk = sum(path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file())
     gaps_ms = [(late - early) * 1e3 for early, late in itertools.pairwise(began)]
     early, late = statistics.median(gaps_ms[100 - AROUND : 100 + AROUND]), statistics.median(gaps_ms[-AROUND:])

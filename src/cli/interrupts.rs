@@ -18,7 +18,7 @@ pub(super) struct UserInterrupts {
     /// `None` where it was ignored when this process began: `nohup` wants it so.
     hangup: Option<Signal>,
     seen: u32,
-    /// When SIGTERM or SIGHUP last came.
+    /// When a SIGTERM or SIGHUP last counted.
     sent: Option<Instant>,
 }
 
@@ -43,13 +43,22 @@ impl UserInterrupts {
                 _ = self.terminate.recv() => {}
                 _ = received(self.hangup.as_mut()) => {}
             }
-            let before = self.sent.replace(Instant::now());
-            if before.is_none_or(|before| before.elapsed() > SAME) {
+            if is_another(&mut self.sent, Instant::now()) {
                 break;
             }
         }
         self.seen += 1;
     }
+}
+
+/// Whether a SIGTERM or SIGHUP that comes `now` is another one than that of `sent`, which then becomes `now`. One that is the
+/// same does not change `sent`: signals in quick succession are not ignored for ever.
+fn is_another(sent: &mut Option<Instant>, now: Instant) -> bool {
+    let is_another = sent.is_none_or(|sent| now.duration_since(sent) > SAME);
+    if is_another {
+        *sent = Some(now);
+    }
+    is_another
 }
 
 async fn received(signal: Option<&mut Signal>) {
@@ -64,4 +73,17 @@ fn is_hangup_ignored() -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & HANGUP_BIT != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminations_in_quick_succession_count_once_a_second() {
+        let began = Instant::now();
+        let mut sent = None;
+        let counted = [0, 10, 900, 1_800, 2_700].map(|ms| is_another(&mut sent, began + Duration::from_millis(ms)));
+        assert_eq!(counted, [true, false, false, true, false]);
+    }
 }

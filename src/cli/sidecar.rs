@@ -53,12 +53,12 @@ fn stop(found: &[WarmSidecar], force: bool) -> Result<Exit, CliError> {
                 let (pid, held) = (holder.pid, in_words(holder.held_s));
                 let command = holder.command_line();
                 format!(
-                    "{id} is still there: process {pid} has measured with it for {held} ({command}); with --force it leaves all the same\n"
+                    "{id} is still there: process {pid} has measured with it for {held} ({command}); use --force to stop it anyway\n"
                 )
             }
             Stopped::Silent(why) => {
                 exit = Exit::Invalid;
-                format!("{id} is still there: {why}; with --force it is killed\n")
+                format!("{id} is still there: {why}; use --force to kill it\n")
             }
         };
         printed = printed.and(screen::print(&said));

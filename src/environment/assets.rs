@@ -1,17 +1,17 @@
 //! The sidecar's package and the ring's library, which the binary carries and lays out in its cache folder.
 
 use std::collections::BTreeSet;
-use std::fs::{self, FileType};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::bounded_file::read_bounded;
+use crate::bounded_file::{open_folder, read_bounded};
 use crate::environment::EnvironmentError;
 use crate::environment::lock::short_hex;
-use crate::owned_folder::{self, open_private};
+use crate::owned_folder::{self, is_own, is_safe_from_others};
 
 /// Relative paths and contents.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
@@ -42,7 +42,8 @@ pub fn locate(cache: &Path) -> Assets {
 pub fn lay_out(cache: &Path) -> Result<Assets, EnvironmentError> {
     let assets = locate(cache);
     let folder = &assets.package;
-    if open_private(folder).is_ok() {
+    // Bytecode in root's folder is root's.
+    if safe_status(folder).is_some_and(|status| is_own(&status)) {
         remove_bytecode(folder).map_err(EnvironmentError::io("remove bytecode in", folder))?;
     }
     if !is_whole(folder) {
@@ -63,35 +64,48 @@ fn content_id() -> String {
     short_hex(&hash.finalize())
 }
 
-/// Whether a folder of this user alone has the files of this binary, and nothing else.
+/// The status of a folder that only this user and root can change.
+fn safe_status(folder: &Path) -> Option<Metadata> {
+    let status = open_folder(folder).and_then(|folder| folder.metadata()).ok()?;
+    is_safe_from_others(&status).then_some(status)
+}
+
+/// Whether a folder that only this user and root can change has the files of this binary, and nothing else.
 fn is_whole(folder: &Path) -> bool {
     let has = |name: &str, content: &[u8]| {
         read_bounded(&folder.join(name), content.len() as u64).is_ok_and(|there| there == content)
     };
     // Bytecode that has come since it was removed is of a sidecar that another command has just started.
-    let is_known = |(name, kind): &(PathBuf, FileType)| {
-        kind.is_file() && (is_bytecode(name) || FILES.iter().any(|(file, _)| Path::new(file) == name))
+    let is_known = |(name, status): &(PathBuf, Metadata)| {
+        let is_of_ours = match status.is_dir() {
+            true => is_known_folder(name),
+            false => status.is_file() && (is_bytecode(name) || FILES.iter().any(|(file, _)| Path::new(file) == name)),
+        };
+        is_of_ours && is_safe_from_others(status)
     };
-    open_private(folder).is_ok()
+    safe_status(folder).is_some()
         && entries(folder, Path::new("")).is_ok_and(|found| found.iter().all(is_known))
         && FILES.iter().all(|(name, content)| has(name, content))
 }
 
-/// What is in a folder, with paths relative to it: of folders in which this program has files what is in them, all others
-/// as they are. Symbolic links are not followed.
-fn entries(folder: &Path, below: &Path) -> io::Result<Vec<(PathBuf, FileType)>> {
+/// What is in a folder, with paths relative to it, and what is in the known folders of these. Symbolic links are not followed.
+fn entries(folder: &Path, below: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder.join(below))? {
-        let entry = entry?;
-        let (name, kind) = (below.join(entry.file_name()), entry.file_type()?);
-        let is_of_files = FILES.iter().any(|(file, _)| Path::new(file).starts_with(&name));
-        let is_of_bytecode = name.ends_with(BYTECODE) && !below.ends_with(BYTECODE);
-        match kind.is_dir() && (is_of_files || is_of_bytecode) {
-            true => found.extend(entries(folder, &name)?),
-            false => found.push((name, kind)),
+        let name = below.join(entry?.file_name());
+        let status = fs::symlink_metadata(folder.join(&name))?;
+        if status.is_dir() && is_known_folder(&name) {
+            found.extend(entries(folder, &name)?);
         }
+        found.push((name, status));
     }
     Ok(found)
+}
+
+/// Whether this program has files in a folder, or Python keeps bytecode in it.
+fn is_known_folder(name: &Path) -> bool {
+    let is_of_bytecode = name.ends_with(BYTECODE) && name.parent().is_none_or(|above| !above.ends_with(BYTECODE));
+    is_of_bytecode || FILES.iter().any(|(file, _)| Path::new(file).starts_with(name))
 }
 
 /// Whether Python makes files of this name by itself, one for each module that it has imported.
@@ -101,8 +115,8 @@ fn is_bytecode(name: &Path) -> bool {
 
 /// Removes the bytecode that Python keeps beside modules: it is run in their place, and nobody has compared it.
 fn remove_bytecode(folder: &Path) -> io::Result<()> {
-    for (name, kind) in entries(folder, Path::new(""))? {
-        if !is_bytecode(&name) || kind.is_dir() {
+    for (name, status) in entries(folder, Path::new(""))? {
+        if !is_bytecode(&name) || status.is_dir() {
             continue;
         }
         match fs::remove_file(folder.join(&name)) {
@@ -114,8 +128,8 @@ fn remove_bytecode(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Beside its place first, then there by one rename: another command never sees half of it. What stood there is set aside;
-/// of that, files that this program has written are removed.
+/// Beside its place first, then there by one rename: another command never sees half of it. What stood there is set aside,
+/// unless another command was faster; of that, files that this program has written are removed.
 fn write_anew(parent: &Path, folder: &Path) -> io::Result<()> {
     let private = || fs::Permissions::from_mode(0o700);
     let fresh = tempfile::Builder::new().permissions(private()).tempdir_in(parent)?;
@@ -124,22 +138,28 @@ fn write_anew(parent: &Path, folder: &Path) -> io::Result<()> {
         owned_folder::make(path.parent().unwrap_or(parent))?;
         fs::write(path, content)?;
     }
+    if is_whole(folder) {
+        return Ok(()); // another command was faster
+    }
+    let mut replaced = None;
     if fs::symlink_metadata(folder).is_ok() {
         let aside = tempfile::Builder::new().prefix("set-aside-").permissions(private()).tempdir_in(parent)?.keep();
         fs::rename(folder, aside.join("sidecar"))?;
-        remove_own(&aside);
+        replaced = Some(aside);
     }
     match fs::rename(fresh.path(), folder) {
-        Err(_) if is_whole(folder) => Ok(()), // another command was faster
-        renamed => renamed,
+        Err(_) if is_whole(folder) => {} // another command was faster
+        renamed => renamed?,
     }
+    replaced.iter().for_each(|aside| remove_own(aside));
+    Ok(())
 }
 
 /// Removes from a folder that was set aside what was laid out in it, and the folder where nothing else is left.
 fn remove_own(aside: &Path) {
     let laid_out = aside.join("sidecar");
     // What a link leads to is not ours.
-    if open_private(&laid_out).is_err() {
+    if owned_folder::open_private(&laid_out).is_err() {
         return;
     }
     for (name, _) in FILES {
@@ -211,6 +231,39 @@ mod tests {
         lay_out(cache.path()).unwrap();
         assert!(planted.iter().all(|name| !folder.join(name).exists()));
         assert_eq!(inode(), before);
+    }
+
+    #[test]
+    fn folder_that_others_may_read_is_used_and_one_that_they_may_write_is_not() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = lay_out(cache.path()).unwrap().package;
+        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&folder).unwrap());
+        let set_mode =
+            |name: &str, mode| fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        // As root lays it out for everybody.
+        let before = inode();
+        for (name, mode) in [("", 0o755), ("bench_sidecar", 0o755), ("bench_sidecar/driver.py", 0o644)] {
+            set_mode(name, mode);
+            lay_out(cache.path()).unwrap();
+            assert_eq!(inode(), before, "{name:?} with mode {mode:o}");
+        }
+        for (name, mode) in [("", 0o775), ("bench_sidecar", 0o777), ("bench_sidecar/driver.py", 0o666)] {
+            let before = inode();
+            set_mode(name, mode);
+            lay_out(cache.path()).unwrap();
+            assert_ne!(inode(), before, "{name:?} with mode {mode:o}");
+        }
+    }
+
+    #[test]
+    fn folder_that_another_command_has_just_laid_out_is_not_replaced() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = lay_out(cache.path()).unwrap().package;
+        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&folder).unwrap());
+        let before = inode();
+        write_anew(&cache.path().join("assets"), &folder).unwrap();
+        assert_eq!(inode(), before);
+        assert_eq!(fs::read_dir(cache.path().join("assets")).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]

@@ -42,8 +42,13 @@ pub(crate) fn pipeline(engine_args: &[String]) -> u32 {
 impl EngineKey {
     /// Processes that compute the model, each on a device of its own.
     pub fn ranks(&self) -> u32 {
-        let others = SIZES.iter().map(|(long, short, _)| size(&self.engine_args, long, short));
-        others.fold(self.tensor_parallel_size, u32::saturating_mul)
+        let others = self.other_sizes();
+        others.iter().fold(self.tensor_parallel_size, |ranks, (_, size)| ranks.saturating_mul(*size))
+    }
+
+    /// The sizes that multiply the ranks beside `tensor_parallel_size`, with their flags.
+    pub(crate) fn other_sizes(&self) -> [(&'static str, u32); SIZES.len()] {
+        SIZES.map(|(long, short, _)| (long, size(&self.engine_args, long, short)))
     }
 
     /// What the ranks come from, for people: `tensor parallel 2`, or `4 ranks (tensor parallel 2 x pipeline parallel 2)`.
@@ -61,6 +66,10 @@ impl EngineKey {
         backend.is_some_and(|backend| !matches!(backend, "mp" | "uni")) || size(&self.engine_args, "--nnodes", "-n") > 1
     }
 }
+
+/// Why an engine cannot be one of several replicas, and what to do.
+pub(crate) const NO_REPLICAS: &str = "data parallelism runs several engines with a coordinator, and bench steps one engine; take \
+                                      it out, and measure one replica, or use `tensor_parallel_sizes`";
 
 /// The word of `args` that asks for data parallelism, which an engine that is stepped in its own process cannot have: vLLM
 /// runs a replica for each rank, with a coordinator between them, and waits for the others.

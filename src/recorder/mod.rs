@@ -22,6 +22,8 @@ use crate::timeline::{ABSENT, Counters, Hiccup, Phase, RequestEvent, StepEvent, 
 
 /// Looks at the ring between two looks at the stop flag, or before a sleep; about 100 us.
 const LOOKS: u32 = 2_000;
+/// Batches that are recorded after the stop, at most: those of a full ring. An engine that goes on pushing fills it for ever.
+const LAST_BATCHES: u32 = 256;
 /// How long a recorder sleeps at most, until it looks at the stop flag again.
 const SLEEP_MS: u32 = 20;
 /// A recorder that looks all the time looks every 50 ns or so. From this gap on it counts as a hiccup of its core.
@@ -104,6 +106,8 @@ pub struct Recorder {
     async_scheduling: bool,
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
+    /// Batches that are still recorded once `stop` is set.
+    last_batches: u32,
     outstanding: u32,
     ended: bool,
     submits: Vec<RawRecord>,
@@ -122,7 +126,7 @@ pub struct RecorderOptions {
 }
 
 impl Recorder {
-    /// A recorder over both rings. `stop` ends it at the latest a few milliseconds after it was set.
+    /// A recorder over both rings. `stop` ends it at the latest a few milliseconds after it was set, also while records come.
     pub fn new(
         mut events: Consumer,
         requests: Producer,
@@ -144,6 +148,7 @@ impl Recorder {
             async_scheduling: options.async_scheduling,
             live,
             stop,
+            last_batches: LAST_BATCHES,
             outstanding: 0,
             ended: false,
             submits,
@@ -228,11 +233,15 @@ impl Recorder {
 
     /// Waits a bounded time for records, and records them.
     fn take_batch(&mut self, mut load: Option<&mut ClosedLoop>) -> Result<(), RecorderError> {
-        let Some(batch) = self.events.pop(self.looks)? else {
-            // Partner: the session's store as it gives up on the run. Nothing is read through it: relaxed is enough.
-            if self.stop.load(Ordering::Relaxed) {
+        let batch = self.events.pop(self.looks)?;
+        // Partner: the session's store as it gives up on the run. Nothing is read through it: relaxed is enough.
+        if self.stop.load(Ordering::Relaxed) {
+            if batch.is_none() || self.last_batches == 0 {
                 return Err(RecorderError::Stopped);
             }
+            self.last_batches -= 1;
+        }
+        let Some(batch) = batch else {
             if self.wait.sleeps() {
                 self.events.wait(SLEEP_MS)?;
             }

@@ -475,10 +475,7 @@ impl Resolver<'_> {
             self.problem(entry.engine_args.place, message);
         }
         if let Some(flag) = ranks::data_parallel(&entry.engine_args.value) {
-            let message = format!(
-                "`{flag}` in `args` is refused: data parallelism runs several engines with a coordinator, and bench steps one \
-                 engine; take it out, and measure one replica, or use `tensor_parallel_sizes`"
-            );
+            let message = format!("`{flag}` in `args` is refused: {}", ranks::NO_REPLICAS);
             self.problem(entry.engine_args.place, message);
         }
         if ranks::lacks_stage_buffers(device, &entry.engine_args.value) {

@@ -367,9 +367,12 @@ impl Engine {
 
     /// Ends the engine process.
     pub async fn shutdown(mut self) {
-        // A process that is gone already cannot be told; that is what was wanted.
-        let _ = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
-        let _ = timeout(Duration::from_secs(10), self.channel.receive::<FromEngine>()).await;
+        let left = async {
+            // A process that is gone already cannot be told; that is what was wanted.
+            let _ = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
+            self.channel.receive::<FromEngine>().await
+        };
+        let _ = timeout(Duration::from_secs(10), left).await;
     }
 
     /// What vLLM would clamp, or trip over inside a step, is refused here.
@@ -417,9 +420,13 @@ impl Engine {
         message: &serde_json::Value,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Reply, SessionError> {
-        // A failed send means a dead peer, and the read below says how it died.
-        let _ = self.channel.send(message, fds).await;
-        match while_it_works(self.pid, IDLE_LIMIT, limit, self.channel.receive()).await {
+        let channel = &mut self.channel;
+        let answer = async {
+            // A failed send means a dead peer, and the read below says how it died.
+            let _ = channel.send(message, fds).await;
+            channel.receive().await
+        };
+        match while_it_works(self.pid, IDLE_LIMIT, limit, answer).await {
             Err(why) => Err(no_sign(PROCESS, what, why, &self.log)),
             Ok(received) => match received? {
                 Some(FromEngine::Reply(Reply { error: Some(error), .. })) => Err(SessionError::Refused(error.message)),
@@ -502,5 +509,34 @@ pub(super) fn no_sign(who: &'static str, what: &str, why: NoAnswer, log: &std::p
     match why {
         NoAnswer::Idle(idle_for) => SessionError::Idle { what, who, idle_for, log },
         NoAnswer::TooLong(limit) => SessionError::Timeout { what, limit, log },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn message_to_an_engine_that_does_not_read_is_limited_as_its_answer_is() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let facts = serde_json::json!({
+            "vllm_version": null, "prefix_block_size": null, "max_model_len": 8, "vocab_size": 8, "num_kv_blocks": null,
+            "async_scheduling": false, "prefix_caching": false, "max_num_seqs": 1, "max_num_batched_tokens": 8, "other": {}
+        });
+        let mut engine = Engine {
+            channel: Channel::from_std(ours).unwrap(),
+            pid: std::process::id(),
+            facts: serde_json::from_value(facts).unwrap(),
+            warnings: Vec::new(),
+            load_s: 0.0,
+            pace: Pace::default(),
+            window: None,
+            log: "log".into(),
+            _rings: Rings::create(false).unwrap(),
+        };
+        let message = serde_json::json!({"op": "stage", "salt": "x".repeat(4 << 20)});
+        let asked = engine.ask_within(Duration::ZERO, "the staging of requests", &message, &[]);
+        let answer = timeout(Duration::from_secs(20), asked).await.expect("an end");
+        assert!(matches!(answer, Err(SessionError::Timeout { .. })), "{:?}", answer.err());
     }
 }

@@ -1,8 +1,8 @@
 //! The folder of a sidecar: for its socket and its temporary files, for this user alone, and gone with the last process that
 //! needs it.
 //!
-//! Whoever needs it holds a lock on it: the harness, and by inheritance the sidecar and its engines. Killed together they
-//! cannot remove it; the next command finds it without a lock, and does. It is in a folder of this program's own,
+//! Whoever needs it holds a lock on it: the harness one of its own, the sidecar another that its engines inherit. Killed
+//! together they cannot remove it; the next command finds it without a lock, and does. It is in a folder of this program's own,
 //! `bench-UID` where temporary files go, and nothing outside that is looked at.
 
 use std::ffi::{OsStr, OsString};
@@ -27,7 +27,8 @@ const TEMPORARY: &str = "tmp";
 const KNOWN: [(&str, Kind); 3] = [(warm::SOCKET, Kind::Socket), (warm::LOCK, Kind::File), (TEMPORARY, Kind::Tree)];
 /// A folder that is still being made after this was left by a command that was killed.
 const MAKING_LIMIT: Duration = Duration::from_secs(60);
-/// How long the last processes that hold a folder, which are being killed, may take to end.
+/// How long the last processes that hold a folder, which are being killed, are waited for. After that the next command
+/// removes it.
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// The longest path of a folder in which engines can make sockets: a socket's address has 108 bytes, and ZeroMQ's names in
 /// vLLM have 36.
@@ -76,10 +77,11 @@ impl PrivateFolder {
                     path.display()
                 ));
                 let prefix = format!("bench-{uid}-");
-                let path = builder(&prefix).tempdir_in(base)?.keep();
-                let name = path.file_name().unwrap_or_default().to_owned();
-                let lock = fill(&path)?;
+                let new = builder(&prefix).tempdir_in(base)?;
+                let lock = fill(new.path())?;
                 let parent = open_folder(&fs::canonicalize(base)?)?;
+                let path = new.keep();
+                let name = path.file_name().unwrap_or_default().to_owned();
                 Ok(PrivateFolder { parent, name, path, lock, is_left: false, remark })
             }
             Err(problem) => Err(problem),
@@ -100,10 +102,15 @@ impl PrivateFolder {
         self.remark.clone()
     }
 
-    /// The lock, for a process that is started while this lives.
+    /// A lock for a process that is started while this lives. It is not this command's: whoever has inherited it holds it
+    /// until the last of them ends.
     pub(super) fn inheritable_lock(&self) -> Result<OwnedFd, SessionError> {
-        let failed = |errno: nix::Error| SessionError::io("passing on a lock")(errno.into());
-        nix::unistd::dup(&self.lock).map_err(failed)
+        let lock = || {
+            let folder = owned_folder::open_private(&owned_folder::entry(&self.parent, &self.name))?;
+            folder.lock_shared()?;
+            Ok(nix::unistd::dup(&folder)?) // unlike the first, it stays open in a program that is started
+        };
+        lock().map_err(SessionError::io("passing on a lock"))
     }
 
     /// Leaves the folder to the processes that have inherited its lock.
@@ -118,11 +125,13 @@ impl Drop for PrivateFolder {
             return;
         }
         let deadline = Instant::now() + END_LIMIT;
-        // It mostly is gone: a sidecar that ends in order takes it away.
-        while self.lock.try_lock().is_err() && Instant::now() < deadline {
+        while self.lock.try_lock().is_err() {
+            if Instant::now() > deadline {
+                return; // they may still write into it
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // What cannot be removed now, the next command tries to.
+        // A sidecar that ends in order has taken it away. What cannot be removed now, the next command tries to.
         let _ = owned_folder::remove_known(&self.parent, &self.name, &KNOWN);
     }
 }
@@ -158,11 +167,12 @@ fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
 /// A new folder in `parent`, which is at `path`: its name and its lock. It has its name only when it is locked, so that
 /// nobody takes it for a dead one's.
 fn new_folder(parent: &File, path: &Path) -> io::Result<(OsString, File)> {
-    let new = builder(NEW).tempdir_in(path)?.keep();
-    let lock = fill(&new)?;
-    let name = new.file_name().unwrap_or_default().to_string_lossy().replacen(NEW, HELD, 1);
+    let new = builder(NEW).tempdir_in(path)?;
+    let lock = fill(new.path())?;
+    let name = new.path().file_name().unwrap_or_default().to_string_lossy().replacen(NEW, HELD, 1);
     let name = OsString::from(name);
-    fs::rename(&new, owned_folder::entry(parent, &name))?;
+    fs::rename(new.path(), owned_folder::entry(parent, &name))?;
+    let _ = new.keep(); // it has another name now
     Ok((name, lock))
 }
 
@@ -192,4 +202,47 @@ fn is_abandoned(own: &File, name: &OsStr) -> bool {
     let made = folder.metadata().and_then(|status| status.modified());
     let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > MAKING_LIMIT));
     (is_old || !is_new) && folder.try_lock().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A process that holds the folder, and after 200 ms still writes into it.
+    fn holder(folder: &PrivateFolder, then: &str) -> std::process::Child {
+        let lock = folder.inheritable_lock().unwrap();
+        let script = format!("sleep 0.2; echo > \"$0\" || exit 1; {then}");
+        let file = folder.temporary().join("late");
+        let mut command = Command::new("sh");
+        let child = command.args(["-c", &script]).arg(file).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        drop(lock);
+        child
+    }
+
+    #[test]
+    fn folder_is_removed_when_the_last_process_that_holds_it_has_ended() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::make_in(place.path()).unwrap();
+        let (path, mut child) = (folder.path().to_owned(), holder(&folder, "exit 3"));
+        drop(folder);
+        assert!(!path.exists());
+        assert_eq!(child.wait().unwrap().code(), Some(3), "the folder was there when it wrote");
+    }
+
+    #[test]
+    fn folder_whose_holder_does_not_end_stays_and_the_next_command_removes_it() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::make_in(place.path()).unwrap();
+        let (path, mut child) = (folder.path().to_owned(), holder(&folder, "exec sleep 60"));
+        drop(folder);
+        assert!(path.join(TEMPORARY).join("late").exists());
+        drop(PrivateFolder::make_in(place.path()).unwrap());
+        assert!(path.exists(), "it is held");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(PrivateFolder::make_in(place.path()).unwrap());
+        assert!(!path.exists());
+    }
 }

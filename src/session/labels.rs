@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::plan::{EngineKey, Quantization};
+use crate::plan::{EngineKey, Quantization, ranks};
 
 /// What vLLM's parser reads where a report has a label; null where nothing is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -10,10 +10,17 @@ pub struct ParsedLabels {
     model: Option<String>,
     tensor_parallel_size: Option<u32>,
     quantization: Option<String>,
+    /// The next three are absent where vLLM has no such argument.
+    #[serde(default)]
+    pipeline_parallel_size: Option<u32>,
+    #[serde(default)]
+    prefill_context_parallel_size: Option<u32>,
+    #[serde(default)]
+    data_parallel_size: Option<u32>,
 }
 
 impl ParsedLabels {
-    /// The first label of `key` that says something else; `model` is what the harness has given to vLLM for the label's.
+    /// The first label or parallel size of `key` that says something else, or that a plan refuses; `model` is what the harness has given to vLLM for the label's.
     pub fn contradiction(&self, key: &EngineKey, model: &str) -> Option<String> {
         let differs = |label: &str, is: &str, read: &str| {
             format!(
@@ -26,6 +33,21 @@ impl ParsedLabels {
         }
         if let Some(read) = self.tensor_parallel_size.filter(|read| *read != key.tensor_parallel_size) {
             return Some(differs("tensor_parallel_size", &key.tensor_parallel_size.to_string(), &read.to_string()));
+        }
+        let others = [self.pipeline_parallel_size, self.prefill_context_parallel_size];
+        let read = key.other_sizes().into_iter().zip(others);
+        if let Some((flag, is, read)) =
+            read.filter_map(|((flag, is), read)| Some((flag, is, read?))).find(|(_, is, read)| is != read)
+        {
+            return Some(format!(
+                "`{flag}` is {is} here, and vLLM reads {read} in the file of `--config`; give it in `args`, and take it out there"
+            ));
+        }
+        if let Some(read) = self.data_parallel_size.filter(|read| *read > 1) {
+            return Some(format!(
+                "data_parallel_size {read} in the file of `--config` is refused: {}",
+                ranks::NO_REPLICAS
+            ));
         }
         let read = self.quantization.as_deref().filter(|_| key.quantization == Quantization::None)?;
         Some(differs("quantization", Quantization::None.as_str(), read))
@@ -57,6 +79,7 @@ mod tests {
             model: Some("m".to_owned()),
             tensor_parallel_size: Some(tp),
             quantization: quantization.map(str::to_owned),
+            ..ParsedLabels::default()
         };
         assert_eq!(parsed(2, None).contradiction(&key(2, Quantization::None), "m"), None);
         assert_eq!(parsed(2, Some("fp8")).contradiction(&key(2, Quantization::Fp8), "m"), None);
@@ -67,6 +90,41 @@ mod tests {
         ] {
             let said = parsed.contradiction(&of, "m").unwrap();
             assert!(said.starts_with(wanted), "{said}");
+        }
+        let of_file = |words: &str| serde_json::from_str::<ParsedLabels>(words).unwrap();
+        let staged = EngineKey {
+            engine_args: vec!["--pipeline-parallel-size".to_owned(), "2".to_owned()],
+            ..key(1, Quantization::None)
+        };
+        for (words, of, wanted) in [
+            (r#"{"pipeline_parallel_size": 2}"#, &staged, None),
+            (
+                r#"{"pipeline_parallel_size": 2}"#,
+                &key(1, Quantization::None),
+                Some("`--pipeline-parallel-size` is 1 here"),
+            ),
+            (
+                r#"{"pipeline_parallel_size": 3}"#,
+                &staged,
+                Some("`--pipeline-parallel-size` is 2 here, and vLLM reads 3"),
+            ),
+            (
+                r#"{"pipeline_parallel_size": 2, "prefill_context_parallel_size": 2}"#,
+                &staged,
+                Some("`--prefill-context-parallel-size` is 1 here, and vLLM reads 2 in the file of `--config`"),
+            ),
+            (r#"{"data_parallel_size": 1, "quantization": null}"#, &key(1, Quantization::None), None),
+            (
+                r#"{"data_parallel_size": 2}"#,
+                &key(1, Quantization::None),
+                Some(
+                    "data_parallel_size 2 in the file of `--config` is refused: data parallelism runs several engines",
+                ),
+            ),
+        ] {
+            let said = of_file(words).contradiction(of, "m");
+            assert_eq!(said.is_some(), wanted.is_some(), "{words}: {said:?}");
+            assert!(said.is_none_or(|said| said.starts_with(wanted.unwrap())), "{words}");
         }
         let other = parsed(1, None).contradiction(&key(1, Quantization::None), "n").unwrap();
         assert!(other.starts_with("`model` is n here, and vLLM reads m"), "{other}");

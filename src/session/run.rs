@@ -80,14 +80,11 @@ pub async fn execute(
     (planned, repeat): (u32, u32),
     observer: &mut (impl Progress + Interrupts),
 ) -> Result<RunRecording, SessionError> {
-    let cache_reset = engine.reset().await?;
-    let requests = RunRequests::generate(point, planned, engine.facts().vocab_size);
-    engine.stage(&requests.specs, &salt(point, repeat)).await?;
-    let tape =
-        Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));
-    let offset_before = wall_clock_offset_ns();
-    let run_name = csv::run_name(&point.name, &point.point, repeat);
-    let window = engine.begin(&run_name, point.limits, point.drive).await?;
+    let Prepared { cache_reset, requests, tape, offset_before, window } = tokio::select! {
+        biased;
+        () = observer.leave_now() => return Err(SessionError::Interrupted),
+        prepared = prepare(engine, point, planned, repeat) => prepared?,
+    };
     let recorder_options = RecorderOptions {
         wait: options.placement.wait_strategy,
         stepped: point.drive == Drive::Stepped,
@@ -96,7 +93,9 @@ pub async fn execute(
     let (phases, placement) = (phases(&requests, point.load), &options.placement);
     let thread = RecorderThread::start(window, tape, recorder_options, phases, placement)?;
     let watchdog = Watchdog::new(engine.pid(), engine.pace(), step_tokens(point, engine), options.stall_limit);
-    let watched = watch(thread, sidecar, engine, watchdog, observer).await;
+    let threads = [("the engine", engine.pid()), ("the recorder", thread.id)];
+    let run_queue = RunQueue::begin(&threads, placement.recorder_core.is_none());
+    let watched = watch(thread, sidecar, engine, (watchdog, run_queue), observer).await;
     let mut ended = watched.ended;
     let mut failure = watched.failure;
     if let Some(window) = watched.window.filter(|_| failure.is_none()) {
@@ -113,6 +112,27 @@ pub async fn execute(
         clock_step_ns: wall_clock_offset_ns() - offset_before,
         warnings: watched.warnings,
     })
+}
+
+/// A run that has begun, and of which nothing was submitted yet.
+struct Prepared {
+    cache_reset: bool,
+    requests: RunRequests,
+    tape: Tape,
+    offset_before: i64,
+    window: Window,
+}
+
+async fn prepare(engine: &mut Engine, point: &Point, planned: u32, repeat: u32) -> Result<Prepared, SessionError> {
+    let cache_reset = engine.reset().await?;
+    let requests = RunRequests::generate(point, planned, engine.facts().vocab_size);
+    engine.stage(&requests.specs, &salt(point, repeat)).await?;
+    let tape =
+        Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));
+    let offset_before = wall_clock_offset_ns();
+    let run_name = csv::run_name(&point.name, &point.point, repeat);
+    let window = engine.begin(&run_name, point.limits, point.drive).await?;
+    Ok(Prepared { cache_reset, requests, tape, offset_before, window })
 }
 
 /// Unique for each run of an engine, so that no run is answered from another's prefix cache.
@@ -211,14 +231,13 @@ async fn watch(
     mut thread: RecorderThread,
     sidecar: &mut Sidecar,
     engine: &mut Engine,
-    mut watchdog: Watchdog,
+    (mut watchdog, mut run_queue): (Watchdog, RunQueue),
     observer: &mut (impl Progress + Interrupts),
 ) -> Watched {
     let mut failure = None;
     let mut ended = None;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut run_queue = RunQueue::begin(&[("the engine", engine.pid()), ("the recorder", thread.id)]);
     let outcome = loop {
         tokio::select! {
             biased;

@@ -412,9 +412,12 @@ impl Sidecar {
         if self.is_lost() {
             return self.kill().await;
         }
-        let asked = self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await;
         let Some(child) = &mut self.child else { return };
-        if asked.is_err() || timeout(limit, child.wait()).await.is_err() {
+        let left = async {
+            self.channel.send(&serde_json::json!({"op": "shutdown"}), &[]).await?;
+            child.wait().await
+        };
+        if !matches!(timeout(limit, left).await, Ok(Ok(_))) {
             // It does not listen; killing it can only fail if it has just left.
             let _ = child.kill().await;
         }
@@ -508,14 +511,14 @@ fn busy(id: &str, holder: &Holder) -> SessionError {
 /// In what a loaded engine's load differs from the one that is asked for.
 fn reload_reason(loaded: &serde_json::Value, asked: &serde_json::Value) -> String {
     let names = [
-        ("argv", "its arguments are others"),
-        ("script", "its script is another"),
-        ("step_api", "its step_api is another"),
-        ("env", "its variables are others"),
-        ("files", "files that its arguments name, those of its model or others, have changed"),
-        ("cores", "its cores are others"),
-        ("nice", "its priority is another"),
-        ("cwd", "it was loaded in another working folder"),
+        ("argv", "its arguments differ"),
+        ("script", "its script differs"),
+        ("step_api", "its step_api differs"),
+        ("env", "its environment variables differ"),
+        ("files", "files named in its arguments have changed"),
+        ("cores", "its cores differ"),
+        ("nice", "its priority differs"),
+        ("cwd", "its working folder differs"),
     ];
     let differing = names.iter().filter(|(name, _)| loaded.get(name) != asked.get(name)).map(|(_, words)| *words);
     differing.collect::<Vec<_>>().join(", ")

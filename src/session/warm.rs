@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt::PeerCredentials};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,7 @@ fn clear_if_dead(folder: &Path) -> bool {
     let Ok(opened) = open_private(&owned_folder::entry(&registry, name)) else { return false };
     let is_dead = match open_own_file(&owned_folder::entry(&opened, OsStr::new(LOCK)), File::options().read(true)) {
         Ok(lock) => lock.try_lock().is_ok(),
+        Err(error) if !is_no_lock(&error) => false,
         Err(_) => {
             let made = opened.metadata().and_then(|status| status.modified());
             made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > MAKING_LIMIT))
@@ -150,6 +152,34 @@ fn clear_if_dead(folder: &Path) -> bool {
         let _ = owned_folder::remove_known(&registry, name, &KNOWN);
     }
     is_dead
+}
+
+/// Whether the opening of a lock failed because there is none, or something else in its place. Any other failure, as of too
+/// many open files, says nothing of the sidecar.
+fn is_no_lock(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
+        || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) // a link, a socket
+}
+
+/// The one process of which a file of this user is open, beside this process.
+fn process_that_holds(file: &Path) -> io::Result<i32> {
+    let file = fs::symlink_metadata(file)?;
+    let is_open_in = |process: &Path| {
+        // Processes of other users do not say.
+        let mut descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        descriptors.any(|descriptor| {
+            let open = fs::metadata(descriptor.path());
+            open.is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
+        })
+    };
+    let own = std::process::id().cast_signed();
+    let pids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let holders: Vec<i32> =
+        pids.filter(|pid| *pid != own && is_open_in(&Path::new("/proc").join(pid.to_string()))).collect();
+    match holders[..] {
+        [pid] => Ok(pid),
+        _ => Err(io::Error::other(format!("{} processes hold its lock, and none of them answers", holders.len()))),
+    }
 }
 
 /// Whether a folder of this name is a sidecar's: a device class and what [`Registry::new_folder`] puts behind it.
@@ -389,9 +419,12 @@ impl WarmSidecar {
     }
 
     /// Kills the process that listens here, and no other. Its number is the kernel's word; it still is that process after its
-    /// descriptor was opened if its lock is held then.
+    /// descriptor was opened if its lock is held then. One whose queue of connections is full is known by its lock.
     fn kill(&self) -> io::Result<()> {
-        let pid = peer(&connect(&self.folder)?)?;
+        let pid = match connect(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => process_that_holds(&self.folder.join(LOCK))?,
+            connected => peer(&connected?)?,
+        };
         let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("it runs in another process namespace"))?;
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         if clear_if_dead(&self.folder) {
@@ -461,6 +494,7 @@ fn ask(folder: &Path, message: &serde_json::Value) -> io::Result<(UnixStream, An
 
 #[cfg(test)]
 mod answers {
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
 
     use nix::sys::socket::Backlog;
@@ -493,14 +527,48 @@ mod answers {
         assert!(!holder.command_line().contains('\u{1b}'));
     }
 
+    /// A sidecar that accepts no connections any more: its socket, and those that fill its queue.
+    fn full_queue(folder: &Path) -> (OwnedFd, Vec<UnixStream>) {
+        let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        socket::bind(listener.as_raw_fd(), &UnixAddr::new(&folder.join(SOCKET)).unwrap()).unwrap();
+        socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut held = Vec::new();
+        let full = (0..10).find_map(|_| connect(folder).map(|stream| held.push(stream)).err());
+        assert_eq!(full.map(|err| err.kind()), Some(io::ErrorKind::WouldBlock));
+        (listener, held)
+    }
+
     #[test]
     fn a_sidecar_with_a_full_queue_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        socket::bind(listener.as_raw_fd(), &UnixAddr::new(&folder.path().join(SOCKET)).unwrap()).unwrap();
-        socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
-        let mut held = Vec::new();
-        let full = (0..10).find_map(|_| connect(folder.path()).map(|stream| held.push(stream)).err());
-        assert_eq!(full.map(|err| err.kind()), Some(io::ErrorKind::WouldBlock));
+        full_queue(folder.path());
+    }
+
+    #[test]
+    fn a_stopped_sidecar_with_a_full_queue_is_killed_by_force() {
+        let registry = tempfile::tempdir().unwrap();
+        let folder = registry.path().join("cpu-abcdef");
+        owned_folder::make(&folder).unwrap();
+        let lock = new_lock(&folder).unwrap();
+        // Stands for the sidecar: it holds the lock.
+        let mut sidecar = std::process::Command::new("sleep").arg("60").stdin(lock).spawn().unwrap();
+        let _queue = full_queue(&folder);
+        let found = WarmSidecar { id: id_of(&folder), folder: folder.clone(), status: Err("silent".to_owned()) };
+        assert!(matches!(found.stop(false), Ok(Stopped::Silent(_))));
+        found.kill().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&sidecar.wait().unwrap()), Some(9));
+        assert!(clear_if_dead(&folder) && !folder.exists());
+    }
+
+    #[test]
+    fn lock_that_cannot_be_opened_is_not_taken_for_a_missing_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| open_own_file(&folder.path().join(name), File::options().read(true)).unwrap_err();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        std::os::unix::fs::symlink("folder", folder.path().join("link")).unwrap();
+        let _socket = UnixListener::bind(folder.path().join("socket")).unwrap();
+        assert!(["missing", "folder", "link", "socket"].map(open).iter().all(is_no_lock));
+        let unknown = [libc::EMFILE, libc::ENFILE, libc::EACCES, libc::EIO, libc::ENOMEM];
+        assert!(!unknown.map(io::Error::from_raw_os_error).iter().any(is_no_lock));
     }
 }

@@ -134,7 +134,7 @@ fn the_next_command_measures_on_the_loaded_vllm_and_one_with_another_key_loads_a
 
     says(
         &measure(&ARGS.replace("--max-num-seqs 64", "--max-num-seqs 32"), "third"),
-        &["attached to the warm sidecar cpu-", "the warm engine is loaded anew: its arguments are others"],
+        &["attached to the warm sidecar cpu-", "the warm engine is loaded anew: its arguments differ"],
     );
     assert!(first_run(&user.out("third"))["engine_load_s"].as_f64().unwrap() > 0.0);
     assert_eq!(pid_of(&user.only_sidecar()), pid_of(&began));

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bench::device::WaitStrategy;
 use bench::load::ClosedLoop;
@@ -84,6 +84,37 @@ fn a_handle_that_stands_for_no_submitted_request_is_unexplained() {
 #[test]
 fn an_event_without_tokens_is_unexplained() {
     assert_eq!(counted(tokens(1, 0, 0)), Counters { unexplained: 1, ..Counters::default() });
+}
+
+#[test]
+fn recorder_is_stopped_while_the_engine_goes_on_pushing() {
+    const CAPACITY: u32 = 64;
+    let events = RingMemory::create(EVENT_STREAM, CAPACITY).unwrap();
+    let requests = RingMemory::create(REQUEST_STREAM, CAPACITY).unwrap();
+    let (consumer, mut engine) = (events.consumer(None).unwrap(), events.producer(None).unwrap());
+    let mut recorder = Recorder::new(
+        consumer,
+        requests.producer(None).unwrap(),
+        Tape::with_capacity(vec![RequestEvent::planned(Phase::Measure, 8, 8, 0)], 16, 16),
+        RecorderOptions { wait: WaitStrategy::Spin, stepped: false, async_scheduling: false },
+        Arc::new(Live::default()),
+        Arc::new(AtomicBool::new(true)),
+    );
+    let plan = PhasePlan { phase: Phase::Measure, load: ClosedLoop::new(0, 1, None), count: 1 };
+    let is_over = AtomicBool::new(false);
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = engine.push(&[of_kind(77)]); // false while the ring is full
+            }
+        });
+        let result = recorder.run(&mut [plan]);
+        is_over.store(true, Ordering::Relaxed);
+        result
+    });
+    assert!(matches!(result, Err(RecorderError::Stopped)), "{result:?}");
+    let recorded = recorder.into_parts().2.counters.malformed;
+    assert!(recorded <= 256 * u64::from(CAPACITY), "{recorded} records after the stop");
 }
 
 #[test]
