@@ -76,19 +76,21 @@ impl Fingerprint {
 /// What decides is the content, so that a path is no part of an engine's identity and its digest is.
 pub fn named_files(args: &[String]) -> BTreeMap<String, String> {
     let mut names = BTreeSet::new();
-    for (index, word) in args.iter().enumerate() {
-        let flag = index.checked_sub(1).map_or("", |before| args[before].as_str());
-        if WRITTEN_FOLDERS.contains(&flag) {
+    let mut before = "";
+    for word in args {
+        let (flag, value) = match word.split_once('=').filter(|_| word.starts_with('-')) {
+            Some((flag, value)) => (flag, value),
+            None => (before, word.as_str()),
+        };
+        before = word;
+        let flag = flag.replace('_', "-");
+        if WRITTEN_FOLDERS.contains(&flag.as_str()) {
             continue;
         }
-        let value = word.split_once('=').filter(|_| word.starts_with('-')).map_or(word.as_str(), |(_, value)| value);
         add_names(value, &mut names);
         if flag == "--config" {
             let text = read_bounded(Path::new(value), MAX_READ_BYTES).unwrap_or_default();
-            let ends = |c: char| c.is_whitespace() || "'\"[]{},".contains(c);
-            names.extend(
-                String::from_utf8_lossy(&text).split(ends).filter(|word| word.contains('/')).map(str::to_owned),
-            );
+            add_names_of_file(&String::from_utf8_lossy(&text), &mut names);
         }
     }
     names.into_iter().filter_map(|name| named_digest(&name).map(|digest| (name, digest))).collect()
@@ -100,6 +102,20 @@ fn add_names(word: &str, names: &mut BTreeSet<String>) {
     match serde_json::from_str(word) {
         Ok(json) => add_texts(&json, names),
         Err(_) => names.extend(word.split_once('=').map(|(_, value)| value.to_owned())),
+    }
+}
+
+/// Adds every word of a file of `--config` that may name a file. Such a file is YAML, a flag without its `--` a key.
+fn add_names_of_file(text: &str, names: &mut BTreeSet<String>) {
+    let ends = |c: char| c.is_whitespace() || "'\"[]{},".contains(c);
+    let mut before = String::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        for word in line.split(ends).filter(|word| word.contains(char::is_alphanumeric)) {
+            if !WRITTEN_FOLDERS.contains(&before.as_str()) {
+                names.insert(word.to_owned());
+            }
+            before = format!("--{}", word.trim_end_matches(':').replace('_', "-"));
+        }
     }
 }
 
@@ -225,6 +241,7 @@ mod tests {
         let path = folder.path().join("named.yaml");
         let (name, inside) = (path.display().to_string(), folder.path().display().to_string());
         let config = folder.path().join("config.yaml");
+        let in_file = &format!("speculative-config:\n  model: '{name}'\n");
         for (config_text, args) in [
             ("", vec!["--config".to_owned(), name.clone()]),
             ("", vec![format!("--chat-template={name}")]),
@@ -233,10 +250,8 @@ mod tests {
             ("", vec![format!(r#"--speculative-config={{"model": "{inside}"}}"#)]),
             ("", vec!["--speculative-config".to_owned(), format!(r#"{{"a": [{{"b": "{name}"}}]}}"#)]),
             ("", vec!["--speculative-config.model".to_owned(), name.clone()]),
-            (
-                format!("speculative-config:\n  model: '{name}'\n").as_str(),
-                vec!["--config".to_owned(), config.display().to_string()],
-            ),
+            (in_file, vec!["--config".to_owned(), config.display().to_string()]),
+            (in_file, vec![format!("--config={}", config.display())]),
         ] {
             fs::write(&config, config_text).unwrap();
             fs::write(&path, "one").unwrap();
@@ -259,7 +274,21 @@ mod tests {
                 "an unknown digest differs from nothing"
             );
         }
-        assert!(named_files(&["--download-dir".to_owned(), inside]).is_empty(), "vLLM writes there");
+        for args in [
+            vec!["--download-dir".to_owned(), inside.clone()],
+            vec!["--download_dir".to_owned(), inside.clone()],
+            vec![format!("--download-dir={inside}")],
+        ] {
+            assert!(named_files(&args).is_empty(), "vLLM writes there: {args:?}");
+        }
+        let of_file = |text: &str| {
+            fs::write(&config, text).unwrap();
+            named_files(&[format!("--config={}", config.display())]).into_keys().collect::<Vec<_>>()
+        };
+        let config_name = config.display().to_string();
+        assert_eq!(of_file(&format!("download_dir: {inside}\n# {name}\n")), [config_name.clone()]);
+        // The working folder of tests is the package's.
+        assert_eq!(of_file("chat-template: Cargo.toml\n"), [config_name, "Cargo.toml".to_owned()]);
         assert!(named_files(&["--max-num-seqs".to_owned(), "no such file".to_owned()]).is_empty());
     }
 

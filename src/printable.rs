@@ -56,13 +56,23 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Text as it stands in a Markdown table or list: [`printable`], and without what Markdown acts on.
+/// Text as it stands in a Markdown table or list: [`printable`], and without links, images, code and HTML.
 pub fn markdown(text: &str) -> Cow<'_, str> {
     let text = printable(text);
-    if !text.contains(['\\', '|', '`', '<']) {
+    let is_active = |character: char| "\\|`[]<&".contains(character);
+    if !text.contains(is_active) {
         return text;
     }
-    Cow::Owned(text.replace('\\', "\\\\").replace('|', "\\|").replace('`', "\\`").replace('<', "&lt;"))
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            _ if is_active(character) => escaped.extend(['\\', character]),
+            _ => escaped.push(character),
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// A text as a cell of a CSV file. A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a line end for
@@ -103,7 +113,7 @@ fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// Standard Annex 9).
 fn is_active(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -114,6 +124,7 @@ mod tests {
     fn escape_sequences_and_direction_marks_become_visible() {
         assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), r"a\u{1b}[2J\u{202e}b\n");
         assert_eq!(printable_lines("a\tb\n\r"), "a\tb\n\\r");
+        assert_eq!(printable("a\u{61c}1"), r"a\u{61c}1", "the Arabic letter mark");
         assert_eq!(printable("ünïcode 模型"), "ünïcode 模型");
     }
 
@@ -131,6 +142,7 @@ mod tests {
     fn markdown_is_text_of_one_line() {
         assert_eq!(markdown("a|`b`\n<i>\\"), r"a\|\`b\`\\n&lt;i>\\");
         assert_eq!(markdown("plain-text_1"), "plain-text_1");
+        assert_eq!(markdown("![i](http://x.y/i) [a]: &#91;"), r"!\[i\](http://x.y/i) \[a\]: &amp;#91;");
     }
 
     #[test]

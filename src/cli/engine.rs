@@ -13,7 +13,7 @@ use crate::environment::{Host, Interpreter};
 use crate::plan::{self, History, Plan};
 use crate::plan_text::{self, Detail};
 use crate::report::{ReportError, ResultsFolder, TableFormat};
-use crate::resolve::{self, Overrides};
+use crate::resolve::{self, CpuKvSpace, Overrides};
 use crate::session::Registry;
 
 /// Plans, measures, reports.
@@ -88,9 +88,12 @@ fn interpreter(
 /// What the configuration asks; without one the script is its own workload, and the smoke sweep that of vLLM.
 fn make_plan(args: &EngineArgs, script: Option<&Script>) -> Result<Plan, CliError> {
     let (device, repeats, seed) = (args.device, args.repeats, args.seed);
-    let kv_cache_gib = std::env::var("VLLM_CPU_KVCACHE_SPACE").ok().and_then(|gib| gib.trim().parse().ok());
+    let kv_space = match std::env::var_os("VLLM_CPU_KVCACHE_SPACE") {
+        None => CpuKvSpace::Unset,
+        Some(gib) => gib.to_string_lossy().trim().parse().map_or(CpuKvSpace::NoNumber, CpuKvSpace::Gib),
+    };
     let scripted = script.is_some();
-    let overrides = Overrides { device, repeats, until_ci: args.until_ci, seed, scripted, kv_cache_gib };
+    let overrides = Overrides { device, repeats, until_ci: args.until_ci, seed, scripted, kv_space };
     let config = match (&args.config, script) {
         (Some(path), _) => config::load(path)?,
         (None, Some(_)) if args.ab.is_some() => return Err(CliError::NothingToCompare),

@@ -61,6 +61,9 @@ const MAX_KEY_BYTES: usize = 200;
 /// A value behind this column of its line is taken as the YAML reader gives it.
 const MAX_COUNTED_COLUMNS: usize = 1000;
 
+/// Up to this, 2^53, a floating-point number holds every whole number.
+const MAX_WHOLE_FLOAT: f64 = (1u64 << 53) as f64;
+
 /// The tree of the only document in `text`. Keys that stand twice in a table are told to `duplicate`.
 ///
 /// # Errors
@@ -181,14 +184,6 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// A number that is written with a point and nothing but zeros behind it is a whole one: `64.0`.
-    fn number(&self, number: f64, place: Place) -> Value {
-        let written = self.written_at(place);
-        let end = written.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).unwrap_or(written.len());
-        let parts = written[..end].split_once('.').filter(|(_, zeros)| zeros.bytes().all(|digit| digit == b'0'));
-        parts.and_then(|(whole, _)| whole.parse().ok()).map_or(Value::Float(number), Value::Integer)
-    }
-
     fn refuse<E: de::Error>(&self, message: impl Into<String>) -> E {
         *self.refusal.borrow_mut() = Some((None, message.into()));
         E::custom("")
@@ -234,7 +229,6 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
                 Some(value) => {
                     let place = self.walk.place_of(&error);
                     self.walk.check_tag(place)?;
-                    let value = if let Value::Float(number) = value { self.walk.number(number, place) } else { value };
                     Ok(Node { place, value })
                 }
                 None => Err(error),
@@ -302,7 +296,9 @@ impl<'de> Visitor<'de> for NodeVisitor<'_, '_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
-        self.keep(Value::Float(value))
+        // `64.0` is a whole number, and every whole one up to this bound is exact.
+        let is_whole = value.fract() == 0.0 && value.abs() <= MAX_WHOLE_FLOAT;
+        self.keep(if is_whole { Value::Integer(value as i128) } else { Value::Float(value) })
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {

@@ -200,7 +200,7 @@ impl Columns {
     fn of(header: &StringRecord) -> Result<Columns, String> {
         let twice = COLUMNS.iter().find(|name| header.iter().filter(|column| column == *name).count() > 1);
         if let Some(name) = twice {
-            return Err(format!("the column `{name}` stands twice: keep one of them"));
+            return Err(format!("duplicate column `{name}`: remove one"));
         }
         let positions = COLUMNS.map(|name| header.iter().position(|column| column == name));
         let is_required = |name: &&str| !OPTIONAL_COLUMNS.contains(name);

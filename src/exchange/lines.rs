@@ -1,6 +1,6 @@
 //! Counts the lines of a CSV file, and bounds a row of it.
 //!
-//! The `csv` crate counts the line end of `\r\n`, and the ends of blank lines, to the row behind them: the line of a row
+//! A line ends with `\n`, `\r\n` or `\r`. The `csv` crate counts the line end of `\r\n`, and the ends of blank lines, to the row behind them: the line of a row
 //! follows from the bytes instead.
 
 use std::collections::VecDeque;
@@ -16,6 +16,8 @@ pub(super) struct Lines<R> {
     read: u64,
     /// Behind the last byte that ends no line.
     content_end: u64,
+    /// Whether the last byte is a `\r`: a line end of its own, unless a `\n` follows.
+    after_return: bool,
     /// Line ends from the row on that was looked up last.
     ends: VecDeque<LineEnd>,
     /// Line ends before them.
@@ -34,7 +36,16 @@ struct LineEnd {
 impl<R: Read> Lines<R> {
     /// Of a whole file.
     pub(super) fn new(input: R) -> Lines<R> {
-        Lines { input, read: 0, content_end: 0, ends: VecDeque::new(), passed: 0, row_begin: 0, line: 0 }
+        Lines {
+            input,
+            read: 0,
+            content_end: 0,
+            after_return: false,
+            ends: VecDeque::new(),
+            passed: 0,
+            row_begin: 0,
+            line: 0,
+        }
     }
 
     /// The 1-based line of the row that begins at the byte `begin`, or behind it after line ends alone. Rows are looked up
@@ -62,11 +73,16 @@ impl<R: Read> Read for Lines<R> {
         }
         let count = self.input.read(buffer)?;
         for byte in &buffer[..count] {
+            let content_end = self.content_end;
             match byte {
-                b'\n' => self.ends.push_back(LineEnd { at: self.read, content_end: self.content_end }),
-                b'\r' => {}
-                _ => self.content_end = self.read + 1,
+                b'\n' => self.ends.push_back(LineEnd { at: self.read, content_end }),
+                _ if self.after_return => self.ends.push_back(LineEnd { at: self.read - 1, content_end }),
+                _ => {}
             }
+            if !matches!(byte, b'\n' | b'\r') {
+                self.content_end = self.read + 1;
+            }
+            self.after_return = *byte == b'\r';
             self.read += 1;
         }
         Ok(count)

@@ -14,6 +14,12 @@ pub(crate) fn flag_value<'a>(engine_args: &'a [String], flag: &str) -> Option<&'
     })
 }
 
+/// Whether `engine_args` have `flag`: alone, with a value, or with a key of its JSON (`--flag.key`).
+pub(crate) fn has_flag(engine_args: &[String], flag: &str) -> bool {
+    let name = |word: &str| word.split(['=', '.']).next().unwrap_or_default().replace('_', "-");
+    engine_args.iter().any(|word| name(word) == flag)
+}
+
 /// What `engine_args` say of the switch `flag`: of it and its opposite (`--no-...`), the last one counts.
 pub(crate) fn switch(engine_args: &[String], flag: &str) -> Option<bool> {
     let opposite = flag.replacen("--", "--no-", 1);

@@ -25,7 +25,7 @@ pub use runs::PlannedRun;
 pub use switches::QuantizationSwitches;
 pub use whole_sweep::{Sentinel, WholeSweep};
 
-pub(crate) use flags::{flag_is_off, flag_value, human_readable_int, switch};
+pub(crate) use flags::{flag_is_off, flag_value, has_flag, human_readable_int, switch};
 
 /// Samples of the telemetry a second where the configuration asks for none in particular.
 pub const DEFAULT_TELEMETRY_HZ: u32 = 10;

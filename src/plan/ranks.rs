@@ -1,6 +1,8 @@
 //! How many processes an engine computes with, as vLLM 0.32 counts them, and what of it an engine in this process cannot have.
 
-use super::{EngineKey, flag_value, human_readable_int, switch};
+use serde_json::Value;
+
+use super::{EngineKey, flag_value, has_flag, human_readable_int, switch};
 use crate::device::DeviceClass;
 
 /// The sizes in `args` that multiply the ranks, beside `tensor_parallel_size` (`ParallelConfig.world_size`): the long flag,
@@ -39,6 +41,11 @@ pub(crate) fn pipeline(engine_args: &[String]) -> u32 {
     size(engine_args, long, short)
 }
 
+/// Ranks among which the tokens of the KV cache are divided.
+pub(crate) fn decode_context(engine_args: &[String]) -> u32 {
+    size(engine_args, "--decode-context-parallel-size", "-dcp")
+}
+
 impl EngineKey {
     /// Processes that compute the model, each on a device of its own.
     pub fn ranks(&self) -> u32 {
@@ -74,21 +81,47 @@ pub(crate) const NO_REPLICAS: &str = "data parallelism runs several engines with
 /// The word of `args` that asks for data parallelism, which an engine that is stepped in its own process cannot have: vLLM
 /// runs a replica for each rank, with a coordinator between them, and waits for the others.
 pub(crate) fn data_parallel(engine_args: &[String]) -> Option<&'static str> {
-    let is_given = |name: &str| {
-        engine_args.iter().any(|word| word.split('=').next().is_some_and(|word| word.replace('_', "-") == name))
-    };
     let asks = |long: &str, short: &str| match long {
         // One replica is what there is anyway.
         "--data-parallel-size" | "--data-parallel-size-local" => {
             value_of(engine_args, long, short).is_some_and(|value| value.trim() != "1")
         }
-        _ => is_given(long) || is_given(short),
+        _ => has_flag(engine_args, long) || has_flag(engine_args, short),
     };
     REPLICAS.into_iter().find(|(long, short)| asks(long, short)).map(|(long, _)| long)
 }
 
-/// Whether the workers would fail in their first step: vLLM 0.32 makes the buffers between pipeline stages in the warm-up of
-/// the model, which its cpu worker leaves out where nothing is compiled and the size of the KV cache is given, as it always is here.
-pub(crate) fn lacks_stage_buffers(device: DeviceClass, engine_args: &[String]) -> bool {
-    device == DeviceClass::Cpu && pipeline(engine_args) > 1 && switch(engine_args, "--enforce-eager") == Some(true)
+/// The flag because of which the workers would fail in their first step: vLLM 0.32 makes the buffers between pipeline stages in
+/// the warm-up of the model, which its cpu worker leaves out where nothing is compiled and the size of the KV cache is given, as
+/// it always is here.
+pub(crate) fn lacks_stage_buffers(device: DeviceClass, engine_args: &[String]) -> Option<&'static str> {
+    if device != DeviceClass::Cpu || pipeline(engine_args) == 1 {
+        return None;
+    }
+    // With LoRA vLLM turns compilation off on cpu.
+    let switches = ["--enforce-eager", "--enable-lora"];
+    let switched = switches.into_iter().find(|flag| switch(engine_args, flag) == Some(true));
+    switched.or_else(|| match compilation_mode(engine_args) {
+        Some(is_none) => is_none.then_some("--compilation-config"),
+        None => (optimization_level(engine_args) == Some("0")).then_some("--optimization-level"),
+    })
+}
+
+/// Whether the mode of the compilation that `args` give is none; `None` where they give no mode.
+fn compilation_mode(engine_args: &[String]) -> Option<bool> {
+    let is_none =
+        |mode: &Value| mode.as_u64() == Some(0) || mode.as_str().is_some_and(|mode| mode.eq_ignore_ascii_case("none"));
+    let key = value_of(engine_args, "--compilation-config.mode", "-cc.mode");
+    if let Some(mode) = key {
+        return Some(mode == "0" || mode.eq_ignore_ascii_case("none"));
+    }
+    let config: Value = serde_json::from_str(value_of(engine_args, "--compilation-config", "-cc")?).ok()?;
+    config.get("mode").filter(|mode| !mode.is_null()).map(is_none)
+}
+
+/// The level of `--optimization-level 0`, `-O 0`, `-O=0` or `-O0`.
+fn optimization_level(engine_args: &[String]) -> Option<&str> {
+    let attached = engine_args.iter().rev().filter_map(|word| word.strip_prefix("-O"));
+    let mut attached = attached.filter(|level| !level.is_empty() && !level.starts_with('='));
+    attached.next().or_else(|| value_of(engine_args, "--optimization-level", "-O"))
 }

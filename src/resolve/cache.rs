@@ -5,12 +5,14 @@ use super::kv_cache::{self, KvCache};
 use super::lengths::{Lengths, Longest};
 use super::{Built, Resolver};
 use crate::config::{Entry, Place, Settings};
-use crate::plan::flag_is_off;
+use crate::plan::{flag_is_off, flag_value, human_readable_int};
 
 /// What a point's requests meet in an engine, as far as it is known.
 pub(super) struct Room<'a> {
     pub(super) entry: &'a Entry,
     pub(super) settings: &'a Settings,
+    /// Requests of the warm-up.
+    pub(super) warmup: u32,
     pub(super) built: &'a Built,
     pub(super) longest: &'a Longest,
     pub(super) lengths: &'a Lengths,
@@ -37,6 +39,18 @@ impl Room<'_> {
             hits => Some(prefix_len.max(input_len - hits)), // the prefix is primed in a request of its own
         }
     }
+
+    /// Tokens into which `--long-prefill-token-threshold` cuts a longer prompt, with chunks or without. vLLM 0.32 leaves a request
+    /// whole that is alone in the engine.
+    fn longest_piece(&self) -> Option<u64> {
+        let Settings { num_prompts, concurrency, .. } = self.settings;
+        let is_sequential = concurrency.as_ref().is_some_and(|given| given.value == Some(1));
+        if self.warmup == 1 || is_sequential || num_prompts.as_ref().is_some_and(|given| given.value == 1) {
+            return None;
+        }
+        let threshold = flag_value(&self.entry.engine_args.value, "--long-prefill-token-threshold")?;
+        human_readable_int(threshold).filter(|tokens| *tokens > 0)
+    }
 }
 
 impl Resolver<'_> {
@@ -46,6 +60,7 @@ impl Resolver<'_> {
             return;
         }
         let Some(prefill) = room.longest_prefill().map(u64::from) else { return };
+        let prefill = prefill.min(room.longest_piece().unwrap_or(u64::MAX));
         let live = room.settings.max_num_batched_tokens.as_ref();
         let (step, place, source) = match (live, room.built.max_num_batched_tokens) {
             (Some(limit), built) if built.is_none_or(|built| u64::from(limit.value) <= built) => {

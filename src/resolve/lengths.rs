@@ -4,7 +4,7 @@ use super::prefix::{self, Unreachable};
 use super::{Built, MaxModelLen, Resolver};
 use crate::config::{Entry, Given, Place, Scale, Settings, quoted};
 use crate::device::DeviceClass;
-use crate::plan::{HitRate, NamedWorkload, PrefixMode, flag_is_off, flag_value};
+use crate::plan::{HitRate, NamedWorkload, PrefixMode, flag_is_off, has_flag};
 
 /// The lengths of a point, resolved.
 pub(super) struct Lengths {
@@ -28,6 +28,12 @@ impl Longest {
     pub(super) fn tokens(&self) -> Option<u64> {
         self.tokens
     }
+}
+
+/// Whether what the model's own `config.json` says need not hold: with overrides of it, and with a file of more `args`.
+pub(super) fn changes_model_config(engine_args: &[String]) -> bool {
+    let flags = ["--hf-overrides", "--hf-config-path", "--config-format", "--config"];
+    flags.into_iter().any(|flag| has_flag(engine_args, flag))
 }
 
 impl Resolver<'_> {
@@ -164,11 +170,7 @@ impl Resolver<'_> {
 
     /// `max_positions` is what the model's own `config.json` allows.
     pub(super) fn longest(&mut self, entry: &Entry, built: &Built, max_positions: Option<u64>) -> Longest {
-        let args = &entry.engine_args.value;
-        // With overrides of the model's own configuration, what the file says need not hold.
-        let is_overridden =
-            ["--hf-overrides", "--hf-config-path"].into_iter().any(|flag| flag_value(args, flag).is_some());
-        let of_model = max_positions.filter(|_| !is_overridden);
+        let of_model = max_positions.filter(|_| !changes_model_config(&entry.engine_args.value));
         let (tokens, source) = match &built.max_model_len {
             Some(MaxModelLen::Tokens(tokens)) => (Some(*tokens), "`--max-model-len` in `args`"),
             Some(MaxModelLen::LeftToVllm) => (None, ""),

@@ -63,7 +63,11 @@ pub(super) fn look_at(model: &str) -> Result<LocalModel, String> {
         format!("the model folder {} has no `config.json` that can be read: {error}", quoted(model))
     })?;
     let absolute = folder.canonicalize().map_err(|error| format!("the model folder {}: {error}", quoted(model)))?;
-    described(absolute.to_string_lossy().into_owned(), &text).map_err(|error| format!("{}: {error}", config.display()))
+    let local = described(absolute.to_string_lossy().into_owned(), &text)
+        .map_err(|error| format!("{}: {error}", config.display()))?;
+    // vLLM reads how weights and cache are quantized there, too.
+    let is_quantized = folder.join("hf_quant_config.json").exists();
+    Ok(LocalModel { kv_shape: local.kv_shape.filter(|_| !is_quantized), ..local })
 }
 
 /// What the text of a `config.json` says.

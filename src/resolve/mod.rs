@@ -10,10 +10,12 @@ mod prefix;
 mod quantization;
 mod scripted;
 
+pub use kv_cache::CpuKvSpace;
 pub use pairs::MAX_PAIR_LOADS;
 pub use scripted::of_script;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use local_model::LocalModel;
@@ -24,7 +26,7 @@ use crate::device::DeviceClass;
 use crate::metrics::Metric;
 use crate::plan::{
     DEFAULT_TELEMETRY_HZ, Drive, EngineKey, IgnoredInEq, Limits, Load, Location, Plan, Point, Role, StepApi, class,
-    epochs, flag_value, human_readable_int, label, ranks, seed,
+    epochs, flag_value, has_flag, human_readable_int, label, ranks, seed,
 };
 use crate::statistics::pairs_against;
 
@@ -41,8 +43,8 @@ pub struct Overrides {
     pub seed: Option<u64>,
     /// Whether a scripted engine takes the place of vLLM: it needs no warm-up unless the configuration asks for one.
     pub scripted: bool,
-    /// `VLLM_CPU_KVCACHE_SPACE` of the environment: GiB of KV cache on cpu, above what `args` say.
-    pub kv_cache_gib: Option<u64>,
+    /// `VLLM_CPU_KVCACHE_SPACE` of the environment.
+    pub kv_space: CpuKvSpace,
 }
 
 /// Most points of a plan.
@@ -86,6 +88,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
         num_pairs: 0,
         num_runs: 0,
         usual_repeats: defaults::REPEATS,
+        any_cache_bytes: false,
     };
     resolver.check_overrides();
     let mut points = Vec::new();
@@ -96,6 +99,7 @@ pub fn resolve(config: &Config, overrides: Overrides) -> Result<Plan, ConfigErro
                  the most that are planned; lower `repeats` (--repeats N), or measure fewer points"
             )
         };
+        resolver.any_cache_bytes = config.entries.iter().any(gives_cache_bytes);
         if config.is_compared {
             resolver.usual_repeats = pairs_of(most as usize / 2);
         }
@@ -132,6 +136,8 @@ struct Resolver<'c> {
     num_runs: u64,
     /// Runs of a point for which nothing says how many.
     usual_repeats: u32,
+    /// Whether any engine is given the size of its KV cache in bytes.
+    any_cache_bytes: bool,
 }
 
 /// An axis of an entry: the keys that it gives, and a level of settings for each value.
@@ -176,6 +182,14 @@ fn pairs_of(points: usize) -> u32 {
 fn with_args(entry: &Entry, added: &[String]) -> Entry {
     let Given { value: own, place } = &*entry.engine_args;
     Entry { engine_args: Arc::new(Given::new([&own[..], added].concat(), *place)), ..entry.clone() }
+}
+
+/// Whether an engine of the entry is given the size of its KV cache in bytes.
+fn gives_cache_bytes(entry: &Entry) -> bool {
+    let added =
+        entry.matrix.axes.iter().flat_map(|axis| axis.values.iter()).filter_map(|settings| settings.args.as_ref());
+    let mut args = added.map(|args| &args.value[..]).chain([&entry.engine_args.value[..]]);
+    args.any(|args| has_flag(args, kv_cache::BYTES))
 }
 
 impl Resolver<'_> {
@@ -446,11 +460,13 @@ impl Resolver<'_> {
         (key, model): (&EngineKey, &LocalModel),
         (longest, lengths): (&lengths::Longest, &lengths::Lengths),
     ) {
-        if self.overrides.scripted {
+        // A file of more `args` may set all of it.
+        if self.overrides.scripted || has_flag(&key.engine_args, "--config") {
             return;
         }
         let block_size = prefix::block_size(key.device, &key.engine_args, longest.tokens(), false);
-        let room = cache::Room { entry, settings, built, longest, lengths, block_size };
+        let warmup = settings.warmup.as_ref().map_or(key.device.profile().warmup.value, |given| given.value);
+        let room = cache::Room { entry, settings, warmup, built, longest, lengths, block_size };
         self.check_prefill(&room);
         if let Some(block_size) = block_size {
             let asked = kv_cache::Asked {
@@ -459,7 +475,10 @@ impl Resolver<'_> {
                 tensor_parallel_size: key.tensor_parallel_size,
                 shape: model.kv_shape,
                 block_size,
-                space_gib: self.overrides.kv_cache_gib,
+                space: self.overrides.kv_space,
+                // The profile sets no variable where any engine has a size of its own. A plan for a hub's model may be made on a
+                // machine that never loads it.
+                has_profile_space: !self.any_cache_bytes && Path::new(&model.name).is_absolute(),
             };
             self.check_cache(&room, &asked);
         }
@@ -478,10 +497,12 @@ impl Resolver<'_> {
             let message = format!("`{flag}` in `args` is refused: {}", ranks::NO_REPLICAS);
             self.problem(entry.engine_args.place, message);
         }
-        if ranks::lacks_stage_buffers(device, &entry.engine_args.value) {
-            let message = "`--pipeline-parallel-size` with `--enforce-eager` in `args` is refused on cpu: vLLM 0.32 leaves out the \
-                           warm-up in which the stages get their buffers, and fails in the first step; take either out, or use \
-                           `tensor_parallel_sizes`";
+        if let Some(uncompiled) = ranks::lacks_stage_buffers(device, &entry.engine_args.value) {
+            let message = format!(
+                "`--pipeline-parallel-size` with `{uncompiled}` in `args` is refused on cpu: vLLM 0.32 leaves out the warm-up in \
+                 which the stages get their buffers, and fails in the first step; take either out, or use \
+                 `tensor_parallel_sizes`"
+            );
             self.problem(entry.engine_args.place, message);
         }
     }

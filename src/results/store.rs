@@ -10,6 +10,8 @@ use crate::timeline::store::{StoreError, check_version, damaged, make_folder, re
 pub const UNSEALED_SESSION_SCHEMA_VERSION: u32 = SESSION_SCHEMA_VERSION - 1;
 
 const SESSION_FILE: &str = "session.json";
+/// Longest record that is read. The plan of 100,000 points takes about half of it.
+const MAX_SESSION_BYTES: u64 = 1 << 28;
 
 /// Stores the session of a results folder, which is made if it is missing.
 ///
@@ -30,7 +32,7 @@ pub fn read_session(results: &Path) -> Result<SessionRecord, StoreError> {
     if !path.exists() {
         return Err(StoreError::NotResults { path });
     }
-    let Opened { record, files } = read_record::<SessionRecord>(&path)?;
+    let Opened { record, files } = read_record::<SessionRecord>(&path, MAX_SESSION_BYTES)?;
     let versions = [SESSION_SCHEMA_VERSION, UNSEALED_SESSION_SCHEMA_VERSION];
     check_version(record.schema_version, versions, files.is_some()).map_err(damaged(&path))?;
     Ok(record)

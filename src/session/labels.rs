@@ -23,9 +23,13 @@ impl ParsedLabels {
     /// The first label or parallel size of `key` that says something else, or that a plan refuses; `model` is what the harness has given to vLLM for the label's.
     pub fn contradiction(&self, key: &EngineKey, model: &str) -> Option<String> {
         let differs = |label: &str, is: &str, read: &str| {
+            // The key takes these alone.
+            let is_key = label != "quantization" || matches!(read, "none" | "fp8" | "fp4");
+            let given =
+                if is_key { format!("as the key `{label}`") } else { format!("as `--{label} {read}` in `args`") };
             format!(
                 "`{label}` is {is} here, and vLLM reads {read} in `args`, in which the file of `--config` counts too; \
-                 give it as the key `{label}` and take it out there"
+                 give it {given} and take it out there"
             )
         };
         if let Some(read) = self.model.as_deref().filter(|read| *read != model) {
@@ -125,6 +129,10 @@ mod tests {
             let said = of_file(words).contradiction(of, "m");
             assert_eq!(said.is_some(), wanted.is_some(), "{words}: {said:?}");
             assert!(said.is_none_or(|said| said.starts_with(wanted.unwrap())), "{words}");
+        }
+        for (method, given) in [("fp8", "as the key `quantization`"), ("awq", "as `--quantization awq` in `args`")] {
+            let said = parsed(1, Some(method)).contradiction(&key(1, Quantization::None), "m").unwrap();
+            assert!(said.ends_with(&format!("give it {given} and take it out there")), "{said}");
         }
         let other = parsed(1, None).contradiction(&key(1, Quantization::None), "n").unwrap();
         assert!(other.starts_with("`model` is n here, and vLLM reads m"), "{other}");

@@ -63,8 +63,10 @@ pub(crate) fn open<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Open
     };
     let (record, sealed) = bytes.split_at(at);
     let files = files_of(bytes, sealed).ok_or(CHANGED)?;
-    let files = serde_json::from_slice(files).map_err(|error| format!("not what `bench` wrote: {error}"))?;
-    Ok(Opened { record: parse(&[record, b"\n}"].concat())?, files: Some(files) })
+    let files = serde_json::from_slice(files).map_err(not_ours)?;
+    // The digest is of what this version wrote: no key of it is unknown.
+    let record = serde_json::from_slice(&[record, b"\n}"].concat()).map_err(not_ours)?;
+    Ok(Opened { record, files: Some(files) })
 }
 
 /// The object of the files in `sealed`, the end of a file of these bytes; `None` if the digest is of other bytes.
@@ -76,9 +78,12 @@ fn files_of<'a>(bytes: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     files.strip_suffix(DIGEST)?.strip_prefix(FILES).filter(|_| is_whole)
 }
 
+fn not_ours(error: serde_json::Error) -> String {
+    format!("not what `bench` wrote: {error}")
+}
+
 /// A record from its JSON, in which no key may be unknown: that of an optional value would be ignored.
 fn parse<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let not_ours = |error: serde_json::Error| format!("not what `bench` wrote: {error}");
     let record: T = serde_json::from_slice(bytes).map_err(not_ours)?;
     let stored: Value = serde_json::from_slice(bytes).map_err(not_ours)?;
     match unknown_key(&stored, &serde_json::to_value(&record).map_err(not_ours)?) {

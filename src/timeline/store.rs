@@ -35,8 +35,8 @@ const SET_ASIDE_FOLDER: &str = "set-aside";
 const EVENTS_FILE: &str = "timeline.bin";
 const TELEMETRY_FILE: &str = "telemetry.bin";
 const RECORD_FILE: &str = "timeline.json";
-/// Longest record that is read. The plan of 100,000 points takes about half of it.
-const MAX_RECORD_BYTES: u64 = 1 << 28;
+/// Longest record of a run that is read. One has some kilobytes; what is read takes many times its length in memory.
+const MAX_RECORD_BYTES: u64 = 4 << 20;
 /// Longest label of a point: with the repeat it makes the name of a folder.
 const MAX_LABEL_BYTES: usize = 240;
 
@@ -136,7 +136,7 @@ pub fn write_run(results: &Path, timeline: &Timeline) -> Result<(), StoreError> 
 /// [`StoreError`]: unreadable, foreign, torn, damaged, in the folder of another run, or of another version.
 pub fn read_run(folder: &Path) -> Result<Timeline, StoreError> {
     let record_path = folder.join(RECORD_FILE);
-    let Opened { record: run, files } = read_record::<RunRecord>(&record_path)?;
+    let Opened { record: run, files } = read_record::<RunRecord>(&record_path, MAX_RECORD_BYTES)?;
     let versions = [RUN_SCHEMA_VERSION, UNSEALED_RUN_SCHEMA_VERSION];
     check_version(run.schema_version, versions, files.is_some()).map_err(damaged(&record_path))?;
     check_name(folder, &run).map_err(damaged(&record_path))?;
@@ -369,9 +369,11 @@ pub(crate) fn write_record(path: &Path, record: &impl Serialize, files: Files) -
     write_file(path, |out| out.write_all(&seal(record, files)?))
 }
 
-pub(crate) fn read_record<T: Serialize + DeserializeOwned>(path: &Path) -> Result<Opened<T>, StoreError> {
-    let bytes =
-        read_bounded(path, MAX_RECORD_BYTES).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+pub(crate) fn read_record<T: Serialize + DeserializeOwned>(
+    path: &Path,
+    max_bytes: u64,
+) -> Result<Opened<T>, StoreError> {
+    let bytes = read_bounded(path, max_bytes).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
     open(&bytes).map_err(damaged(path))
 }
 

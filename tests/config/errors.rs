@@ -42,7 +42,7 @@ const WRONG_ENTRIES: [(&str, &str, &[&str]); 53] = [
     ("num_prompts: 4294967297", "4:18", &["`num_prompts`", "4294967297"]),
     ("num_prompts: 99999999999999999999999999999999999999999999", "4:18", &["`num_prompts`", "whole number"]),
     ("seed: 18446744073709551616", "4:11", &["`seed`"]),
-    ("input_len: 1e6", "4:16", &["`input_len`", "whole number"]),
+    ("input_len: 1e-6", "4:16", &["`input_len`", "whole number"]),
     ("input_len:", "4:15", &["`input_len`", "empty"]),
     ("model: 7", "4:12", &["`model`", "quotes"]),
     ("limits: 3", "4:13", &["`limits`", "table"]),

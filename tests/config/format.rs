@@ -212,21 +212,28 @@ fn a_byte_order_mark_is_skipped() {
 #[test]
 fn a_whole_number_may_have_a_point_and_zeros() {
     let text =
-        entry("model: m\ninput_len: 64.0\noutput_len: 8.\nmatrix: {num_prompts: [4.00, 5], concurrency: [+2.0]}");
+        entry("model: m\ninput_len: &a 64.0\noutput_len: 8.\nmatrix: {num_prompts: [4.00, 5], concurrency: [+2.0]}");
     let plan = plan_of(&text);
     let points: Vec<(u32, u32, u32)> =
         points(&plan).into_iter().map(|point| (point.input_len, point.output_len, point.num_prompts)).collect();
     assert_eq!(points, [(64, 8, 4), (64, 8, 5)]);
     for (lines, place) in [
         ("model: m\ninput_len: 64.5\noutput_len: 1", "5:16"),
-        ("model: m\ninput_len: 1e1\noutput_len: 1", "5:16"),
-        ("model: m\ninput_len: 1.0e1\noutput_len: 1", "5:16"),
+        ("model: m\ninput_len: 1e-1\noutput_len: 1", "5:16"),
+        ("model: m\ninput_len: 1e17\noutput_len: 1", "5:16"),
         ("model: m\ninput_len: -64.0\noutput_len: 1", "5:16"),
         ("model: m\ninput_len: .inf\noutput_len: 1", "5:16"),
         ("model: m\nmatrix: {num_prompts: [4, 4.0]}\ninput_len: 1\noutput_len: 1", "5:31"),
     ] {
         assert!(problems(&entry(lines))[0].starts_with(&format!("{place} ")), "{:?}", problems(&entry(lines)));
     }
+}
+
+#[test]
+fn number_is_read_right_behind_an_unusual_line_end() {
+    let text = entry("# \u{2028}\nmodel: m\ninput_len: 1\noutput_len: 320.5\nnum_prompts: 4.0");
+    assert!(problems(&text)[0].contains("`output_len` has to be a whole number"), "{:?}", problems(&text));
+    assert_eq!(points(&plan_of(&text.replace("320.5", "320.0")))[0].output_len, 320);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use bench::device::DeviceClass;
 use bench::plan::EngineKey;
-use bench::resolve::Overrides;
+use bench::resolve::{CpuKvSpace, Overrides};
 
 use crate::{entry, plan_of, plan_with, problems};
 
@@ -58,12 +58,29 @@ fn data_parallelism_is_refused_by_name() {
 
 #[test]
 fn pipeline_stages_without_a_warm_up_are_refused_on_cpu() {
-    let text = entry("args: --model m -pp 2 --enforce-eager\nworkload: chatbot");
-    let found = problems(&text);
-    assert!(found.len() == 1 && found[0].contains("with `--enforce-eager` in `args` is refused on cpu"), "{found:?}");
-    plan_with(&text, Overrides { device: Some(DeviceClass::Cuda), ..Overrides::default() }).unwrap();
+    for (args, named) in [
+        ("--enforce-eager", "--enforce-eager"),
+        ("--enable-lora", "--enable-lora"),
+        ("-O0", "--optimization-level"),
+        ("-O 0", "--optimization-level"),
+        ("-O=0", "--optimization-level"),
+        ("--optimization_level=0", "--optimization-level"),
+        (r#"--compilation-config '{"mode": 0}'"#, "--compilation-config"),
+        (r#"-cc '{"mode": "NONE"}' -O3"#, "--compilation-config"),
+        ("-cc.mode=none", "--compilation-config"),
+    ] {
+        let text = entry(&format!("args: >-\n  --model m -pp 2 {args}\nworkload: chatbot"));
+        let found = problems(&text);
+        assert!(
+            found.len() == 1 && found[0].contains(&format!("with `{named}` in `args` is refused on cpu")),
+            "{args}: {found:?}"
+        );
+        plan_with(&text, Overrides { device: Some(DeviceClass::Cuda), ..Overrides::default() }).unwrap();
+    }
     key("-pp 2");
     key("-pp 2 --enforce-eager --no-enforce-eager");
+    key("-pp 2 -O1");
+    key("-pp 2 -O0 -cc.mode=3");
 }
 
 /// The tiny model: a block of 128 tokens takes 512 KiB in 16 bits.
@@ -81,6 +98,14 @@ fn a_prompt_that_no_step_is_long_enough_for_is_refused_at_the_limit() {
     plan_of(&tiny("", lines));
     plan_of(&tiny(&format!("{whole} --enable-chunked-prefill"), lines));
     plan_of(&tiny(whole, &lines.replace("128}", "500}")));
+
+    let cut = format!("{whole} --long-prefill-token-threshold 128");
+    plan_of(&tiny(&cut, &format!("{lines}\nwarmup: 2")));
+    for alone in ["warmup: 1", "warmup: 0\nconcurrency: 1"] {
+        assert_eq!(problems(&tiny(&cut, &format!("{lines}\n{alone}"))).len(), 1, "{alone}");
+    }
+    let found = problems(&tiny(&cut.replace("128", "200"), &format!("{lines}\nwarmup: 2")));
+    assert!(found[0].contains("a prompt with 200 tokens to compute"), "{found:?}");
 
     let prefixed = |lines: &str| format!("{lines}\nprefix_len: 384");
     plan_of(&tiny(whole, &prefixed(&lines.replace("128}", "384}"))));
@@ -114,12 +139,71 @@ fn a_cache_that_is_too_small_for_a_request_is_refused_before_the_load() {
     assert!(found[0].contains("by `--kv-cache-memory-bytes` in `args`, and one request"), "{found:?}");
 
     // On cpu the variable counts more than the flag.
-    let space = |gib| Overrides { kv_cache_gib: Some(gib), ..Overrides::default() };
+    let space = |gib| Overrides { kv_space: CpuKvSpace::Gib(gib), ..Overrides::default() };
     plan_with(&bytes("2M"), space(1)).unwrap();
     let error = plan_with(&bytes("4M"), space(0)).unwrap_err().to_string();
     assert!(error.contains(":5:16: the KV cache has 0 blocks for requests, by VLLM_CPU_KVCACHE_SPACE"), "{error}");
     let cuda = Overrides { device: Some(DeviceClass::Cuda), ..space(0) };
     plan_with(&bytes("4M"), cuda).unwrap();
+}
+
+/// A model folder with this `config.json`, and an entry on cpu that uses it.
+fn on_model(sizes: &str, args: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(r#"{{"model_type": "llama", "max_position_embeddings": 131072, {sizes}}}"#);
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let text = entry(&format!(
+        "args: --model {} {args}\ninput_len: 500\noutput_len: 12\nnum_prompts: 4",
+        folder.path().display()
+    ));
+    (folder, text)
+}
+
+#[test]
+fn model_of_absurd_size_is_left_to_the_load() {
+    for layers in [1u64 << 59, u64::MAX, 0] {
+        let sizes = format!(
+            r#""num_hidden_layers": {layers}, "hidden_size": 4096, "num_attention_heads": 32, "head_dim": 128"#
+        );
+        plan_of(&on_model(&sizes, "--kv-cache-memory-bytes 1M").1);
+    }
+    let huge_block = "--kv-cache-memory-bytes 1M --block-size 4294967295";
+    let sizes = format!(r#""num_hidden_layers": {}, "num_attention_heads": 1, "head_dim": 8"#, 1u64 << 56);
+    plan_of(&on_model(&sizes, huge_block).1);
+}
+
+#[test]
+fn cache_of_the_cpu_profile_that_is_too_small_is_refused() {
+    // 16 GiB for 131072 tokens in 16 bits; the profile gives 4 GiB.
+    let sizes = r#""num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8"#;
+    let (_folder, text) = on_model(sizes, "");
+    let found = problems(&text);
+    let wanted =
+        "5:16 the KV cache has 255 blocks for requests, by VLLM_CPU_KVCACHE_SPACE, which bench sets where you do not";
+    assert!(found.len() == 1 && found[0].starts_with(wanted), "{found:?}");
+    for space in [CpuKvSpace::Gib(17), CpuKvSpace::NoNumber] {
+        plan_with(&text, Overrides { kv_space: space, ..Overrides::default() }).unwrap();
+    }
+    let with = |args: &str| on_model(sizes, args);
+    plan_of(&with("--max-model-len 32000").1);
+    plan_of(&with("--kv-cache-memory-bytes 17G").1);
+    plan_of(&with("--config x.yaml").1);
+    // Any engine with a size of its own keeps bench from setting the variable.
+    let axis = "\n    matrix: {args: [--block-size 64, --kv-cache-memory-bytes 17G]}";
+    plan_of(&format!("{}{axis}", text.trim_end()));
+}
+
+#[test]
+fn lengths_that_a_file_of_args_may_set_are_left_to_the_load() {
+    let sizes = r#""num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 8"#;
+    let long = |args: &str| {
+        let (folder, text) = on_model(sizes, args);
+        (folder, text.replace("input_len: 500", "input_len: 200000"))
+    };
+    assert!(problems(&long("").1)[0].contains("`max_position_embeddings` in the model's config.json allows"));
+    for args in ["--config x.yaml", "--config=x.yaml", "--config-format mistral", "--hf_overrides.rope_theta 1"] {
+        plan_of(&long(args).1);
+    }
 }
 
 #[test]

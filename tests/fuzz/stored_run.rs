@@ -1,8 +1,9 @@
-//! A stored run: files with arbitrary bytes, and sound files with arbitrary events.
+//! A stored run: files with arbitrary bytes, and sound files with arbitrary events. What can be read is reported and exported.
 
 use std::path::Path;
 
-use bench::report::{Ruler, RunEntry};
+use bench::report::{self, TableFormat};
+use bench::results::write_session;
 use bench::ring::Hiccup;
 use bench::timeline::store;
 use bench::timeline::{RequestEvent, StepEvent, Timeline, TokenEvent};
@@ -18,9 +19,18 @@ pub fn run(input: &[u8], folder: &Path) {
     if how % 2 == 1 {
         overwrite(&run, input);
     }
-    if let Ok(timeline) = store::read_run(&run) {
-        RunEntry::of(&timeline, Ruler::UNKNOWN);
+    if store::read_run(&run).is_err() {
+        return;
     }
+    if !store::runs_folder(folder).join("session.json").exists() {
+        write_session(folder, &sketch::session(&[&timeline.run.point.point])).unwrap();
+    }
+    let report = report::read(folder).unwrap();
+    for format in [TableFormat::Table, TableFormat::Json] {
+        report::table(&report, format, false);
+    }
+    // A file system that is full is no finding.
+    let _ = report::export_csv(folder);
 }
 
 /// Two bytes of length and the record, then the events.

@@ -213,6 +213,7 @@ fn a_line_is_counted_as_an_editor_counts_it() {
     for (text, line) in [
         (format!("{HEADER}{good}\n{bad}\n"), 3),
         (format!("{HEADER}{good}\n{bad}\n").replace('\n', "\r\n"), 3),
+        (format!("{HEADER}{good}\n{bad}\n").replace('\n', "\r"), 3),
         (format!("\n\n{HEADER}\n{good}\n\n\n{bad}\n"), 8),
         (format!("\n\n{HEADER}\n{good}\n\n\n{bad}").replace('\n', "\r\n"), 8),
         (format!("\u{feff}{HEADER}{good}\n{bad}"), 3),
@@ -243,7 +244,7 @@ fn a_line_is_counted_as_an_editor_counts_it() {
 fn what_stands_twice_is_refused() {
     let twice = HEADER.replace("hiccup", "received_ns");
     let message = imported(&(twice + "m,1,measure,submit,,10,1,1,,,,\n")).unwrap_err().to_string();
-    assert_eq!(message, "events.csv:1: the column `received_ns` stands twice: keep one of them");
+    assert_eq!(message, "events.csv:1: duplicate column `received_ns`: remove one");
     let remarks = HEADER.replace("\n", ",,\n") + "m,1,measure,submit,,10,1,1,,,,,,\n";
     assert!(imported(&remarks).is_ok());
     for (one, other) in [("a|p|0", "a|p|00"), ("x", "x|x|0"), ("'=a|p|1", "=a|p|1")] {

@@ -133,6 +133,23 @@ fn an_unknown_key_in_a_record_without_a_checksum_is_refused() {
 }
 
 #[test]
+fn record_of_more_than_4_mib_is_refused_unread() {
+    let (_results, folder, _) = stored();
+    let record = folder.join("timeline.json");
+    assert!(fs::metadata(&record).unwrap().len() < 1 << 14, "a record has some kilobytes");
+    let file = fs::File::options().write(true).open(&record).unwrap();
+    for (length, is_read) in [(4 << 20, true), ((4 << 20) + 1, false)] {
+        file.set_len(length).unwrap();
+        let problem = read_run(&folder).unwrap_err().to_string();
+        assert_eq!(
+            !problem.contains("its 4194305 bytes are more than the 4194304 that are read"),
+            is_read,
+            "{problem}"
+        );
+    }
+}
+
+#[test]
 fn a_sparse_file_of_terabytes_is_refused_before_anything_is_allocated_for_it() {
     let (_results, folder, _) = stored();
     let file = fs::File::options().read(true).write(true).open(folder.join("timeline.bin")).unwrap();
