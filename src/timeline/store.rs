@@ -34,7 +34,8 @@ const RUNS_FOLDER: &str = "runs";
 const SET_ASIDE_FOLDER: &str = "set-aside";
 const EVENTS_FILE: &str = "timeline.bin";
 const TELEMETRY_FILE: &str = "telemetry.bin";
-const RECORD_FILE: &str = "timeline.json";
+/// The record of a run, in its folder.
+pub(crate) const RECORD_FILE: &str = "timeline.json";
 /// Longest record that is read. The plan of 100,000 points takes about half of it.
 const MAX_RECORD_BYTES: u64 = 1 << 28;
 /// Longest label of a point: with the repeat it makes the name of a folder.

@@ -310,7 +310,7 @@ fn what_was_planned_and_never_measured_is_counted_and_named() {
     assert_eq!(summary(folder.path())["coverage"], expected);
     let text = table(&report, TableFormat::Table, false);
     for line in [
-        "MISSING: 10 runs are planned, 3 are measured, 7 are missing; `bench engine --resume` measures the rest",
+        "MISSING: 10 runs are planned, 3 are measured, 7 are missing; `bench engine --resume DIR` measures the rest",
         "MISSING a repeats 2, 4",
         "MISSING b repeats 0 to 4",
     ] {

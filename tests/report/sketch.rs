@@ -224,12 +224,23 @@ fn facts() -> EngineFacts {
     }
 }
 
+/// Five rounds of points of 8 requests each.
 pub fn session(points: &[&str]) -> SessionRecord {
+    session_with(points, |point| point.num_prompts = 8)
+}
+
+/// Five rounds of points that are changed like this.
+pub fn session_with(points: &[&str], change: impl Fn(&mut Point)) -> SessionRecord {
     let order: Vec<usize> = (0..points.len()).collect();
+    let planned = |label: &&str| {
+        let mut point = point(label);
+        change(&mut point);
+        point
+    };
     let epoch = Epoch {
         key: engine_key(),
         reason: "first load".to_owned(),
-        points: points.iter().map(|label| point(label)).collect(),
+        points: points.iter().map(planned).collect(),
         first_round: 0,
         rounds: vec![order; 5],
     };
