@@ -37,7 +37,7 @@ impl<'s> RunReader<'s> {
         let timeline = read_run(folder)?;
         match self.refusal(&timeline.run) {
             None => Ok(timeline),
-            Some(problem) => Err(damaged(&folder.join(RECORD_FILE))(format!("{problem}; move the folder away"))),
+            Some(problem) => Err(damaged(&folder.join(RECORD_FILE))(problem.to_owned())),
         }
     }
 

@@ -265,6 +265,28 @@ pub fn session_with(points: &[&str], change: impl Fn(&mut Point)) -> SessionReco
     }
 }
 
+/// A session whose plan asks for these runs and no others.
+pub fn session_of(runs: &[Timeline]) -> SessionRecord {
+    let mut session = session(&[]);
+    let epochs = &mut session.plan.epochs;
+    epochs.clear();
+    for run in runs.iter().map(|run| &run.run) {
+        while epochs.len() <= run.epoch as usize {
+            let (key, reason) = (run.engine_key.clone(), "first load".to_owned());
+            epochs.push(Epoch { key, reason, points: Vec::new(), first_round: 0, rounds: Vec::new() });
+        }
+        let epoch = &mut epochs[run.epoch as usize];
+        let place = epoch.points.iter().position(|point| point.point == run.point.point).unwrap_or_else(|| {
+            epoch.points.push(run.point.clone());
+            epoch.points.len() - 1
+        });
+        let rounds = epoch.rounds.len().max(run.repeat as usize + 1);
+        epoch.rounds.resize(rounds, Vec::new());
+        epoch.rounds[run.repeat as usize].push(place);
+    }
+    session
+}
+
 /// A run of `requests` requests in pairs, 4 tokens each, that differs a little from repeat to repeat.
 pub fn typical_run(label: &str, repeat: u32, requests: u32) -> Timeline {
     let jitter = u64::from(repeat % 3) * 7_000;
