@@ -113,6 +113,9 @@ fn a_result_that_cannot_be_printed_is_an_error_and_a_reader_that_left_is_none() 
     assert!(said(&output).contains("error: cannot write to standard output: No space left on device"));
     assert!(said(&output).contains("results: out"), "what was measured is kept: {}", said(&output));
     place.holds_valid_runs("out", 1);
+    fs::remove_file(place.path("out/report.html")).unwrap();
+    ended_with(&run("exec >/dev/full", "report out"), 1);
+    assert!(place.path("out/report.html").exists(), "the files of a report that cannot be printed");
     for words in ["report out", "export out --csv", "schema", "sidecar list", "--version"] {
         let output = run("exec >/dev/full", words);
         ended_with(&output, 1);

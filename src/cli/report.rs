@@ -6,20 +6,28 @@ use crate::report::{self, DamagedRun, Report};
 
 /// Rebuilds a results folder, or judges a given timeline, and prints the result.
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, CliError> {
-    let report = match (&args.events, &args.folder) {
+    let mut report = match (&args.events, &args.folder) {
         (Some(events), _) => report::from_csv(events)?,
         (None, Some(folder)) => report::read(folder)?,
         (None, None) => Report::empty(None), // clap asks for one of them
     };
-    screen::print_report(&report, args.output.format)?;
-    // After the table: where nothing can be written it is all there is.
-    let written = args.folder.as_ref().map_or(Ok(()), |folder| report::write_all(folder, &report));
-    all_read(&report.damaged)?;
+    // Neither the table nor the files wait for the other: where one cannot be written the other is all there is.
+    let printed = screen::print_report(&report, args.output.format);
+    let written = args.folder.as_ref().map_or(Ok(()), |folder| report::write_all(folder, &mut report));
     let exit = exit_of(&report);
-    let Err(error) = written else { return Ok(exit) };
-    screen::error(&error.to_string());
     // No run is the worse for it.
-    Ok(if exit == Exit::Valid { Exit::Usage } else { exit })
+    let exit = if written.is_err() && exit == Exit::Valid { Exit::Usage } else { exit };
+    if let Err(error) = written {
+        screen::error(&error.to_string());
+    }
+    match (printed, all_read(&report.damaged)) {
+        (Ok(()), Ok(())) => Ok(exit),
+        (Ok(()), Err(error)) | (Err(error), Ok(())) => Err(error),
+        (Err(print), Err(damaged)) => {
+            screen::error(&print.to_string());
+            Err(damaged)
+        }
+    }
 }
 
 /// Names the runs that could not be read.
@@ -44,7 +52,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
     all_read(&report::damaged_runs(folder)?).map(|()| Exit::Valid)
 }
 
-/// The exit status that a report's verdicts ask for.
+/// The exit status that a report's verdicts and its damaged runs ask for.
 pub(super) fn exit_of(report: &Report) -> Exit {
-    if report.exit_status() == 0 { Exit::Valid } else { Exit::Invalid }
+    match (report.damaged.is_empty(), report.exit_status()) {
+        (false, _) => Exit::Unreadable,
+        (true, 0) => Exit::Valid,
+        (true, _) => Exit::Invalid,
+    }
 }

@@ -1,11 +1,13 @@
 //! What two results were measured with, and in what that differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
+use crate::plan::{EngineKey, Point};
 use crate::printable::excerpt;
-use crate::report::{PointEntry, Report};
+use crate::report::{PointEntry, Report, RunEntry};
+use crate::timeline::EngineFacts;
 
 /// Facts that each command has anew, by the last part of their path: they tell nothing of what was measured.
 const ALWAYS_NEW: [&str; 9] =
@@ -18,9 +20,10 @@ const SHOWN: usize = 120;
 pub(super) fn differences(a: &Report, b: &Report, points: &[[&PointEntry; 2]]) -> Vec<String> {
     let mut lines: Vec<String> =
         differing(&of_command(a), &of_command(b)).iter().map(|(path, values)| line(path, values)).collect();
+    let [known_a, known_b] = [a, b].map(KnownOfPoints::of);
     let mut of_points: BTreeMap<(String, [String; 2]), Vec<String>> = BTreeMap::new();
     for [of_a, of_b] in points {
-        for found in differing(&of_point(a, of_a), &of_point(b, of_b)) {
+        for found in differing(&known_a.of_point(of_a), &known_b.of_point(of_b)) {
             of_points.entry(found).or_default().push(of_a.identity.point.clone());
         }
     }
@@ -46,17 +49,30 @@ fn of_command(report: &Report) -> Value {
     })
 }
 
-/// Settings of a point and of its engine, and what the loaded engine said of itself.
-fn of_point(report: &Report, point: &PointEntry) -> Value {
-    let epochs = report.plan.iter().flat_map(|plan| &plan.epochs);
-    let mut planned = epochs.filter_map(|epoch| {
-        let found = epoch.points.iter().find(|planned| planned.point == point.identity.point)?;
-        Some((&epoch.key, found))
-    });
-    let (key, settings) = planned.next_back().unzip();
-    let of_point = report.runs.iter().filter(|run| run.identity.point == point.identity.point);
-    let facts = of_point.filter_map(|run| run.engine_facts.as_deref()).next_back();
-    json!({"engine": key, "settings": settings, "engine_facts": facts})
+/// What a report knows of each point, by its label.
+struct KnownOfPoints<'r> {
+    planned: HashMap<&'r str, (&'r EngineKey, &'r Point)>,
+    engine_facts: HashMap<&'r str, &'r EngineFacts>,
+}
+
+impl<'r> KnownOfPoints<'r> {
+    /// The last of several.
+    fn of(report: &'r Report) -> KnownOfPoints<'r> {
+        let epochs = report.plan.iter().flat_map(|plan| &plan.epochs);
+        let planned = epochs.flat_map(|epoch| epoch.points.iter().map(|point| (&epoch.key, point)));
+        let facts = |run: &'r RunEntry| Some((run.identity.point.as_str(), run.engine_facts.as_deref()?));
+        KnownOfPoints {
+            planned: planned.map(|(key, point)| (point.point.as_str(), (key, point))).collect(),
+            engine_facts: report.runs.iter().filter_map(facts).collect(),
+        }
+    }
+
+    /// Settings of a point and of its engine, and what the loaded engine said of itself.
+    fn of_point(&self, point: &PointEntry) -> Value {
+        let label = point.identity.point.as_str();
+        let (key, settings) = self.planned.get(label).copied().unzip();
+        json!({"engine": key, "settings": settings, "engine_facts": self.engine_facts.get(label)})
+    }
 }
 
 /// The paths at which two trees of facts differ, with both values.

@@ -12,6 +12,7 @@ mod saved;
 mod sides;
 mod table;
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ use serde::Serialize;
 use crate::atomic_file::{self, Durability};
 use crate::metrics::Metric;
 use crate::plan::Arm;
-use crate::report::{PointEntry, Report, TableFormat};
+use crate::report::{PointEntry, Report, RunEntry, TableFormat};
 use crate::statistics::{LEVEL, PairedMethod, benjamini_hochberg, can_hold, holm, pairs_against};
 use crate::verdict::{Objective, objectives};
 pub use decision::Decision;
@@ -115,7 +116,8 @@ pub struct MetricComparison {
     pub low: Option<f64>,
     /// See `low`.
     pub high: Option<f64>,
-    /// How ratio and interval were found: `signed-rank`, `paired-t`; null for saved results (Welch on logarithms).
+    /// How ratio and interval were found: `signed-rank`, `paired-t`; null for saved results (Mann and Whitney's ranks from seven runs a side on, below
+    /// Welch on logarithms).
     pub method: Option<PairedMethod>,
     /// Two-sided p-value of no effect.
     pub p: Option<f64>,
@@ -155,6 +157,14 @@ pub enum ComparisonError {
         /// The other.
         b: PathBuf,
     },
+    /// A result without points.
+    #[error("{folder} has no point to compare: {counts}")]
+    NoPoints {
+        /// The result.
+        folder: PathBuf,
+        /// Its runs, planned and measured.
+        counts: String,
+    },
     /// A file could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -184,18 +194,23 @@ impl Comparison {
     /// Two results that were measured one after the other, each with its folder.
     ///
     /// # Errors
-    /// [`ComparisonError::NothingInCommon`].
+    /// [`ComparisonError::NothingInCommon`], [`ComparisonError::NoPoints`].
     pub fn of_saved(
         a: (&Report, &Path),
         b: (&Report, &Path),
         question: &Question,
     ) -> Result<Comparison, ComparisonError> {
+        let sides = [a.0, b.0].map(|report| Side::of(report, None));
+        for ((report, folder), side) in [a, b].into_iter().zip(&sides) {
+            if report.points.is_empty() {
+                return Err(ComparisonError::NoPoints { folder: folder.to_owned(), counts: side.counts() });
+            }
+        }
         let (points, remarks) = saved::compare(a.0, b.0, question);
         if points.is_empty() {
             return Err(ComparisonError::NothingInCommon { a: a.1.to_owned(), b: b.1.to_owned() });
         }
         let names = [a.1, b.1].map(|folder| folder.display().to_string());
-        let sides = [a.0, b.0].map(|report| Side::of(report, None));
         Ok(Comparison::new(Design::SavedResults, names, sides, points, remarks, question))
     }
 
@@ -385,6 +400,15 @@ impl MetricComparison {
         let holds = self.p_holm.is_some_and(|p| p <= LEVEL);
         self.decision == Decision::Slower && !self.is_equivalent && holds
     }
+}
+
+/// The runs of a report by the label of their point.
+fn runs_by_point<'r>(runs: impl IntoIterator<Item = &'r RunEntry>) -> HashMap<&'r str, Vec<&'r RunEntry>> {
+    let mut by_point: HashMap<&str, Vec<&RunEntry>> = HashMap::new();
+    for run in runs {
+        by_point.entry(&run.identity.point).or_default().push(run);
+    }
+    by_point
 }
 
 fn metrics_of(question: &Question) -> Vec<Metric> {

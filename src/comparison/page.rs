@@ -31,8 +31,9 @@ pub(super) fn html(comparison: &Comparison) -> String {
     }
     page.push_str("</ul>\n<div class=\"wide\" role=\"region\" aria-label=\"Comparison\" tabindex=\"0\">\n<table id=\"comparison\">\n");
     page.push_str(
-        "<caption>Times in seconds, rates per second. A change is B / A - 1; its interval is exact signed ranks over pairs (from \
-         seven on), Student's t (five and six), or Welch's on logarithms (saved results).</caption>\n<thead>\n<tr>",
+        "<caption>Times in seconds, rates per second. A change is B / A - 1; its interval is signed ranks over pairs (from \
+         seven on), Student's t (five and six), or Mann and Whitney's ranks (saved results; below seven runs a side \
+         Welch's on logarithms).</caption>\n<thead>\n<tr>",
     );
     for header in table::HEADERS {
         let _ = write!(page, "<th scope=\"col\" class=\"words\">{header}</th>");

@@ -1,9 +1,9 @@
 //! Both sides of the pairs in one result.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::decision::{is_equivalent, leaves_1_out};
-use super::{Decision, MetricComparison, PointComparison, Question, metrics_of};
+use super::{Decision, MetricComparison, PointComparison, Question, metrics_of, runs_by_point};
 use crate::metrics::Metric;
 use crate::plan::Arm;
 use crate::report::{PointEntry, Report, RunEntry};
@@ -19,7 +19,8 @@ pub(super) fn compare(report: &Report, question: &Question) -> Vec<PointComparis
         }
     }
     let both = of_pair.into_values().filter_map(|[a, b]| Some((a?, b?)));
-    both.map(|(a, b)| compare_points(report, a, b, question)).collect()
+    let runs = runs_by_point(&report.runs);
+    both.map(|(a, b)| compare_points(&runs, a, b, question)).collect()
 }
 
 /// The values that a side has, and of what: `quantization fp8`.
@@ -37,11 +38,16 @@ fn side(arm: Arm) -> usize {
     }
 }
 
-fn compare_points(report: &Report, a: &PointEntry, b: &PointEntry, question: &Question) -> PointComparison {
+fn compare_points(
+    runs: &HashMap<&str, Vec<&RunEntry>>,
+    a: &PointEntry,
+    b: &PointEntry,
+    question: &Question,
+) -> PointComparison {
     // A round has one pair. Of a run that was measured anew in a fresh engine the two did not run one after the other.
     let mut rounds: BTreeMap<u32, [Option<&RunEntry>; 2]> = BTreeMap::new();
     for (index, point) in [a, b].into_iter().enumerate() {
-        for run in report.runs.iter().filter(|run| run.identity.point == point.identity.point) {
+        for run in runs.get(point.identity.point.as_str()).into_iter().flatten().copied() {
             let round = rounds.entry(run.round.unwrap_or(run.repeat)).or_default();
             if run.status == Status::Valid && run.retry_of.is_none() {
                 round[index] = Some(run);

@@ -1,10 +1,11 @@
 //! Whether a side of a comparison is whole: what was planned of it, what was measured, and what is valid.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::plan::{Arm, PairMember};
+use super::runs_by_point;
+use crate::plan::{Arm, Epoch, PairMember};
 use crate::printable::printable;
 use crate::report::{Report, RunEntry, converged};
 use crate::verdict::Status;
@@ -34,20 +35,33 @@ impl Side {
         let is_side = |pair: &Option<PairMember>| arm.is_none_or(|arm| pair.as_ref().is_some_and(|it| it.arm == arm));
         let runs: Vec<&RunEntry> = report.runs.iter().filter(|run| is_side(&run.identity.pair)).collect();
         let epochs = || report.plan.iter().flat_map(|plan| &plan.epochs);
-        let planned = || epochs().flat_map(crate::plan::Epoch::runs).filter(|run| is_side(&run.point.pair));
+        let planned = || epochs().flat_map(Epoch::runs).filter(|run| is_side(&run.point.pair));
         let measured: HashSet<(&str, u32)> =
             runs.iter().map(|run| (run.identity.point.as_str(), run.retry_of.unwrap_or(run.repeat))).collect();
-        let is_missing = |run: &crate::plan::PlannedRun<'_>| {
-            !measured.contains(&(run.point.point.as_str(), run.repeat)) && converged(run.point, &report.runs).is_none()
-        };
+        let of_point = runs_by_point(&report.runs);
+        let mut is_converged: HashMap<&str, bool> = HashMap::new();
+        let missing = planned().filter(|run| {
+            let label = run.point.point.as_str();
+            let runs = || of_point.get(label).into_iter().flatten().copied();
+            !measured.contains(&(label, run.repeat))
+                && !*is_converged.entry(label).or_insert_with(|| converged(run.point, runs()).is_some())
+        });
+        let missing = missing.count() as u64;
         let valid = runs.iter().filter(|run| run.status == Status::Valid).count() as u64;
         Side {
             planned: report.plan.as_ref().map(|_| planned().count() as u64),
             measured: runs.len() as u64,
             valid,
-            missing: planned().filter(is_missing).count() as u64,
+            missing,
             not_valid: runs.into_iter().filter(|run| run.status != Status::Valid).map(line).collect(),
         }
+    }
+
+    /// `of 5 planned runs 3 measured, 3 valid, 2 missing`.
+    pub(super) fn counts(&self) -> String {
+        let Side { planned, measured, valid, missing, .. } = self;
+        let planned = planned.map_or_else(|| "a number not known".to_owned(), |planned| planned.to_string());
+        format!("of {planned} planned runs {measured} measured, {valid} valid, {missing} missing")
     }
 
     /// Whether every planned run was measured, and every measured run is valid.
@@ -60,11 +74,8 @@ impl Side {
         if self.is_whole() {
             return Vec::new();
         }
-        let Side { planned, measured, valid, missing, not_valid } = self;
-        let planned = planned.map_or_else(|| "a number not known".to_owned(), |planned| planned.to_string());
-        let mut lines = vec![format!(
-            "{name} is not whole: of {planned} planned runs {measured} measured, {valid} valid, {missing} missing"
-        )];
+        let not_valid = &self.not_valid;
+        let mut lines = vec![format!("{name} is not whole: {}", self.counts())];
         lines.extend(not_valid.iter().take(NAMED).map(|run| format!("{name}: {run}")));
         if let Some(more) = not_valid.len().checked_sub(NAMED).filter(|more| *more > 0) {
             lines.push(format!("{name}: and {more} more runs that are not valid"));

@@ -51,6 +51,9 @@ pub(super) fn conclusion(comparison: &Comparison) -> String {
     let found = match (comparison.is_decided(), comparison.design) {
         (true, Design::RandomPairs) => "nothing got worse",
         (true, Design::SavedResults) => "no objective is newly missed; differences are not decided",
+        (false, Design::SavedResults) if comparison.undecided().is_none() => {
+            "A and B stand side by side; differences are not decided"
+        }
         (false, _) => "nothing could be decided",
     };
     let whole = if comparison.is_whole() { "" } else { "; INVALID or missing runs are left out" };

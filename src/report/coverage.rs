@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Report, RunEntry, converged};
-use crate::plan::{Epoch, Plan};
+use crate::plan::{Epoch, Plan, Point};
 use crate::printable::printable;
 use crate::timeline::store::StoreError;
 
@@ -32,7 +32,7 @@ pub struct MissingRuns {
     pub repeats: Vec<u32>,
 }
 
-/// A stored run that cannot be read.
+/// A stored run that cannot be read, or is not of the results that it lies in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DamagedRun {
     /// Name of its folder: label of the point and repeat.
@@ -67,6 +67,12 @@ impl Coverage {
         let planned_repeat = |run: &RunEntry| run.retry_of.unwrap_or(run.repeat);
         let there: HashSet<(&str, u32)> =
             runs.iter().map(|run| (run.identity.point.as_str(), planned_repeat(run))).collect();
+        let mut of_point: HashMap<&str, Vec<&RunEntry>> = HashMap::new();
+        runs.iter().for_each(|run| of_point.entry(&run.identity.point).or_default().push(run));
+        let is_converged = |point: &Point| {
+            let runs = of_point.get(point.point.as_str()).into_iter().flatten().copied();
+            converged(point, runs).is_some()
+        };
         let damaged: HashSet<&str> = damaged.iter().map(|damaged| damaged.run.as_str()).collect();
         let mut is_known: HashMap<&str, bool> = HashMap::new();
         let mut coverage = Coverage { planned: 0, measured: 0, not_needed: 0, missing: Vec::new() };
@@ -78,7 +84,7 @@ impl Coverage {
                 coverage.measured += 1;
             } else if damaged.contains(format!("{label}-{}", run.repeat).as_str()) {
                 // Named for itself.
-            } else if *is_known.entry(label).or_insert_with(|| converged(run.point, runs).is_some()) {
+            } else if *is_known.entry(label).or_insert_with(|| is_converged(run.point)) {
                 coverage.not_needed += 1;
             } else {
                 let place = *places.entry(label).or_insert_with(|| {
@@ -89,8 +95,11 @@ impl Coverage {
             }
         }
         coverage.missing.iter_mut().for_each(|missing| missing.repeats.sort_unstable());
-        let points = || plan.epochs.iter().flat_map(|epoch| &epoch.points);
-        coverage.missing.sort_by_cached_key(|missing| points().position(|point| point.point == missing.point));
+        let mut order: HashMap<&str, usize> = HashMap::new();
+        for (place, point) in plan.epochs.iter().flat_map(|epoch| &epoch.points).enumerate() {
+            order.entry(&point.point).or_insert(place);
+        }
+        coverage.missing.sort_by_key(|missing| order.get(missing.point.as_str()));
         coverage
     }
 
@@ -101,12 +110,25 @@ impl Coverage {
 }
 
 impl Report {
+    /// Adds runs that cannot be read, and counts what the plan asked for against the runs that there are.
+    pub(super) fn add_damaged(&mut self, damaged: Vec<DamagedRun>) {
+        self.damaged.extend(damaged);
+        self.damaged.sort_by(|one, other| one.run.cmp(&other.run));
+        self.damaged.dedup();
+        self.take_stock();
+    }
+
     /// Counts what the plan asked for against the runs that there are.
-    pub(super) fn take_stock(&mut self) {
+    fn take_stock(&mut self) {
         let Some(plan) = &self.plan else { return };
         let coverage = Coverage::of(plan, &self.runs, &self.damaged);
         let mut damaged: BTreeMap<&str, u64> = BTreeMap::new();
-        self.damaged.iter().for_each(|run| *damaged.entry(run.point()).or_default() += 1);
+        // A run that was measured by this command and cannot be read any more stays among the runs.
+        let runs = self.runs.iter().map(|run| format!("{}-{}", run.identity.point, run.repeat));
+        let there: HashSet<String> = if self.damaged.is_empty() { HashSet::new() } else { runs.collect() };
+        for run in self.damaged.iter().filter(|run| !there.contains(&run.run)) {
+            *damaged.entry(run.point()).or_default() += 1;
+        }
         let missing: HashMap<&str, u64> =
             coverage.missing.iter().map(|of| (of.point.as_str(), of.repeats.len() as u64)).collect();
         for point in &mut self.points {
@@ -128,8 +150,8 @@ impl Report {
         if let Some(coverage) = self.coverage.as_ref().filter(|coverage| !coverage.missing.is_empty()) {
             let Coverage { planned, measured, missing, .. } = coverage;
             lines.push(format!(
-                "MISSING: {planned} runs are planned, {measured} are measured, {} are missing; `bench engine --resume` measures \
-                 the rest",
+                "MISSING: {planned} runs are planned, {measured} are measured, {} are missing; `bench engine --resume DIR` \
+                 measures the rest",
                 coverage.num_missing()
             ));
             lines.extend(missing.iter().map(|of| format!("MISSING {} {}", of.point, in_words(&of.repeats))));

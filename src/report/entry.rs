@@ -103,13 +103,10 @@ pub struct RunEntry {
 /// Three numbers of a set of times, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct NsSpread {
-    /// Number of times.
-    #[serde(skip)]
-    pub count: u64,
     /// Median.
     pub p50: i64,
-    /// 99th percentile.
-    pub p99: i64,
+    /// 99th percentile; null in a point whose runs have too few times for one.
+    pub p99: Option<i64>,
     /// Largest.
     pub max: i64,
 }
@@ -161,19 +158,20 @@ pub(super) fn has_percentile(percentile: Percentile, samples: u64) -> bool {
 }
 
 impl NsSpread {
-    /// Of a distribution in nanoseconds.
+    /// Of a distribution in nanoseconds, of one run: a description of what happened.
     pub fn of<T: Copy + Into<i64>>(times: &Option<Distribution<T>>) -> Option<NsSpread> {
         times.as_ref().map(|times| NsSpread {
-            count: times.count,
             p50: times.p50.into(),
-            p99: times.p99.into(),
+            p99: Some(times.p99.into()),
             max: times.max.into(),
         })
     }
 
-    /// The 99th percentile, where there are samples enough to show one.
-    pub fn shown_p99(&self) -> Option<i64> {
-        has_percentile(Percentile::P99, self.count).then_some(self.p99)
+    /// Of a distribution over the runs of a point, which has a 99th percentile where there are samples enough.
+    pub(super) fn of_point<T: Copy + Into<i64>>(times: &Option<Distribution<T>>) -> Option<NsSpread> {
+        let spread = NsSpread::of(times)?;
+        let has_p99 = times.as_ref().is_some_and(|times| has_percentile(Percentile::P99, times.count));
+        Some(NsSpread { p99: spread.p99.filter(|_| has_p99), ..spread })
     }
 }
 

@@ -19,6 +19,7 @@ mod reset_check;
 mod results;
 mod results_folder;
 mod resumption;
+mod run_reader;
 mod sample_cache;
 mod sentinel;
 mod summary;

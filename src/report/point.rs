@@ -46,6 +46,9 @@ pub struct PointEntry {
     pub num_missing: u64,
     /// Stored runs that cannot be read; not among `num_runs`.
     pub num_damaged: u64,
+    /// Why the valid runs are not put together: their engines differ. Among the warnings, too.
+    #[serde(skip)]
+    pub different_engines: Option<String>,
     /// What makes the numbers less trustworthy.
     pub warnings: Vec<String>,
     /// Objectives, and whether the point keeps them.
@@ -225,6 +228,7 @@ impl PointEntry {
             num_skipped: with_status(Status::Skipped),
             num_missing: 0,
             num_damaged: 0,
+            different_engines: different_engines.clone(),
             warnings: different_engines
                 .into_iter()
                 .chain(warned)
@@ -239,13 +243,13 @@ impl PointEntry {
             values,
             intervals,
             notes,
-            transport_ns: NsSpread::of(&metrics.transport_ns),
-            issue_delay_ns: NsSpread::of(&metrics.issue_delay_ns),
-            poll_gap_ns: NsSpread::of(&metrics.poll_gap_ns),
+            transport_ns: NsSpread::of_point(&metrics.transport_ns),
+            issue_delay_ns: NsSpread::of_point(&metrics.issue_delay_ns),
+            poll_gap_ns: NsSpread::of_point(&metrics.poll_gap_ns),
             hiccups,
             causes: Causes::of_runs(valid.iter().map(|run| &run.causes)),
             cross_check: CrossCheckEntry::of(&metrics.cross_check),
-            tap_push_ns: NsSpread::of(&metrics.tap_push_ns),
+            tap_push_ns: NsSpread::of_point(&metrics.tap_push_ns),
             tap_push_by_batch: BatchSpread::of(&metrics),
             steps: metrics.totals.steps,
             preemptions: metrics.totals.preemptions,
@@ -255,6 +259,23 @@ impl PointEntry {
                 ttft: cdf(&pooled(samples, |run| run.ttft_ns.as_slice()), CURVE_POINTS),
                 itl: cdf(&pooled(samples, |run| run.itl_ns.as_slice()), CURVE_POINTS),
             },
+        }
+    }
+}
+
+impl PointEntry {
+    /// The objectives that the point has no value for: neither kept nor missed.
+    pub(super) fn unjudged_objectives(&self) -> impl Iterator<Item = &Objective> {
+        self.slo.iter().filter(|objective| objective.met.is_none())
+    }
+
+    /// Why an objective cannot be judged.
+    pub(super) fn unjudged_because(&self, objective: &Objective) -> &str {
+        let note = self.notes.get(&objective.metric).map(|note| note.0.as_str());
+        match (self.num_valid, &self.different_engines) {
+            (0, _) => "no run is valid",
+            (_, Some(_)) => "its runs have different engines",
+            _ => note.unwrap_or("it was not measured"),
         }
     }
 }
@@ -383,9 +404,9 @@ fn different_engines(valid: &[&RunEntry]) -> Option<String> {
         let differences = facts.differences(run.engine_facts.as_ref()?);
         (!differences.is_empty()).then(|| {
             format!(
-                "measured with different engines, and so not put together: the runs #{} and #{} differ in {}",
-                first.repeat + 1,
-                run.repeat + 1,
+                "different engines, not pooled: repeats {} and {} differ in {}",
+                first.repeat,
+                run.repeat,
                 differences.join(", ")
             )
         })

@@ -11,6 +11,7 @@ use super::parquet_table::ParquetTable;
 use super::picture::Picture;
 use super::requests_table;
 use super::reset_check::reset_checks;
+use super::run_reader::RunReader;
 use super::sample_cache::SampleCache;
 use super::sentinel::sentinels;
 use super::{DamagedRun, PointEntry, Report, ReportError, ResultsFolder, Ruler, RunEntry};
@@ -21,7 +22,7 @@ use crate::plan::Role;
 use crate::plot::{Chart, Rasterizer, png, svg};
 use crate::results::{SessionRecord, UNSEALED_SESSION_SCHEMA_VERSION, read_session, write_session};
 use crate::timeline::Timeline;
-use crate::timeline::store::{self, StoreError, UNSEALED_RUN_SCHEMA_VERSION};
+use crate::timeline::store::{self, UNSEALED_RUN_SCHEMA_VERSION};
 use crate::verdict::Status;
 
 pub(super) const SUMMARY_FILE: &str = "summary_report.json";
@@ -37,8 +38,9 @@ const SUMMARY_SHARE: u32 = 100;
 
 /// The results of a command while it measures.
 ///
-/// The raw record of each run is on disk before the next begins. `summary_report.json` follows every few seconds, and with the
-/// other files, which grow with every request, in [`Results::finish`]. Should the command die before, [`rebuild`] makes them.
+/// The raw record of each run is on disk before the next begins. `summary_report.json` follows at most every 2 s and takes at most
+/// 1 % of the time. It is written again with the other files, which grow with every request, in [`Results::finish`]. Should the
+/// command die before, [`rebuild`] makes them.
 pub struct Results {
     folder: ResultsFolder,
     report: Report,
@@ -114,7 +116,7 @@ impl Results {
     /// Writes all files that can be written, and gives the report whatever became of them.
     pub fn close(mut self) -> (Report, Result<(), ReportError>) {
         self.refresh();
-        let written = write_all(self.folder.path(), &self.report);
+        let written = write_all(self.folder.path(), &mut self.report);
         (self.report, written)
     }
 
@@ -167,13 +169,13 @@ impl Results {
 /// # Errors
 /// [`ReportError`]: the folder is not one of results, its session is damaged, or a file cannot be written.
 pub fn rebuild(folder: &Path) -> Result<Report, ReportError> {
-    let report = read(folder)?;
-    write_all(folder, &report)?;
+    let mut report = read(folder)?;
+    write_all(folder, &mut report)?;
     Ok(report)
 }
 
 /// The report of a results folder, from its stored session and runs. One timeline is in memory at a time. Runs that cannot be
-/// read are named in [`Report::damaged`].
+/// read, or are not in the plan, are named in [`Report::damaged`].
 ///
 /// # Errors
 /// [`ReportError`]: the folder is not one of results, or its session is damaged.
@@ -181,10 +183,11 @@ pub fn read(folder: &Path) -> Result<Report, ReportError> {
     let session = read_session(folder)?;
     let mut report = Report::empty(Some(&session));
     report.unsealed_records += u64::from(session.schema_version == UNSEALED_SESSION_SCHEMA_VERSION);
+    let mut reader = RunReader::of(&session);
     for folders in by_label(store::stored_runs(folder)?) {
         let mut read = Vec::new();
         for stored in &folders {
-            match store::read_run(stored) {
+            match reader.read(stored) {
                 Ok(timeline) => {
                     let samples = Samples::of(&timeline);
                     report.unsealed_records += u64::from(timeline.run.schema_version == UNSEALED_RUN_SCHEMA_VERSION);
@@ -220,9 +223,7 @@ fn finish_report(folder: &Path, report: &mut Report) {
         Ok(checks) => report.reset_checks = checks,
         Err(error) => report.damaged.push(DamagedRun::of(folder, error.path().parent().unwrap_or(folder), &error)),
     }
-    report.damaged.sort_by(|one, other| one.run.cmp(&other.run));
-    report.damaged.dedup();
-    report.take_stock();
+    report.add_damaged(Vec::new());
 }
 
 /// The folders of stored runs by their point, whose label is all of a name up to the repeat.
@@ -254,25 +255,34 @@ pub fn from_csv(path: &Path) -> Result<Report, ReportError> {
     Ok(report)
 }
 
-/// Writes all files of a report whose runs are stored in the folder, those that can be written.
+/// Writes all files of a report whose runs are stored in the folder, those that can be written. A run that cannot be read any more
+/// is in none of the charts, and is named in [`Report::damaged`].
 ///
 /// # Errors
 /// [`ReportError`]; [`ReportError::NotWritten`] names the files that are not there. Each file is as it was before or whole.
-pub fn write_all(folder: &Path, report: &Report) -> Result<(), ReportError> {
-    let mut pictures = Vec::new();
+pub fn write_all(folder: &Path, report: &mut Report) -> Result<(), ReportError> {
+    let (mut pictures, mut damaged) = (Vec::new(), Vec::new());
     let bins = bins_per_run(report.runs.len());
     let mut unwritten = Unwritten::default();
     unwritten.note(replace(&folder.join(REQUESTS_FILE), |out| {
         let mut table = ParquetTable::begin(out)?;
         for run in &report.runs {
             let stored = store::run_folder(folder, &run.identity.point, run.repeat);
-            let timeline = store::read_run(&stored)?;
+            let timeline = match store::read_run(&stored) {
+                Ok(timeline) => timeline,
+                Err(error) => {
+                    damaged.push(DamagedRun::of(folder, &stored, &error));
+                    continue;
+                }
+            };
             requests_table::add(&mut table, &timeline, run.status)?;
             let is_shown = run.status == Status::Valid && run.asked.role == Role::Measured;
             pictures.extend(Picture::of(&timeline, bins).filter(|_| is_shown));
         }
-        Ok(table.finish()?)
+        table.finish()
     }))?;
+    report.add_damaged(damaged);
+    let report = &*report;
     let (sections, empty) = sections(report, &pictures);
     unwritten.note(write_text(&folder.join(HTML_FILE), &html(report, &sections)))?;
     let charts: Vec<&Chart> = sections.iter().flat_map(|section| &section.charts).collect();
@@ -318,7 +328,7 @@ fn write_charts(
         let text = svg(chart)?;
         unwritten.note(write_text(&folder.join(format!("{}.svg", chart.id)), &text))?;
         let image = png(&rasterizer, chart, &text)?;
-        unwritten.note(replace(&folder.join(format!("{}.png", chart.id)), |out| Ok(out.write_all(&image)?)))?;
+        unwritten.note(replace(&folder.join(format!("{}.png", chart.id)), |out| out.write_all(&image)))?;
     }
     for path in empty.iter().flat_map(|id| ["svg", "png"].map(|kind| folder.join(format!("{id}.{kind}")))) {
         match std::fs::remove_file(&path) {
@@ -370,37 +380,19 @@ fn stored_point(
 
 fn write_summary(folder: &Path, report: &Report, durability: Durability) -> Result<(), ReportError> {
     replace_durably(&folder.join(SUMMARY_FILE), durability, |out| {
-        serde_json::to_writer_pretty(&mut *out, report).map_err(std::io::Error::from)?;
-        Ok(out.write_all(b"\n")?)
+        serde_json::to_writer_pretty(&mut *out, report)?;
+        out.write_all(b"\n")
     })
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), ReportError> {
-    replace(path, |out| Ok(out.write_all(text.as_bytes())?))
-}
-
-/// Why the content of a file could not be made or written, before the file's name is added.
-pub(super) enum Failure {
-    Write(std::io::Error),
-    Store(StoreError),
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        Failure::Write(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Failure {
-        Failure::Store(error)
-    }
+    replace(path, |out| out.write_all(text.as_bytes()))
 }
 
 /// Writes a file of a results folder, whole or not at all. It can be rebuilt, and need not survive a loss of power.
 pub(super) fn replace(
     path: &Path,
-    write: impl FnOnce(&mut std::io::BufWriter<&std::fs::File>) -> Result<(), Failure>,
+    write: impl FnOnce(&mut std::io::BufWriter<&std::fs::File>) -> std::io::Result<()>,
 ) -> Result<(), ReportError> {
     replace_durably(path, Durability::Process, write)
 }
@@ -408,10 +400,7 @@ pub(super) fn replace(
 fn replace_durably(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut std::io::BufWriter<&std::fs::File>) -> Result<(), Failure>,
+    write: impl FnOnce(&mut std::io::BufWriter<&std::fs::File>) -> std::io::Result<()>,
 ) -> Result<(), ReportError> {
-    atomic_file::replace(path, durability, write).map_err(|failure| match failure {
-        Failure::Write(source) => ReportError::Write { path: path.to_owned(), source },
-        Failure::Store(error) => ReportError::Store(error),
-    })
+    atomic_file::replace(path, durability, write).map_err(|source| ReportError::Write { path: path.to_owned(), source })
 }

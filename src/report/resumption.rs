@@ -1,13 +1,13 @@
 //! Going on with the results of a command that ended early.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::results::read;
+use super::run_reader::RunReader;
 use super::{ReportError, Results, ResultsFolder};
 use crate::atomic_file;
-use crate::plan::{Epoch, Plan, Point};
-use crate::results::{SESSION_SCHEMA_VERSION, read_session, write_session};
+use crate::results::{SESSION_SCHEMA_VERSION, SessionRecord, read_session, write_session};
 use crate::timeline::store;
 use crate::timeline::{Outcome, RunRecord};
 
@@ -37,7 +37,7 @@ impl Results {
     /// As of [`Results::resume`].
     pub fn go_on(folder: ResultsFolder) -> Result<Resumption, ReportError> {
         let mut session = read_session(folder.path())?;
-        let (kept, set_aside) = partition_runs(folder.path(), &session.plan)?;
+        let (kept, set_aside) = partition_runs(folder.path(), &session)?;
         session.resumed_at.push(jiff::Timestamp::now().to_string());
         session.schema_version = SESSION_SCHEMA_VERSION;
         write_session(folder.path(), &session)?;
@@ -46,55 +46,24 @@ impl Results {
     }
 }
 
-/// The points and runs that a plan asks for.
-struct PlannedRuns<'p> {
-    plan: &'p Plan,
-    points: HashMap<&'p str, &'p Point>,
-    runs: HashSet<(&'p str, u32)>,
-}
-
-impl<'p> PlannedRuns<'p> {
-    fn of(plan: &'p Plan) -> PlannedRuns<'p> {
-        let points = plan.epochs.iter().flat_map(|epoch| &epoch.points);
-        let runs = plan.epochs.iter().flat_map(Epoch::runs);
-        PlannedRuns {
-            plan,
-            points: points.map(|point| (point.point.as_str(), point)).collect(),
-            runs: runs.map(|run| (run.point.point.as_str(), run.repeat)).collect(),
-        }
-    }
-
-    /// Whether a run is one that the plan asks for, on the engine and with the settings that it asks for.
-    fn have(&self, run: &RunRecord) -> bool {
-        let label = run.point.point.as_str();
-        let epoch = self.plan.epochs.get(run.epoch as usize);
-        self.runs.contains(&(label, run.planned_repeat()))
-            && self.points.get(label) == Some(&&run.point)
-            && epoch.is_some_and(|epoch| epoch.key == run.engine_key)
-    }
-}
-
 /// Keeps what is finished, and moves the rest out of the way.
-fn partition_runs(folder: &Path, plan: &Plan) -> Result<(Vec<RunRecord>, Vec<String>), ReportError> {
-    let planned = PlannedRuns::of(plan);
+fn partition_runs(folder: &Path, session: &SessionRecord) -> Result<(Vec<RunRecord>, Vec<String>), ReportError> {
+    let mut reader = RunReader::of(session);
     let mut stored = Vec::new();
     let mut set_aside = Vec::new();
     for path in store::run_folders(folder)? {
-        match store::read_run(&path) {
-            Ok(timeline) if planned.have(&timeline.run) => stored.push((path, timeline.run)),
-            Ok(_) => set_aside.push((path, "the plan does not ask for it".to_owned())),
+        match reader.read(&path) {
+            Ok(timeline) => stored.push((path, timeline.run)),
             Err(error) => set_aside.push((path, error.to_string())),
         }
     }
     let key = |run: &RunRecord| (run.point.point.clone(), run.planned_repeat());
     let is_completed = |run: &RunRecord| run.outcome == Outcome::Completed;
     let finished: HashSet<_> = stored.iter().map(|(_, run)| run).filter(|run| is_completed(run)).map(key).collect();
-    let (mut kept, mut counted) = (Vec::new(), HashSet::new());
+    let mut kept = Vec::new();
     for (path, run) in stored {
         let failed = matches!(run.outcome, Outcome::Failed(_));
-        if is_completed(&run) && !counted.insert(key(&run)) {
-            set_aside.push((path, "another run counts as the same planned one".to_owned()));
-        } else if is_completed(&run) || (failed && finished.contains(&key(&run))) {
+        if is_completed(&run) || (failed && finished.contains(&key(&run))) {
             kept.push(run);
         } else {
             set_aside.push((path, "it did not come to its end".to_owned()));

@@ -31,7 +31,7 @@ pub struct Report {
     pub plan: Option<Plan>,
     /// The planned runs by what became of them; null for an imported timeline.
     pub coverage: Option<Coverage>,
-    /// Stored runs that cannot be read. Nothing else in the report knows of them.
+    /// Stored runs that cannot be read, or are not in the plan. Nothing else in the report knows of them.
     pub damaged: Vec<DamagedRun>,
     /// Stored records, the session's included, of a version that kept no checksum of them.
     pub unsealed_records: u64,
@@ -69,11 +69,15 @@ impl Report {
         }
     }
 
-    /// The exit status that the runs call for: 0 if all are valid; 1 if one is invalid, failed, was skipped or is missing, or if
-    /// an engine was not as a fresh one after its reset. No single run can be blamed for that, and none stands alone any more.
+    /// The exit status that the runs call for: 0 if all are valid; 1 if one is invalid, failed, was skipped or is missing, if the
+    /// runs of a point have different engines, if an objective cannot be judged, or if an engine was not as a fresh one after its
+    /// reset. No single run can be blamed for the last three.
     pub fn exit_status(&self) -> u8 {
         let is_bad = self.num_missing() > 0 || self.runs.iter().any(|run| run.status != Status::Valid);
-        u8::from(is_bad || self.reset_checks.iter().any(ResetCheckEntry::differs))
+        let is_bad_point =
+            |point: &PointEntry| point.different_engines.is_some() || point.unjudged_objectives().next().is_some();
+        let differs = self.reset_checks.iter().any(ResetCheckEntry::differs);
+        u8::from(is_bad || differs || self.points.iter().any(is_bad_point))
     }
 
     /// The instrument that the numbers come from; for an imported timeline nothing is known of it.

@@ -130,8 +130,8 @@ fn csv(report: &Report) -> String {
             point.num_valid.to_string(),
         ];
         row.extend(point.values.0.iter().map(|(_, value)| value.map_or_else(String::new, |value| value.to_string())));
-        let times = point.transport_ns.map(|times| [times.p50, times.p99, times.max]);
-        row.extend((0..3).map(|index| times.map_or_else(String::new, |times| times[index].to_string())));
+        let times = point.transport_ns.map(|times| [Some(times.p50), times.p99, Some(times.max)]);
+        row.extend(times.unwrap_or_default().map(|ns| ns.map_or_else(String::new, |ns| ns.to_string())));
         let _ = out.write_record(row);
     }
     out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
@@ -178,7 +178,7 @@ impl Rows {
         let unit_name = if report.points.iter().any(|point| point.transport_ns.is_some()) { unit.name } else { "ns" };
         add(format!("transport {unit_name}\np50/p99"), &|point| {
             let times = point.transport_ns;
-            let shown = [times.map(|times| times.p50), times.and_then(|times| times.shown_p99())];
+            let shown = [times.map(|times| times.p50), times.and_then(|times| times.p99)];
             joined(shown.map(|ns| ns.map(|ns| transport_s(ns) / unit.size_s)))
         });
         add("verdict".to_owned(), &verdict);
@@ -225,6 +225,9 @@ fn joined<const N: usize>(values: [Option<f64>; N]) -> String {
     values.map(number).join("/")
 }
 
+/// The verdict of a point whose valid runs have no numbers in common.
+const ENGINES_DIFFER: &str = "ENGINES DIFFER";
+
 /// `valid 5/5`; what is not valid is written large.
 pub(super) fn verdict(point: &PointEntry) -> String {
     let runs = point.num_runs + point.num_missing + point.num_damaged;
@@ -235,8 +238,9 @@ pub(super) fn verdict(point: &PointEntry) -> String {
         (point.num_missing, "MISSING"),
         (point.num_damaged, "DAMAGED"),
     ];
-    let bad: Vec<String> =
+    let mut bad: Vec<String> =
         others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{name} {count}/{runs}")).collect();
+    bad.extend(point.different_engines.as_ref().map(|_| ENGINES_DIFFER.to_owned()));
     if bad.is_empty() { format!("valid {}/{runs}", point.num_valid) } else { bad.join(", ") }
 }
 
@@ -279,7 +283,8 @@ fn engine_differences(report: &Report) -> BTreeMap<String, String> {
     lines.iter().map(|line| (line.clone(), own(line))).collect()
 }
 
-/// A line per run that is missing or damaged, per reason of one that is not valid, and per objective that a point misses.
+/// A line per run that is missing or damaged, per reason of one that is not valid, per point whose runs have different engines,
+/// and per objective that a point misses or that cannot be judged.
 pub(super) fn faults(report: &Report) -> Vec<String> {
     let mut lines = report.gaps();
     for run in report.runs.iter().filter(|run| run.status != Status::Valid) {
@@ -289,12 +294,17 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
         }
     }
     for point in &report.points {
+        let label = &point.identity.point;
+        lines.extend(
+            point.different_engines.iter().map(|differences| format!("{ENGINES_DIFFER} {label}: {differences}")),
+        );
+        lines.extend(point.unjudged_objectives().map(|objective| {
+            let why = point.unjudged_because(objective);
+            format!("objective not judged: {label} {} has no value: {why}", objective.metric)
+        }));
         for missed in point.slo.iter().filter(|objective| objective.met == Some(false)) {
             let (name, value) = (&missed.metric, number(missed.value));
-            lines.push(format!(
-                "objective missed: {} {name} is {value}, its bound {}",
-                point.identity.point, missed.bound
-            ));
+            lines.push(format!("objective missed: {label} {name} is {value}, its bound {}", missed.bound));
         }
     }
     lines.extend(report.reset_checks.iter().flat_map(ResetCheckEntry::faults));
@@ -305,7 +315,8 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
 pub(super) fn warnings(report: &Report) -> Vec<String> {
     let mut shared: Vec<(&String, Vec<&str>)> = Vec::new();
     for point in &report.points {
-        for warning in &point.warnings {
+        // A fault, and no warning.
+        for warning in point.warnings.iter().filter(|warning| Some(*warning) != point.different_engines.as_ref()) {
             match shared.iter_mut().find(|(known, _)| *known == warning) {
                 Some((_, points)) => points.push(&point.identity.point),
                 None => shared.push((warning, vec![&point.identity.point])),
@@ -325,7 +336,7 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
 pub(super) fn footnotes(report: &Report) -> Vec<String> {
     let withheld = |point: &PointEntry| {
         point.notes.values().any(|note| note.0.starts_with("too few samples"))
-            || point.transport_ns.is_some_and(|times| times.shown_p99().is_none())
+            || point.transport_ns.is_some_and(|times| times.p99.is_none())
     };
     let mut lines = Vec::new();
     if report.points.iter().any(withheld) {
@@ -450,7 +461,7 @@ fn stamp_bounds(report: &Report) -> Option<String> {
     let gaps: Vec<NsSpread> = shown.map(|point| point.poll_gap_ns).collect::<Option<_>>()?;
     let us = |ns: i64| number(Some(ns as f64 * 1e-3));
     let all_us = us(gaps.iter().map(|gap| gap.max).max()?);
-    let most: Option<Vec<i64>> = gaps.iter().map(NsSpread::shown_p99).collect();
+    let most: Option<Vec<i64>> = gaps.iter().map(|gap| gap.p99).collect();
     let most = most.and_then(|most_ns| most_ns.into_iter().max()).map(us);
     let most = most.map_or_else(String::new, |most_us| format!(", 99 % of a point's within {most_us} us"));
     Some(format!("stamps: every token within {all_us} us of becoming visible{most}"))

@@ -100,32 +100,60 @@ fn known_answers(
     values: &MetricValues,
     runs: &[&RunMetrics],
 ) -> Option<f64> {
+    let value = values.get(metric)?;
     match metric {
-        Metric::Of(Series::Ttft | Series::TtftService | Series::E2e, _) => Some(errors.ttft_s),
-        Metric::Of(Series::Itl | Series::ItlPerToken, _) => Some(errors.itl_s),
-        Metric::Of(Series::TimePerOutputToken, _) => Some(per_token_s(errors, asked)),
-        Metric::Of(Series::Tpot, _) => {
-            let rate = values.get(metric)?;
-            rate_error(rate, per_token_s(errors, asked), 1.0 / rate)
-        }
         Metric::Of(Series::Queue | Series::Prefill | Series::Decode | Series::Step, _) => None,
+        Metric::Of(series, Statistic::Average) => {
+            over_runs(metric, value, runs, |_, of_run| known_answer(series, of_run, errors, asked))
+        }
+        Metric::Of(series, Statistic::Percentile(_)) => known_answer(series, value, errors, asked),
         // Each window ends with a stamp of ours.
         Metric::Total(Total::Elapsed) => Some(runs.len() as f64 * errors.ttft_s),
         Metric::Total(Total::PrefixHitRateExpected | Total::PrefixHitRateMeasured) => None,
-        Metric::Total(_) => over_windows(values.get(metric)?, runs, |_| Some(errors.ttft_s)),
+        Metric::Total(_) => over_windows(value, runs, |_| Some(errors.ttft_s)),
     }
 }
 
-/// By how much a number would be another one by the times of emission. Windows add up; of a value over runs the largest of their
-/// movements is a bound, and stands for that of a percentile.
+/// What it comes to for one value of a series.
+fn known_answer(series: Series, value: f64, errors: &MetricErrors, asked: &Point) -> Option<f64> {
+    match series {
+        Series::Ttft | Series::TtftService | Series::E2e => Some(errors.ttft_s),
+        Series::Itl | Series::ItlPerToken => Some(errors.itl_s),
+        Series::TimePerOutputToken => Some(per_token_s(errors, asked)),
+        Series::Tpot => rate_error(value, per_token_s(errors, asked), 1.0 / value),
+        Series::Queue | Series::Prefill | Series::Decode | Series::Step => None,
+    }
+}
+
+/// By how much a number would be another one by the times of emission. Windows add up; the largest movement of a run stands for
+/// that of a percentile.
 fn moved(metric: Metric, values: &MetricValues, runs: &[&RunMetrics]) -> Option<f64> {
     let elapsed = Metric::Total(Total::Elapsed);
     let of_runs = |metric: Metric| runs.iter().map(move |run| moved_in_run(metric, run)).collect::<Option<Vec<f64>>>();
     match metric {
         Metric::Total(Total::Elapsed) => Some(of_runs(elapsed)?.iter().sum()),
         Metric::Total(_) => over_windows(values.get(metric)?, runs, |run| moved_in_run(elapsed, run)),
-        Metric::Of(..) => Some(of_runs(metric)?.into_iter().fold(0.0, f64::max)),
+        Metric::Of(_, Statistic::Average) => {
+            over_runs(metric, values.get(metric)?, runs, |run, _| moved_in_run(metric, run))
+        }
+        Metric::Of(_, Statistic::Percentile(_)) => Some(of_runs(metric)?.into_iter().fold(0.0, f64::max)),
     }
+}
+
+/// Of a value over runs whose own values `error` moves: it is a median of geometric means, and moves by no larger part of itself
+/// than one of them does. Where one of them is 0 it is the mean over all samples, and moves by no more than one of them does.
+fn over_runs(
+    metric: Metric,
+    value: f64,
+    runs: &[&RunMetrics],
+    error: impl Fn(&RunMetrics, f64) -> Option<f64>,
+) -> Option<f64> {
+    let known: Vec<(&RunMetrics, f64)> =
+        runs.iter().filter_map(|run| metric.value(run).map(|of_run| (*run, of_run))).collect();
+    let is_relative = known.iter().all(|(_, of_run)| *of_run > 0.0);
+    let scale = |of_run: f64| if is_relative { value / of_run } else { 1.0 };
+    let errors = known.into_iter().map(|(run, of_run)| error(run, of_run).map(|error| error * scale(of_run)));
+    Some(errors.collect::<Option<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))
 }
 
 /// Of one run; 0 where nothing is known of emission. A rate of tokens that were all emitted at one instant has no value to
@@ -137,8 +165,7 @@ fn moved_in_run(metric: Metric, run: &RunMetrics) -> Option<f64> {
     }
 }
 
-/// Of a rate over runs whose windows may be too long by `error_s`: a value over runs moves by no larger part of itself than one of
-/// them does.
+/// Of a rate over runs whose windows may be too long by `error_s`, as [`over_runs`].
 fn over_windows(rate: f64, runs: &[&RunMetrics], error_s: impl Fn(&RunMetrics) -> Option<f64>) -> Option<f64> {
     let of_run = |run: &&RunMetrics| rate_error(rate, error_s(run)?, Metric::Total(Total::Elapsed).value(run)?);
     Some(runs.iter().map(of_run).collect::<Option<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))

@@ -1,6 +1,6 @@
 //! The effect between two arms that were measured in pairs.
 
-use super::signed_ranks::{WalshAverages, lower_tail};
+use super::signed_ranks::WalshAverages;
 use super::student_t::two_sided_p;
 use super::{TWO_SIDED_95, student_t_quantile};
 
@@ -23,7 +23,7 @@ const POWER: f64 = 0.8;
 pub enum PairedMethod {
     /// Student's t over the differences.
     PairedT,
-    /// Hodges and Lehmann's estimate, with the exact interval and test of Wilcoxon's signed ranks.
+    /// Hodges and Lehmann's estimate, with interval and test of Wilcoxon's signed ranks, exact up to 100 pairs.
     SignedRank,
 }
 
@@ -86,9 +86,8 @@ fn paired_t(log_ratios: &[f64]) -> PairedEffect {
 }
 
 fn signed_rank(log_ratios: &[f64]) -> PairedEffect {
-    let (averages, below) = (WalshAverages::of(log_ratios), lower_tail(log_ratios.len()));
-    let (estimate, interval) = (averages.median(), averages.interval(&below));
-    effect(PairedMethod::SignedRank, log_ratios.len(), estimate, interval, averages.p(&below))
+    let averages = WalshAverages::of(log_ratios);
+    effect(PairedMethod::SignedRank, log_ratios.len(), averages.median(), averages.interval(), averages.p())
 }
 
 fn effect(method: PairedMethod, pairs: usize, estimate: f64, (low, high): (f64, f64), p: f64) -> PairedEffect {

@@ -207,6 +207,21 @@ fn value_over_runs_is_the_same_for_a_rate_and_its_time() {
     assert_eq!((over_runs(&[1.0, 0.0], 0.0), over_runs(&[], 0.0)), (None, None));
 }
 
+#[test]
+fn value_over_20_000_runs_takes_no_memory_of_pairs_and_lies_in_its_interval() {
+    // In the order of a golden-section sequence, of 1.0 to 1.1, and every 20th ten times as long.
+    let golden = |run: u32| (f64::from(run) * 0.618_033_988_749_894_9).fract();
+    let value = |run: u32| (1.0 + 0.1 * golden(run)) * if run % 20 == 13 { 10.0 } else { 1.0 };
+    let values: Vec<f64> = (0..20_000).map(value).collect();
+    let found = over_runs(&values, 0.0).unwrap();
+    let (low, high) = (found.interval.unwrap().low.unwrap(), found.interval.unwrap().high.unwrap());
+    assert!(low < found.value && found.value < high && high / low < 1.002, "{found:?}");
+    assert!((1.05..1.06).contains(&found.value), "{found:?}");
+    let of_pairs = paired_effect(&values.iter().map(|value| value.ln()).collect::<Vec<f64>>()).unwrap();
+    assert_eq!((of_pairs.ratio, of_pairs.low, of_pairs.high), (found.value, low, high));
+    assert!(of_pairs.p < 1e-6, "{of_pairs:?}");
+}
+
 fn log_ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| (b / a).ln()).collect()
 }
@@ -291,4 +306,38 @@ fn two_sets_of_runs_that_were_not_interleaved() {
     let half = student_t_quantile(TWO_SIDED_95, 4) * (2.0f64.ln().powi(2) * 2.0 / 3.0).sqrt();
     let interval = unpaired_effect(&a, &b).unwrap().interval.unwrap();
     assert!((interval.high.unwrap().ln() - (2.0f64.ln() + half)).abs() < 1e-12);
+}
+
+#[test]
+fn slow_run_of_one_side_moves_no_ratio_of_sides_that_are_equal_otherwise() {
+    for runs in [3, 6, 7, 20, 400] {
+        let equal = vec![5.0; runs];
+        let mut one_slow = equal.clone();
+        one_slow[1] = 50.0;
+        let found = unpaired_effect(&equal, &one_slow).unwrap();
+        let Interval { low: Some(low), high: Some(high) } = found.interval.unwrap() else { panic!("{found:?}") };
+        assert_eq!(found.ratio, 1.0, "{runs} runs");
+        assert!(low <= 1.0 && 1.0 <= high, "{runs} runs: {found:?}");
+        assert!(runs < 7 || (low, high) == (1.0, 1.0), "{runs} runs: {found:?}");
+    }
+}
+
+/// The ranks of a table of Mann and Whitney's statistic at 5 %: the interval leaves out at most as many shifts on each side.
+#[test]
+fn mann_whitney_critical_values() {
+    for (of_a, of_b, critical) in [(7, 7, 8), (7, 8, 10), (7, 10, 14), (9, 9, 17), (10, 10, 23), (20, 20, 127)] {
+        // Shifts that all differ, of which the order is known.
+        let a: Vec<f64> = (0..of_a).map(|run| f64::from(run) * 1e-3).collect();
+        let b: Vec<f64> = (0..of_b).map(|run| f64::from(run) * 1e-1).collect();
+        let mut shifts: Vec<f64> = a.iter().flat_map(|a| b.iter().map(move |b| b - a)).collect();
+        shifts.sort_unstable_by(f64::total_cmp);
+        let exp = |logs: &[f64]| logs.iter().map(|log| log.exp()).collect::<Vec<f64>>();
+        let interval = unpaired_effect(&exp(&a), &exp(&b)).unwrap().interval.unwrap();
+        let ends = (shifts[critical], shifts[shifts.len() - 1 - critical]);
+        let found = (interval.low.unwrap().ln(), interval.high.unwrap().ln());
+        assert!(
+            (found.0 - ends.0).abs() < 1e-9 && (found.1 - ends.1).abs() < 1e-9,
+            "{of_a}, {of_b}: {found:?}, {ends:?}"
+        );
+    }
 }

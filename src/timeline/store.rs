@@ -34,7 +34,8 @@ const RUNS_FOLDER: &str = "runs";
 const SET_ASIDE_FOLDER: &str = "set-aside";
 const EVENTS_FILE: &str = "timeline.bin";
 const TELEMETRY_FILE: &str = "telemetry.bin";
-const RECORD_FILE: &str = "timeline.json";
+/// The record of a run, in its folder.
+pub(crate) const RECORD_FILE: &str = "timeline.json";
 /// Longest record of a run that is read. One has some kilobytes; what is read takes many times its length in memory.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
 /// Longest label of a point: with the repeat it makes the name of a folder.

@@ -225,10 +225,30 @@ fn saved_results_stand_side_by_side_and_are_never_decided() {
     for words in ["unverified: both results were measured in commands of their own", "is in B alone", "+100.00 %"] {
         assert!(text.contains(words), "{words:?} is not in {text}");
     }
+    assert!(text.contains("A and B stand side by side; differences are not decided"), "{text}");
+    assert!(!text.contains("nothing could be decided"), "the phrase of another exit status: {text}");
     let other = measured(tempfile::tempdir().unwrap().path(), [run_in_role("c", Role::Measured, 0, 1_000_000)]);
     assert!(both(&other).unwrap_err().to_string().contains("no point in common"));
+    let without = measured(tempfile::tempdir().unwrap().path(), []);
+    let error = both(&without).unwrap_err().to_string();
+    assert!(error.ends_with("has no point to compare: of 10 planned runs 0 measured, 0 valid, 10 missing"), "{error}");
     let none = Comparison::of_pairs(&a, folders[0].path(), &question(0.01)).unwrap_err();
     assert!(none.to_string().contains("has no pairs to compare"));
+}
+
+#[test]
+fn slow_run_of_one_side_changes_nothing_where_both_sides_show_the_same_value() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let runs = |slow: u32| {
+        let e2e_ns = move |repeat: u32| if repeat == slow { 50_000_000 } else { 5_000_000 };
+        (0..20).map(move |repeat| run_in_role("a", Role::Measured, repeat, e2e_ns(repeat)))
+    };
+    let (a, b) = (measured(folders[0].path(), runs(99)), measured(folders[1].path(), runs(7)));
+    let comparison = Comparison::of_saved((&a, folders[0].path()), (&b, folders[1].path()), &question(0.01)).unwrap();
+    for metric in &comparison.points[0].metrics {
+        assert!((metric.a.unwrap() / metric.b.unwrap() - 1.0).abs() < 1e-12 && metric.ratio == Some(1.0), "{metric:?}");
+        assert_eq!((metric.low, metric.high), (Some(1.0), Some(1.0)), "{metric:?}");
+    }
 }
 
 /// Six runs of a point on each side, as planned in rounds of one point.

@@ -14,11 +14,15 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use serde_json::Value;
 
-use super::sketch::{point, run_record, session, typical_run};
+use super::sketch::{run_record, session, session_with, typical_run};
 
 /// Two points of five runs, of which one is invalid and one failed.
 fn measured(folder: &Path) -> Report {
-    let mut results = Results::create(folder, &session(&["a", "b"])).unwrap();
+    let planned = session_with(&["a", "b"], |point| {
+        point.num_prompts = 8;
+        point.slo.insert("p90_ttft_s".to_owned(), 0.001);
+    });
+    let mut results = Results::create(folder, &planned).unwrap();
     for (order, (label, repeat)) in (0..5).flat_map(|repeat| [("a", repeat), ("b", repeat)]).enumerate() {
         let mut timeline = typical_run(label, repeat, 8);
         timeline.run.order = order as u32;
@@ -255,7 +259,7 @@ fn points_that_differ_in_their_quantization_alone_are_side_by_side() {
 fn a_command_that_dies_keeps_its_finished_runs() {
     let folder = tempfile::tempdir().unwrap();
     let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
-    results.add(&typical_run("a", 0, 4)).unwrap();
+    results.add(&typical_run("a", 0, 8)).unwrap();
     drop(results);
     // It died while it stored the next one.
     let torn = folder.path().join("runs/a-1");
@@ -310,7 +314,7 @@ fn what_was_planned_and_never_measured_is_counted_and_named() {
     assert_eq!(summary(folder.path())["coverage"], expected);
     let text = table(&report, TableFormat::Table, false);
     for line in [
-        "MISSING: 10 runs are planned, 3 are measured, 7 are missing; `bench engine --resume` measures the rest",
+        "MISSING: 10 runs are planned, 3 are measured, 7 are missing; `bench engine --resume DIR` measures the rest",
         "MISSING a repeats 2, 4",
         "MISSING b repeats 0 to 4",
     ] {
@@ -424,11 +428,7 @@ fn results_folders_of_one_name_get_a_number_each() {
 #[test]
 fn only_runs_that_the_plan_asks_for_are_counted_when_a_sweep_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
-    let asked = |label: &str, repeat: u32| {
-        let mut run = typical_run(label, repeat, 8);
-        run.run.point = point(label);
-        run
-    };
+    let asked = |label: &str, repeat: u32| typical_run(label, repeat, 8);
     let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
     let mut other_settings = asked("a", 1);
     other_settings.run.point.seed = 2;
@@ -442,7 +442,7 @@ fn only_runs_that_the_plan_asks_for_are_counted_when_a_sweep_is_resumed() {
     let kept: Vec<_> = resumption.kept.iter().map(|run| (run.point.point.as_str(), run.repeat)).collect();
     assert_eq!(kept, [("a", 0)]);
     assert_eq!(resumption.set_aside.len(), 4, "{:?}", resumption.set_aside);
-    assert!(resumption.set_aside.iter().all(|told| told.ends_with("the plan does not ask for it")));
+    assert!(resumption.set_aside.iter().all(|told| told.ends_with("it is not in the plan of this results folder")));
     assert_eq!(resumption.results.report().num_missing(), 4);
 }
 
@@ -454,7 +454,7 @@ fn a_summary_is_not_written_after_each_run() {
         || std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.path().join("summary_report.json")).unwrap());
     let first = number();
     for repeat in 0..3 {
-        results.add(&typical_run("a", repeat, 4)).unwrap();
+        results.add(&typical_run("a", repeat, 8)).unwrap();
     }
     assert_eq!(number(), first, "three runs within a moment");
     assert_eq!(rebuild(folder.path()).unwrap().runs.len(), 3, "all of them are stored");

@@ -7,10 +7,10 @@ use bench::plan::{Load, Role};
 use bench::report::{Report, Results, TableFormat, rebuild, table};
 use bench::timeline::Timeline;
 
-use super::sketch::{Request, run_in_role, run_record, session, timeline, typical_run};
+use super::sketch::{Request, run_in_role, run_record, session_of, timeline, typical_run};
 
 fn report(folder: &Path, runs: &[Timeline]) -> Report {
-    let mut results = Results::create(folder, &session(&["a"])).unwrap();
+    let mut results = Results::create(folder, &session_of(runs)).unwrap();
     for (order, run) in runs.iter().enumerate() {
         let mut run = run.clone();
         run.run.order = order as u32;

@@ -1,7 +1,7 @@
 //! Settings of the loaded engine against what the arguments and the labels say.
 
 use bench::metrics::RunMetrics;
-use bench::report::{Report, Results, rebuild};
+use bench::report::{Report, Results, TableFormat, rebuild, table};
 use bench::timeline::{EngineFacts, EngineSetting, Timeline};
 use bench::verdict::Verdict;
 
@@ -65,11 +65,19 @@ fn runs_of_one_point_with_different_engines_are_not_put_together() {
     let [point] = &differing.points[..] else { panic!("{:?}", differing.points) };
     assert_eq!((point.num_valid, point.num_prompts), (3, 0));
     assert!(point.values.0.iter().all(|(_, value)| value.is_none()), "{:?}", point.values);
-    assert_eq!(
-        point.warnings[0],
-        "measured with different engines, and so not put together: the runs #1 and #3 differ in max_model_len \
-         (4096; 8192), weights"
-    );
+    let said = "different engines, not pooled: repeats 0 and 2 differ in max_model_len (4096; 8192), weights";
+    assert_eq!(point.warnings[0], said);
+    assert_eq!(point.different_engines.as_deref(), Some(said));
+    let text = table(&differing, TableFormat::Table, false);
+    assert!(text.lines().any(|line| line == format!("ENGINES DIFFER a: {said}")), "{text}");
+    assert!(!text.contains("warning: a: different engines") && !text.contains("valid 3/3"), "{text}");
+    assert!(text.contains("MISSING 2/5, ENGINES DIFFER"), "{text}");
+    // The plan asked for no more.
+    let whole = |mut report: Report| {
+        report.coverage = None;
+        report.exit_status()
+    };
+    assert_eq!((whole(differing), whole(report_of_two_engines(|_| ()))), (1, 0));
 }
 
 #[test]

@@ -224,12 +224,23 @@ fn facts() -> EngineFacts {
     }
 }
 
+/// Five rounds of points of 8 requests each.
 pub fn session(points: &[&str]) -> SessionRecord {
+    session_with(points, |point| point.num_prompts = 8)
+}
+
+/// Five rounds of points that are changed like this.
+pub fn session_with(points: &[&str], change: impl Fn(&mut Point)) -> SessionRecord {
     let order: Vec<usize> = (0..points.len()).collect();
+    let planned = |label: &&str| {
+        let mut point = point(label);
+        change(&mut point);
+        point
+    };
     let epoch = Epoch {
         key: engine_key(),
         reason: "first load".to_owned(),
-        points: points.iter().map(|label| point(label)).collect(),
+        points: points.iter().map(planned).collect(),
         first_round: 0,
         rounds: vec![order; 5],
     };
@@ -252,6 +263,28 @@ pub fn session(points: &[&str]) -> SessionRecord {
         resumed_at: Vec::new(),
         fingerprint: None,
     }
+}
+
+/// A session whose plan asks for these runs and no others.
+pub fn session_of(runs: &[Timeline]) -> SessionRecord {
+    let mut session = session(&[]);
+    let epochs = &mut session.plan.epochs;
+    epochs.clear();
+    for run in runs.iter().map(|run| &run.run) {
+        while epochs.len() <= run.epoch as usize {
+            let (key, reason) = (run.engine_key.clone(), "first load".to_owned());
+            epochs.push(Epoch { key, reason, points: Vec::new(), first_round: 0, rounds: Vec::new() });
+        }
+        let epoch = &mut epochs[run.epoch as usize];
+        let place = epoch.points.iter().position(|point| point.point == run.point.point).unwrap_or_else(|| {
+            epoch.points.push(run.point.clone());
+            epoch.points.len() - 1
+        });
+        let rounds = epoch.rounds.len().max(run.repeat as usize + 1);
+        epoch.rounds.resize(rounds, Vec::new());
+        epoch.rounds[run.repeat as usize].push(place);
+    }
+    session
 }
 
 /// A run of `requests` requests in pairs, 4 tokens each, that differs a little from repeat to repeat.

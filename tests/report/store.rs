@@ -4,17 +4,17 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use bench::report::{Report, Results, read};
+use bench::report::{Report, Results, damaged_runs, read};
 use bench::results::{read_session, write_session};
 use bench::telemetry::{DeviceKind, Sample, SampledDevice, TelemetryRecord};
 use bench::timeline::store::{
     RUN_SCHEMA_VERSION, StoreError, UNSEALED_RUN_SCHEMA_VERSION, read_run, run_folder, stored_runs, write_run,
 };
-use bench::timeline::{Hiccup, Timeline};
+use bench::timeline::{Hiccup, Outcome, Timeline};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use super::sketch::{session, typical_run};
+use super::sketch::{session, session_with, typical_run};
 
 /// Offsets into `timeline.bin`.
 const VERSION: usize = 12;
@@ -196,7 +196,8 @@ fn a_label_that_is_no_name_of_a_folder_is_not_stored() {
 /// Two runs of a point with telemetry, as small as they can be.
 fn small_results() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+    let session = session_with(&["a"], |point| point.num_prompts = 2);
+    let mut results = Results::create(folder.path(), &session).unwrap();
     for repeat in 0..2 {
         results.add(&sampled(repeat)).unwrap();
     }
@@ -204,7 +205,7 @@ fn small_results() -> TempDir {
 }
 
 fn sampled(repeat: u32) -> Timeline {
-    let mut timeline = typical_run("a", repeat, 2 + repeat);
+    let mut timeline = typical_run("a", repeat, 2);
     timeline.run.telemetry = Some(TelemetryRecord {
         rate_hz: 10,
         devices: vec![SampledDevice { kind: DeviceKind::Host, name: "host".to_owned() }],
@@ -315,6 +316,93 @@ fn files_of_another_run_a_copied_and_a_renamed_folder_are_named_and_the_rest_is_
     let (damaged, report) = without_damage(read(results.path()).unwrap());
     assert_eq!(damaged, ["a-2"]);
     assert_eq!(report.runs, sound.runs, "each run counts once");
+}
+
+/// Copies the folder of a run from other results.
+fn copy_run(from: &Path, to: &Path, name: &str) {
+    let [from, to] = [from, to].map(|results| results.join("runs").join(name));
+    fs::create_dir(&to).unwrap();
+    for file in ["timeline.json", "timeline.bin"] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
+/// What a report says of a run that is not of its results.
+fn refusal(results: &Path) -> (String, String, usize) {
+    let report = read(results).unwrap();
+    let [damaged] = &report.damaged[..] else { panic!("{:?}", report.damaged) };
+    assert_eq!(damaged_runs(results).unwrap(), report.damaged, "the exports are without it");
+    (damaged.run.clone(), damaged.problem.clone(), report.runs.len())
+}
+
+#[test]
+fn run_that_was_copied_from_other_results_of_the_same_plan_counts_nowhere() {
+    let [own, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let measure = |folder: &Path, failed: Option<u32>, repeats: &[(u32, Option<u32>)]| {
+        let mut results = Results::create(folder, &session(&["a"])).unwrap();
+        for (repeat, retry_of) in repeats {
+            let mut run = typical_run("a", *repeat, 8);
+            run.run.retry_of = *retry_of;
+            if failed == Some(*repeat) {
+                run.run.outcome = Outcome::Failed("the engine exited".to_owned());
+            }
+            results.add(&run).unwrap();
+        }
+    };
+    measure(own.path(), None, &[0, 1, 2, 3, 4].map(|repeat| (repeat, None)));
+    measure(other.path(), Some(2), &[(2, None), (5, Some(2)), (9, None)]);
+    let whole = read(other.path()).unwrap();
+    let [(run, problem, runs)] = [refusal(other.path())];
+    assert_eq!((run.as_str(), runs, whole.points[0].num_valid), ("a-9", 2, 1), "the retry is asked for");
+    assert_eq!(problem, "it is not in the plan of this results folder");
+
+    copy_run(other.path(), own.path(), "a-5");
+    let (run, problem, runs) = refusal(own.path());
+    assert_eq!((run.as_str(), runs), ("a-5", 5));
+    assert_eq!(problem, "another run counts as the same planned one");
+    fs::remove_dir_all(own.path().join("runs/a-5")).unwrap();
+    copy_run(other.path(), own.path(), "a-9");
+    assert_eq!(refusal(own.path()).0, "a-9");
+    let report = read(own.path()).unwrap();
+    assert_eq!((report.points[0].num_valid, report.num_missing()), (5, 0));
+}
+
+#[test]
+fn run_without_a_checksum_is_refused_among_results_that_have_them_all() {
+    let results = tempfile::tempdir().unwrap();
+    let mut session = session(&["a"]);
+    let mut sweep = Results::create(results.path(), &session).unwrap();
+    for repeat in 0..2 {
+        sweep.add(&typical_run("a", repeat, 8)).unwrap();
+    }
+    drop(sweep);
+    as_unsealed(&run_folder(results.path(), "a", 1), |_| ());
+    let (run, problem, runs) = refusal(results.path());
+    assert_eq!((run.as_str(), runs), ("a-1", 1));
+    assert!(problem.starts_with("it has no checksum, which every run of this results folder has"), "{problem}");
+    session.resumed_at.push("2026-01-02T00:00:00Z".to_owned());
+    write_session(results.path(), &session).unwrap();
+    let report = read(results.path()).unwrap();
+    assert_eq!((report.runs.len(), report.unsealed_records), (2, 1), "of the version that began the sweep");
+}
+
+#[test]
+fn run_that_cannot_be_read_any_more_at_the_end_costs_no_file_of_the_report() {
+    let results = tempfile::tempdir().unwrap();
+    let mut sweep = Results::create(results.path(), &session(&["a"])).unwrap();
+    for repeat in 0..5 {
+        sweep.add(&typical_run("a", repeat, 8)).unwrap();
+    }
+    fs::write(run_folder(results.path(), "a", 3).join("timeline.bin"), "torn").unwrap();
+    let (report, written) = sweep.close();
+    written.unwrap();
+    assert_eq!((report.runs.len(), report.damaged.len(), report.damaged[0].run.as_str()), (5, 1, "a-3"));
+    let summary: Value =
+        serde_json::from_slice(&fs::read(results.path().join("summary_report.json")).unwrap()).unwrap();
+    assert_eq!(summary["damaged"][0]["run"], "a-3");
+    for name in ["requests.parquet", "report.html", "itl_cdf.svg"] {
+        assert!(results.path().join(name).exists(), "{name}");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use bench::plan::Quantization;
 use bench::report::{Report, Results, TableFormat, table};
-use bench::timeline::Hiccup;
+use bench::timeline::{ABSENT, Hiccup};
+use bench::verdict::Status;
 
 use super::sketch::{Request, run_record, session, timeline, typical_run};
 
@@ -43,6 +44,33 @@ fn the_terminal_shows_numbers_verdicts_and_reasons() {
 }
 
 #[test]
+fn objective_without_a_value_is_a_fault_that_is_told_with_the_reason() {
+    let of_runs = |slo: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::create(folder.path(), &session(&["a"])).unwrap();
+        for repeat in 0..5 {
+            let mut run = typical_run("a", repeat, 8);
+            run.requests.iter_mut().for_each(|request| request.engine_scheduled_ns = ABSENT);
+            run.run.point.slo.insert(slo.to_owned(), 0.1);
+            results.add(&run).unwrap();
+        }
+        let report = results.finish().unwrap();
+        let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+        (report, page)
+    };
+    let (report, page) = of_runs("avg_queue_s");
+    assert!(report.runs.iter().all(|run| run.status == Status::Valid), "{:?}", report.runs[0].reasons);
+    assert_eq!(report.exit_status(), 1);
+    let line = "objective not judged: a avg_queue_s has no value: it was not measured";
+    let text = table(&report, TableFormat::Table, false);
+    assert!(text.lines().any(|told| told == line), "{text}");
+    assert!(page.contains("1 objectives are not judged") && page.contains(line), "the page");
+    let (judged, page) = of_runs("avg_ttft_s");
+    assert_eq!(judged.exit_status(), 0);
+    assert!(!page.contains("not judged"));
+}
+
+#[test]
 fn colors_only_when_asked_for() {
     let (plain, colored) = (table(&report(), TableFormat::Table, false), table(&report(), TableFormat::Table, true));
     assert!(colored.contains("\u{1b}[1m\u{1b}[31mINVALID b repeat 3"), "{colored}");
@@ -71,7 +99,8 @@ fn csv_has_all_metrics_and_json_is_the_report() {
     let at = |name: &str| header.iter().position(|column| column == name).unwrap();
     assert_eq!(rows.len(), 2);
     assert_eq!((&rows[1][at("point")], &rows[1][at("valid")], &rows[0][at("p99_ttft_s")]), ("b", "3", ""));
-    assert_eq!(&rows[0][at("transport_p99_ns")], "100");
+    assert_eq!((&rows[0][at("transport_p50_ns")], &rows[0][at("transport_p99_ns")]), ("100", ""), "160 events");
+    assert!(report.points[0].transport_ns.unwrap().p99.is_none() && report.runs[0].transport_ns.unwrap().p99.is_some());
     let json: serde_json::Value = serde_json::from_str(&table(&report, TableFormat::Json, false)).unwrap();
     assert_eq!(json, serde_json::to_value(&report).unwrap());
 }

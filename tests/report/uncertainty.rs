@@ -5,7 +5,7 @@ use bench::metrics::{Metric, Samples};
 use bench::report::{InstrumentErrors, PointEntry, Results, Ruler, RunEntry, TableFormat, table};
 use bench::timeline::{ABSENT, Timeline};
 
-use super::sketch::{Request, budget, session, timeline, typical_run};
+use super::sketch::{Request, TRANSPORT_NS, budget, session, timeline, typical_run};
 
 /// `requests` requests of `tokens` tokens, one after the other, received 100 ns after they were emitted.
 fn run(requests: u64, tokens: u64) -> Timeline {
@@ -118,6 +118,31 @@ fn rate_of_a_point_is_bounded_by_the_run_that_was_moved_most() {
     let of = |errors: &InstrumentErrors| errors.get(rate).unwrap();
     let of_runs = entries.iter().map(|entry| of(&entry.instrument_error)).fold(0.0, f64::max);
     assert!((of(&point.instrument_error) / of_runs - 1.0).abs() < 1e-9, "no run could have moved it further");
+}
+
+#[test]
+fn value_over_runs_of_unequal_lengths_moves_no_further_than_its_bound() {
+    // Runs whose only request takes 1 and 10 ms, each received 0.1 ms late.
+    let of_ms = |ms: u64| {
+        let at = 1_000_000;
+        let mut run = timeline(&[Request::new(at, at, 32, &[(at + ms * 1_000_000, 1)])]);
+        run.run.point.output_len = 1;
+        delay(&mut run, 0, 100_000 - TRANSPORT_NS);
+        run
+    };
+    let (budget, runs) = (budget(), [of_ms(1), of_ms(10)]);
+    let ruler = Ruler { budget: Some(&budget), ..Ruler::UNKNOWN };
+    let entries: Vec<RunEntry> = runs.iter().map(|run| RunEntry::of(run, ruler)).collect();
+    let samples: Vec<Samples> = runs.iter().map(Samples::of).collect();
+    let point = PointEntry::of(&entries.iter().collect::<Vec<_>>(), &samples, ruler);
+    let metric = Metric::named("avg_ttft_s").unwrap();
+    let value = point.values.get(metric).unwrap();
+    let as_emitted = (0.9e-3f64 * 9.9e-3).sqrt();
+    let bound = point.instrument_error.get(metric).unwrap();
+    assert!((value - (1e-3f64 * 10e-3).sqrt()).abs() < 1e-12);
+    assert!(value - as_emitted > 0.17e-3 && value - as_emitted <= bound, "{} and {bound}", value - as_emitted);
+    // A tenth of the value, and the known answers' 1 us of the run of 1 ms.
+    assert!((bound - value * (0.1 + 1e-3)).abs() < 1e-9, "{bound}");
 }
 
 #[test]

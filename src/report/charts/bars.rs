@@ -100,7 +100,7 @@ pub(super) fn error_budget(report: &Report) -> Chart {
         move |point: &PointEntry| point.instrument_error.get(Metric::named(name)?).map(|error_s| error_s * 1e6)
     };
     let (ttft, itl) = (bound("avg_ttft_s"), bound("avg_itl_s"));
-    let transport = |point: &PointEntry| point.transport_ns?.shown_p99().map(|p99_ns| p99_ns as f64 / 1e3);
+    let transport = |point: &PointEntry| point.transport_ns?.p99.map(|p99_ns| p99_ns as f64 / 1e3);
     let interval = |point: &PointEntry| {
         let interval = point.intervals.get("avg_itl_s").copied().flatten()?;
         Some((interval.high? - interval.low?) / 2.0 * 1e6)

@@ -72,9 +72,17 @@ fn verdict(page: &mut String, report: &Report) {
         let words = format!("INVALID: of {runs} runs {}. They are left out of the numbers below.", parts.join(", "));
         ("bad", words)
     };
-    if missed > 0 {
-        let _ = write!(words, " {missed} objectives are missed.");
+    let differ = report.points.iter().filter(|point| point.different_engines.is_some()).count();
+    let unjudged = report.points.iter().map(|point| point.unjudged_objectives().count()).sum::<usize>();
+    let more = [
+        (differ, "points have runs of different engines, and no numbers"),
+        (unjudged, "objectives are not judged"),
+        (missed, "objectives are missed"),
+    ];
+    for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(words, " {count} {what}.");
     }
+    let class = if class == "good" && differ + unjudged > 0 { "bad" } else { class };
     let _ = writeln!(page, "<p class=\"verdict {class}\" id=\"verdict\">{}</p>", escaped(&words));
 }
 
