@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::CpuPeaks;
 use super::{ErrorBudget, Identity};
 use crate::atomic_file::{self, Durability};
 use crate::bounded_file::read_bounded;
 use crate::owned_folder;
-use crate::roofline::CpuPeaks;
 
 /// Largest file that is read; real ones have a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;

@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use super::{BATCHES, CalibrationError, Effort, KnownAnswer, TapCost, Times};
 use crate::config::{Script, ScriptedFinish, ScriptedRequest};
-use crate::exchange::csv::run_name;
 use crate::plan::{Load, Point};
 use crate::recorder::LiveTotals;
 use crate::resolve::{Overrides, of_script};
 use crate::session::{EngineSpec, Interrupts, PrivateFolder, Progress, RunRecording, Sidecar, SidecarOptions, execute};
+use crate::timeline::run_name;
 use crate::timeline::{ABSENT, Phase};
 
 /// Requests at once, tokens of each, and how many of them follow each other.

@@ -7,6 +7,7 @@
 mod budget;
 mod cache;
 mod capacity;
+mod cpu_peaks;
 mod floor;
 mod known_answer;
 mod model;
@@ -19,6 +20,7 @@ use std::path::Path;
 
 pub use budget::{BudgetRow, ErrorBudget, MetricErrors, Stages};
 pub use cache::{cached, cached_cpu_peaks, keep, keep_cpu_peaks};
+pub use cpu_peaks::{CpuPeaks, measure_cpu_peaks};
 pub use floor::cache_line;
 pub use model::{Calibration, CalibrationError, Cores, Identity, KnownAnswer, RingTimes, StrategyCost, TapCost, Times};
 pub use observer::{Change, ObserverEffect, TelemetryEffect, observer_effect};
@@ -27,7 +29,6 @@ pub use render::render;
 
 use crate::clock;
 use crate::device::{HostFacts, WaitStrategy};
-use crate::roofline::measure_cpu_peaks;
 use crate::session::SidecarOptions;
 
 /// How much is measured.

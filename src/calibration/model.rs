@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::CpuPeaks;
 use super::{ErrorBudget, ObserverEffect, TelemetryEffect};
 use crate::clock::Clock;
 use crate::device::{HostFacts, Placement, WaitStrategy};
-use crate::metrics::Distribution;
 use crate::ring::RingError;
-use crate::roofline::CpuPeaks;
 use crate::session::SessionError;
+use crate::statistics::Distribution;
 
 /// Version of the layout of [`Calibration`].
 pub(super) const SCHEMA_VERSION: u32 = 1;

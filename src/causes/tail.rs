@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::Cause;
 use super::steps::{Account, Steps};
 use super::{itl, ttft};
-use crate::metrics::{Percentile, Samples, elapsed_ns};
+use crate::metrics::{Samples, elapsed_ns};
+use crate::statistics::Percentile;
 use crate::timeline::Timeline;
 
 /// Most latencies that are listed one by one.

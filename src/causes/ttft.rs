@@ -3,7 +3,8 @@
 use super::Cause;
 use super::steps::{Account, Steps};
 use super::tail::{Bounds, Found};
-use crate::metrics::{Percentile, Samples, elapsed_ns, is_measured, known_elapsed_ns, scheduled_ns};
+use crate::metrics::{Samples, elapsed_ns, is_measured, known_elapsed_ns, scheduled_ns};
+use crate::statistics::Percentile;
 use crate::timeline::{RequestEvent, Timeline, TokenEvent, known};
 
 /// The medians of what a TTFT is made of, over the requests of the run.

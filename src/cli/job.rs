@@ -15,6 +15,7 @@ use super::observer::{MeasuredTime, Observer};
 use super::screen::Screen;
 use super::sidecar::in_words;
 use super::{EngineArgs, launch, resume};
+use crate::calibration::CpuPeaks;
 use crate::calibration::{self, ErrorBudget, Identity};
 use crate::config::Script;
 use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, pin_current_thread};
@@ -25,7 +26,6 @@ use crate::plan::{History, Plan, RunTimes};
 use crate::report::{Report, Results, ResultsFolder};
 use crate::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
 use crate::ring::clock_ns;
-use crate::roofline::CpuPeaks;
 use crate::session::{
     Earlier, EngineSpec, Privileges, Registry, SessionError, Sidecar, SidecarOptions, Station, Sweep, SweepError,
     TRUTH_HEADER, Warm, WarmUse, user_variable,

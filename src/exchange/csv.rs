@@ -19,11 +19,9 @@ use crate::plan::{Drive, EngineKey, IgnoredInEq, Limits, Load, Point, PrefixMode
 use crate::printable::{excerpt, printable, spreadsheet_cell, without_guard};
 use crate::timeline::store::RUN_SCHEMA_VERSION;
 use crate::timeline::{
-    ABSENT, Counters, FinishReason, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent, known,
+    ABSENT, Counters, FinishReason, IMPORTED_ENGINE, Outcome, Phase, RequestEvent, RunRecord, Timeline, TokenEvent,
+    known, run_name,
 };
-
-/// [`RunRecord::engine`] of a timeline that was read from a CSV file: nothing is known of what ran.
-pub const IMPORTED_ENGINE: &str = "imported";
 
 /// The columns, in the order in which they are written.
 pub const COLUMNS: [&str; 12] = [
@@ -72,11 +70,6 @@ pub enum CsvError {
         /// The column, what is wrong with it, and what is expected.
         problem: String,
     },
-}
-
-/// The name of a run in the column `run`, before [`spreadsheet_cell`].
-pub fn run_name(name: &str, point: &str, repeat: u32) -> String {
-    format!("{name}|{point}|{repeat}")
 }
 
 /// Writes the header row.

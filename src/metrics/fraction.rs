@@ -1,5 +1,6 @@
 //! A quotient of integers that compares exactly.
 
+use crate::statistics::Sample;
 use std::cmp::Ordering;
 
 /// `numerator / denominator`, with a denominator above 0. Not reduced: 1/2 and 2/4 are equal.
@@ -48,6 +49,16 @@ impl PartialEq for Fraction {
 }
 
 impl Eq for Fraction {}
+
+impl Sample for Fraction {
+    fn as_f64(self) -> f64 {
+        Fraction::as_f64(self)
+    }
+
+    fn mean(samples: &[Self]) -> f64 {
+        samples.iter().map(|sample| sample.as_f64()).sum::<f64>() / samples.len().max(1) as f64
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
 //! The metrics by name: what each is called in a report, and its value in the report's unit.
 
-use super::{Distribution, Percentile, RunMetrics};
+use super::RunMetrics;
+use crate::plan::COMPARED_METRICS;
 use crate::statistics::Sample;
+use crate::statistics::{Distribution, Percentile};
 
 /// A kind of latency or rate of which a report shows the mean and three percentiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +186,7 @@ impl Total {
 
 impl Metric {
     /// What a comparison compares where nothing else is asked for.
-    pub const COMPARED: [Metric; 8] = [
+    pub const COMPARED: [Metric; COMPARED_METRICS] = [
         Metric::Of(Series::Ttft, Statistic::Average),
         Metric::Of(Series::Ttft, Statistic::Percentile(Percentile::P99)),
         Metric::Of(Series::Itl, Statistic::Average),

@@ -3,21 +3,17 @@
 //! [`Samples`] are the latencies themselves, [`RunMetrics`] what is kept of them in the timeline's own units, and
 //! [`Metric`] their names and values in a report.
 
-mod distribution;
 mod fraction;
 mod hiccups;
 mod metric;
-mod percentile;
 mod request;
 mod run;
 mod samples;
 mod steady;
 
-pub use distribution::Distribution;
 pub use fraction::Fraction;
 pub use hiccups::*;
 pub use metric::{Metric, Series, Spread, Statistic, Total};
-pub use percentile::Percentile;
 pub use request::*;
 pub use run::{CrossCheck, ItlMarks, RunMetrics, pooled};
 pub use samples::{Samples, Share, Totals, Window};

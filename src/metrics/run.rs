@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::Fraction;
 use super::samples::{Samples, Totals};
-use super::{Distribution, Fraction, Percentile};
 use crate::statistics::Sample;
+use crate::statistics::{Distribution, Percentile};
 
 /// Nanoseconds in a second.
 const NS_PER_S: f64 = 1e9;

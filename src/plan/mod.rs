@@ -27,6 +27,9 @@ pub use whole_sweep::{Sentinel, WholeSweep};
 
 pub(crate) use flags::{flag_is_off, flag_value, has_flag, human_readable_int, switch};
 
+/// Metrics that a comparison compares where nothing else is asked for: each is a test that needs its pairs.
+pub const COMPARED_METRICS: usize = 8;
+
 /// Samples of the telemetry a second where the configuration asks for none in particular.
 pub const DEFAULT_TELEMETRY_HZ: u32 = 10;
 /// Most samples a second: reading all sources takes up to a millisecond.

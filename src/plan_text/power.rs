@@ -1,8 +1,7 @@
 //! What the comparisons of a plan will be able to find.
 
 use super::counted;
-use crate::metrics::Metric;
-use crate::plan::{Estimate, Plan, Point};
+use crate::plan::{COMPARED_METRICS, Estimate, Plan, Point};
 use crate::statistics::{FEWEST_PAIRS, PLANNED_POWER, Spread, can_hold, found_from, pairs_against};
 
 /// The change that a comparison is mostly asked for.
@@ -19,7 +18,7 @@ pub(super) fn of_pairs(plan: &Plan, estimate: &Estimate) -> Vec<String> {
         return vec![format!("With {few} nothing is decided: {needed}")];
     };
     let compared = plan.epochs.iter().flat_map(|epoch| &epoch.points).filter(|point| point.pair.is_some()).count() / 2;
-    let tests = compared * Metric::COMPARED.len();
+    let tests = compared * COMPARED_METRICS;
     let mut lines = Vec::new();
     if !can_hold(pairs, tests) {
         lines.push(format!(

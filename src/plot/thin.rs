@@ -1,6 +1,6 @@
 //! Thinning: fewer points than samples, and the extremes among them.
 
-use crate::metrics::Percentile;
+use crate::statistics::Percentile;
 
 /// A point of a cumulative distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::metrics::{CrossCheck, Distribution};
+use crate::metrics::CrossCheck;
+use crate::statistics::Distribution;
 
 /// The engine's own stamps against ours, by request of the measured phase. Null where no request has the stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -7,11 +7,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::{CrossCheckEntry, HiccupsEntry, Identity, InstrumentErrors, Ruler};
 use crate::causes::Causes;
 use crate::conditions::WindowTelemetry;
-use crate::exchange::csv::IMPORTED_ENGINE;
-use crate::metrics::{Distribution, Metric, Percentile, RunMetrics, Samples};
+use crate::metrics::{Metric, RunMetrics, Samples};
 use crate::plan::Point;
 use crate::roofline::Roofline;
 use crate::statistics::fewest_samples;
+use crate::statistics::{Distribution, Percentile};
+use crate::timeline::IMPORTED_ENGINE;
 use crate::timeline::{Counters, EngineFacts, Speculation, Timeline, WarmUp};
 use crate::verdict::{Objective, Status, Verdict};
 

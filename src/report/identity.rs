@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::device::DeviceClass;
-use crate::exchange::csv::IMPORTED_ENGINE;
 use crate::plan::{Drive, Limits, Load, PairMember, PrefixMode, Quantization, Role};
+use crate::timeline::IMPORTED_ENGINE;
 use crate::timeline::RunRecord;
 
 /// The point and the engine. Of an imported timeline only the names are known.

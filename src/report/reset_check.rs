@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::RunEntry;
-use crate::metrics::{Metric, Percentile, Series, Statistic};
+use crate::metrics::{Metric, Series, Statistic};
 use crate::plan::Role;
+use crate::statistics::Percentile;
 use crate::timeline::{RequestEvent, StepEvent, Timeline, store};
 use crate::verdict::Status;
 

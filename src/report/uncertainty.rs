@@ -3,10 +3,11 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::entry::MetricValues;
+use crate::calibration::CpuPeaks;
 use crate::calibration::{ErrorBudget, MetricErrors};
-use crate::metrics::{Metric, Percentile, RunMetrics, Series, Statistic, Total};
+use crate::metrics::{Metric, RunMetrics, Series, Statistic, Total};
 use crate::plan::{Load, Point};
-use crate::roofline::CpuPeaks;
+use crate::statistics::Percentile;
 
 /// The error bound of each metric, in the metric's unit, in the order of a report. `None` where the number does not pass
 /// through the instrument's clock (the engine's own stamps and counts), or where nothing is known of the instrument.

@@ -23,10 +23,9 @@ use quantization::{Asked, Culprit};
 
 use crate::config::{Config, ConfigError, Entry, Given, MAX_REPEATS, Place, Problems, Scale, Settings, quoted};
 use crate::device::DeviceClass;
-use crate::metrics::Metric;
 use crate::plan::{
-    DEFAULT_TELEMETRY_HZ, Drive, EngineKey, IgnoredInEq, Limits, Load, Location, Plan, Point, Role, StepApi, class,
-    epochs, flag_value, has_flag, human_readable_int, label, ranks, seed,
+    COMPARED_METRICS, DEFAULT_TELEMETRY_HZ, Drive, EngineKey, IgnoredInEq, Limits, Load, Location, Plan, Point, Role,
+    StepApi, class, epochs, flag_value, has_flag, human_readable_int, label, ranks, seed,
 };
 use crate::statistics::pairs_against;
 
@@ -175,7 +174,7 @@ impl Built {
 
 /// Pairs of each of so many points: one more than it takes for a difference in all of them to hold against all tests.
 fn pairs_of(points: usize) -> u32 {
-    defaults::PAIRS.max(pairs_against(points * Metric::COMPARED.len()) as u32 + 1)
+    defaults::PAIRS.max(pairs_against(points * COMPARED_METRICS) as u32 + 1)
 }
 
 /// The entry, with the words of an axis `args` behind its own.

@@ -6,11 +6,11 @@ pub use store::{UNSEALED_SESSION_SCHEMA_VERSION, read_session, write_session};
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::CpuPeaks;
 use crate::calibration::ErrorBudget;
 use crate::clock::Clock;
 use crate::fingerprint::Fingerprint;
 use crate::plan::Plan;
-use crate::roofline::CpuPeaks;
 
 /// Version of the layout of [`SessionRecord`] that this version writes.
 pub const SESSION_SCHEMA_VERSION: u32 = 2;

@@ -5,12 +5,10 @@
 
 mod chunks;
 mod peak;
-mod probe;
 mod shape;
 mod window;
 
 pub use chunks::{Chunk, StepChunks, chunks};
 pub use peak::{Arithmetic, DEVICE_PEAKS, DevicePeaks, Peak};
-pub use probe::{CpuPeaks, measure_cpu_peaks};
 pub use shape::{Shape, Sizes, Work};
 pub use window::{PhaseShare, Roofline};

@@ -1,6 +1,6 @@
 //! What a device can do at most: figures of its vendor, each with its source, and the cpu's own, as they were probed.
 
-use super::CpuPeaks;
+use crate::calibration::CpuPeaks;
 
 /// The kind of number that a device's matrix units multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Arithmetic, CpuPeaks, Peak, Shape, Sizes, StepChunks, Work, chunks};
+use super::{Arithmetic, Peak, Shape, Sizes, StepChunks, Work, chunks};
+use crate::calibration::CpuPeaks;
 use crate::device::DeviceClass;
 use crate::metrics::Window;
 use crate::plan::Quantization;

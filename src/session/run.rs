@@ -11,11 +11,11 @@ use super::run_queue::RunQueue;
 use super::watchdog::{TICK, Watchdog};
 use super::{Ended, Engine, RunRequests, SessionError, Sidecar, SidecarOptions, Window};
 use crate::device::Placement;
-use crate::exchange::csv;
 use crate::load::ClosedLoop;
 use crate::plan::{Drive, Load, Point};
 use crate::recorder::{Live, LiveTotals, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
 use crate::timeline::Phase;
+use crate::timeline::run_name;
 
 /// Steps to have room for, beyond those that follow from the lengths.
 const SPARE_STEPS: usize = 4096;
@@ -130,7 +130,7 @@ async fn prepare(engine: &mut Engine, point: &Point, planned: u32, repeat: u32) 
     let tape =
         Tape::with_capacity(requests.events.clone(), requests.max_token_events(), step_capacity(&requests, engine));
     let offset_before = wall_clock_offset_ns();
-    let run_name = csv::run_name(&point.name, &point.point, repeat);
+    let run_name = run_name(&point.name, &point.point, repeat);
     let window = engine.begin(&run_name, point.limits, point.drive).await?;
     Ok(Prepared { cache_reset, requests, tape, offset_before, window })
 }

@@ -2,12 +2,14 @@
 //! independent, and intervals over single samples miss the truth far more often than they claim.
 
 mod convergence;
+mod distribution;
 mod drift;
 mod log_interval;
 mod multiple;
 mod normal;
 mod over_runs;
 mod paired;
+mod percentile;
 mod power;
 mod sample;
 mod selection;
@@ -19,11 +21,13 @@ mod warm_cut;
 mod woodruff;
 
 pub use convergence::{Convergence, SEQUENTIAL_95};
+pub use distribution::Distribution;
 pub use drift::{Drift, drift};
 pub use log_interval::{LogInterval, log_interval};
 pub use multiple::{benjamini_hochberg, holm};
 pub use over_runs::{OverRuns, over_runs};
 pub use paired::{FEWEST_PAIRS, LEVEL, PairedEffect, PairedMethod, can_hold, paired_effect, pairs_against};
+pub use percentile::Percentile;
 pub use power::{PLANNED_POWER, Spread, found_from};
 pub use sample::Sample;
 pub use student_t::student_t_quantile;

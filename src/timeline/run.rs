@@ -6,6 +6,9 @@ use super::{EngineSetting, Hiccup, RequestEvent, Speculation, StepEvent, TokenEv
 use crate::plan::{EngineKey, Point};
 use crate::telemetry::{Sample, TelemetryRecord};
 
+/// [`RunRecord::engine`] of a timeline that was read from a CSV file: nothing is known of what ran.
+pub const IMPORTED_ENGINE: &str = "imported";
+
 /// One run: what was asked, what it ran on, and all its events.
 #[derive(Clone, Debug)]
 pub struct Timeline {
@@ -165,4 +168,9 @@ pub struct Counters {
     pub unexplained: u64,
     /// Tokens of an already finished request, discarded by design under async scheduling.
     pub discarded: u64,
+}
+
+/// The name of a run in the column `run`, before [`spreadsheet_cell`].
+pub fn run_name(name: &str, point: &str, repeat: u32) -> String {
+    format!("{name}|{point}|{repeat}")
 }

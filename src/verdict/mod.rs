@@ -15,9 +15,9 @@ pub use times::LONGEST_RUN_NS;
 
 use serde::Serialize;
 
-use crate::exchange::csv::IMPORTED_ENGINE;
 use crate::metrics::{Metric, RequestTokens, RunMetrics, Statistic};
 use crate::statistics::fewest_samples;
+use crate::timeline::IMPORTED_ENGINE;
 use crate::timeline::{Counters, Outcome, Phase, RunRecord, Timeline, known};
 
 /// Largest step of the wall clock against the monotonic one over a run, in nanoseconds. A larger one means that

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bench::calibration::CpuPeaks;
 use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
 use bench::clock::Clock;
 use bench::device::{DeviceClass, WaitStrategy};
@@ -9,7 +10,6 @@ use bench::plan::{
     Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role, StepApi,
 };
 use bench::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
-use bench::roofline::CpuPeaks;
 use bench::timeline::{
     ABSENT, Counters, DtypeCount, EngineFacts, FinishReason, LayerCount, Outcome, Phase, RequestEvent, RunRecord,
     StepEvent, Timeline, TokenEvent, Weights, store::RUN_SCHEMA_VERSION,

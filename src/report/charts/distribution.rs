@@ -4,8 +4,8 @@ use super::super::Report;
 use super::super::entry::has_percentile;
 use super::super::units::number;
 use super::{MARKS, measured};
-use crate::metrics::Percentile;
 use crate::plot::{Axis, CdfPoint, Chart, Grid, Marks, Series};
+use crate::statistics::Percentile;
 
 const THINNED: &str = "Drawn from evenly spaced shares, and above the median from eight ranks for each halving of what is left: the \
                        largest sample is always there. Table and verdict come from all samples.";

@@ -1,17 +1,6 @@
 //! What is kept of a set of samples: its mean and its percentiles.
 
-use super::{Fraction, Percentile};
-use crate::statistics::Sample;
-
-impl Sample for Fraction {
-    fn as_f64(self) -> f64 {
-        Fraction::as_f64(self)
-    }
-
-    fn mean(samples: &[Self]) -> f64 {
-        samples.iter().map(|sample| sample.as_f64()).sum::<f64>() / samples.len().max(1) as f64
-    }
-}
+use super::{Percentile, Sample};
 
 /// Mean and nearest-rank percentiles of samples, in the samples' unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
