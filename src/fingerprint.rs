@@ -286,7 +286,7 @@ mod tests {
             named_files(&[format!("--config={}", config.display())]).into_keys().collect::<Vec<_>>()
         };
         let config_name = config.display().to_string();
-        assert_eq!(of_file(&format!("download_dir: {inside}\n# {name}\n")), [config_name.clone()]);
+        assert_eq!(of_file(&format!("download_dir: {inside}\n# {name}\n")), std::slice::from_ref(&config_name));
         // The working folder of tests is the package's.
         assert_eq!(of_file("chat-template: Cargo.toml\n"), [config_name, "Cargo.toml".to_owned()]);
         assert!(named_files(&["--max-num-seqs".to_owned(), "no such file".to_owned()]).is_empty());
