@@ -546,8 +546,8 @@ mod answers {
 
     #[test]
     fn a_stopped_sidecar_with_a_full_queue_is_killed_by_force() {
-        let registry = tempfile::tempdir().unwrap();
-        let folder = registry.path().join("cpu-abcdef");
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("registry/cpu-abcdef");
         owned_folder::make(&folder).unwrap();
         let lock = new_lock(&folder).unwrap();
         // Stands for the sidecar: it holds the lock.
