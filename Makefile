@@ -10,7 +10,7 @@ DEV := $(TARGET)/dev
 # The marker of an install outlives the Python that the tools run on, and their packages: they are then made again.
 DEV_IS_GONE := $(shell $(DEV)/bin/python -c 'import mypy, pytest' 2> /dev/null || echo dev-is-gone)
 PY_CONFIG := python_sidecar/pyproject.toml
-PY_SOURCES := python_sidecar ffi/generate.py ffi/ring_library.py src/environment/probe.py peers/vllm examples/queries checks
+PY_SOURCES := python_sidecar ffi/generate.py ffi/ring_library.py src/machine/environment/probe.py peers/vllm examples/queries checks
 
 # Prints the path of the ring's library of this build. The newest one on the disk may be that of another toolchain.
 RING := cargo build --release --locked --quiet --message-format json | $(PYTHON) ffi/ring_library.py

@@ -19,7 +19,7 @@ fn flags() -> impl Iterator<Item = &'static str> {
 fn main() {
     println!("cargo::rerun-if-changed=ffi");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let mut linked = cxx_build::bridge("src/ring/ffi.rs");
+    let mut linked = cxx_build::bridge("src/measurement/ring/ffi.rs");
     linked.files(["ffi/ring.cc", "ffi/ring_cxx.cc"]).include("ffi").opt_level(2);
     for flag in flags() {
         linked.flag(flag);

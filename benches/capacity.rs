@@ -12,12 +12,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use bench::exchange::csv;
-use bench::metrics::RunMetrics;
-use bench::results::{SESSION_SCHEMA_VERSION, SessionRecord, write_session};
-use bench::timeline::store::{read_run, run_folder, write_run};
-use bench::timeline::{FinishReason, Hiccup, Phase, RequestEvent, StepEvent, Timeline, TokenEvent};
-use bench::verdict::{Status, Verdict};
+use bench::analysis::metrics::RunMetrics;
+use bench::analysis::verdict::{Status, Verdict};
+use bench::measurement::results::{SESSION_SCHEMA_VERSION, SessionRecord, write_session};
+use bench::measurement::timeline::store::{read_run, run_folder, write_run};
+use bench::measurement::timeline::{FinishReason, Hiccup, Phase, RequestEvent, StepEvent, Timeline, TokenEvent};
+use bench::presentation::exchange::csv;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 

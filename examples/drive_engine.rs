@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use bench::config::BUILTIN_MODEL_CONFIG;
-use bench::device::{DeviceClass, Placement, Topology};
-use bench::environment::{Host, Lock, assets, managed};
-use bench::plan::{Drive, Limits, StepApi};
-use bench::session::{EngineSpec, Event, RequestSpec, Sidecar, SidecarOptions};
+use bench::machine::device::{DeviceClass, Placement, Topology};
+use bench::machine::environment::{Host, Lock, assets, managed};
+use bench::measurement::session::{EngineSpec, Event, RequestSpec, Sidecar, SidecarOptions};
+use bench::question::config::BUILTIN_MODEL_CONFIG;
+use bench::question::plan::{Drive, Limits, StepApi};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

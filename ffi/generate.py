@@ -146,7 +146,7 @@ def main() -> int:
     """Writes what differs, or with --check names it; returns the exit status."""
     files = {
         ROOT / "ffi" / "bench_protocol.h": c_header(),
-        ROOT / "src" / "ring" / "protocol.rs": rust_module(),
+        ROOT / "src" / "measurement" / "ring" / "protocol.rs": rust_module(),
         ROOT / "python_sidecar" / "bench_sidecar" / "protocol.py": python_module(),
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]

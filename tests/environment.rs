@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bench::environment::{EnvironmentError, Host, Interpreter, Lock, Progress, managed};
+use bench::machine::environment::{EnvironmentError, Host, Interpreter, Lock, Progress, managed};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use bench::device::{Topology, pin_current_thread};
+use bench::machine::device::{Topology, pin_current_thread};
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;

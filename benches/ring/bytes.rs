@@ -4,7 +4,7 @@ use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use bench::ring::{RawRecord, clock_ns};
+use bench::measurement::ring::{RawRecord, clock_ns};
 use bytemuck::Zeroable;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 

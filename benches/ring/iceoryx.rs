@@ -1,6 +1,6 @@
 //! iceoryx2: publish and subscribe in shared memory, a sample for each call. Its subscriber has no wait of its own.
 
-use bench::ring::{RawRecord, clock_ns};
+use bench::measurement::ring::{RawRecord, clock_ns};
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;

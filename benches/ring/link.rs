@@ -1,7 +1,7 @@
 //! What every way has: two ends for one record at a time, or for many at once.
 
-use bench::ring::RawRecord;
-use bench::ring::protocol::EndedRecord;
+use bench::measurement::ring::RawRecord;
+use bench::measurement::ring::protocol::EndedRecord;
 use bytemuck::Zeroable;
 
 /// What goes wrong goes to the user as it is.

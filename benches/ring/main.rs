@@ -14,8 +14,8 @@ mod table;
 #[cfg(feature = "peers")]
 mod zeromq;
 
-use bench::device::{Placement, Topology};
-use bench::ring::clock_ns;
+use bench::machine::device::{Placement, Topology};
+use bench::measurement::ring::clock_ns;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

@@ -1,8 +1,8 @@
 //! Single records at a pace, and as many as go through.
 
-use bench::calibration::{Times, cache_line, on_both, wait_until};
-use bench::device::Placement;
-use bench::ring::{RawRecord, clock_ns};
+use bench::machine::device::Placement;
+use bench::measurement::calibration::{Times, cache_line, on_both, wait_until};
+use bench::measurement::ring::{RawRecord, clock_ns};
 
 use super::link::{BATCH, Failure, Link, Receiver, Sender, record};
 

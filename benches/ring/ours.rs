@@ -2,8 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use bench::ring::protocol::EVENT_STREAM;
-use bench::ring::{Consumer, Producer, RawRecord, RingMemory};
+use bench::measurement::ring::protocol::EVENT_STREAM;
+use bench::measurement::ring::{Consumer, Producer, RawRecord, RingMemory};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::link::{CAPACITY, Failure, Link, Received, Receiver, Sender, emitted_ns};

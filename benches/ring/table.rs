@@ -1,7 +1,7 @@
 //! What a person sees, the raw figures, and the limits.
 
-use bench::calibration::{Cores, Times};
-use bench::device::{HostFacts, Placement};
+use bench::machine::device::{HostFacts, Placement};
+use bench::measurement::calibration::{Cores, Times};
 use serde_json::{Value, json};
 
 use super::measure::Measured;

@@ -1,6 +1,6 @@
 //! ZeroMQ: PUSH and PULL over `ipc://`, a message for each call.
 
-use bench::ring::{RawRecord, clock_ns};
+use bench::measurement::ring::{RawRecord, clock_ns};
 
 use super::link::{BATCH, CAPACITY, Failure, Link, Received, Receiver, Sender, emitted_ns, record};
 

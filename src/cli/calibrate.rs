@@ -7,15 +7,15 @@ use std::time::Duration;
 use super::error::{CliError, Exit};
 use super::screen::{self, Screen};
 use super::{CalibrateArgs, launch, runtime};
-use crate::atomic_file::{self, Durability};
-use crate::calibration::{self, Calibration, Effort, Identity, render};
-use crate::config::builtin_smoke;
-use crate::device::{DeviceClass, HostFacts, pin_current_thread};
-use crate::environment::{Host, assets};
-use crate::owned_folder;
-use crate::plan::Plan;
-use crate::resolve::{self, Overrides};
-use crate::session::{SessionError, SidecarOptions};
+use crate::base::atomic_file::{self, Durability};
+use crate::base::owned_folder;
+use crate::machine::device::{DeviceClass, HostFacts, pin_current_thread};
+use crate::machine::environment::{Host, assets};
+use crate::measurement::calibration::{self, Calibration, Effort, Identity, render};
+use crate::measurement::session::{SessionError, SidecarOptions};
+use crate::question::config::builtin_smoke;
+use crate::question::plan::Plan;
+use crate::question::resolve::{self, Overrides};
 
 /// Calibrates, prints, and keeps the error budget for the commands that follow.
 pub(super) fn run(args: &CalibrateArgs) -> Result<Exit, CliError> {

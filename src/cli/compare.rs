@@ -5,9 +5,9 @@ use std::path::Path;
 use super::error::{CliError, Exit};
 use super::report::all_read;
 use super::{CompareArgs, EngineArgs, screen};
-use crate::comparison::{Comparison, Question};
-use crate::metrics::Metric;
-use crate::report::{self, Report};
+use crate::analysis::metrics::Metric;
+use crate::presentation::comparison::{Comparison, Question};
+use crate::presentation::report::{self, Report};
 
 /// Compares, prints, and exits with 1 if something got worse or is not valid.
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, CliError> {

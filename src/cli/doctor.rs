@@ -2,9 +2,9 @@
 
 use super::error::{CliError, Exit};
 use super::{DoctorArgs, screen};
-use crate::device::{DeviceClass, Machine};
-use crate::doctor;
-use crate::environment::Host;
+use crate::machine::device::{DeviceClass, Machine};
+use crate::machine::doctor;
+use crate::machine::environment::Host;
 
 /// Examines this host. Asked for one class, the exit status says whether that one can be measured.
 pub(super) fn run(args: &DoctorArgs) -> Result<Exit, CliError> {

@@ -7,14 +7,14 @@ use super::error::{CliError, Exit};
 use super::job::{Job, Kept};
 use super::screen::{self, Screen};
 use super::{EngineArgs, EngineChoice, compare, launch, report, resume, runtime};
-use crate::config::{self, Script};
-use crate::device::{DeviceClass, HostFacts};
-use crate::environment::{Host, Interpreter};
-use crate::plan::{self, History, Plan};
-use crate::plan_text::{self, Detail};
-use crate::report::{ReportError, ResultsFolder, TableFormat};
-use crate::resolve::{self, CpuKvSpace, Overrides};
-use crate::session::Registry;
+use crate::machine::device::{DeviceClass, HostFacts};
+use crate::machine::environment::{Host, Interpreter};
+use crate::measurement::session::Registry;
+use crate::presentation::plan_text::{self, Detail};
+use crate::presentation::report::{ReportError, ResultsFolder, TableFormat};
+use crate::question::config::{self, Script};
+use crate::question::plan::{self, History, Plan};
+use crate::question::resolve::{self, CpuKvSpace, Overrides};
 
 /// Plans, measures, reports.
 pub(super) fn run(args: &EngineArgs) -> Result<Exit, CliError> {

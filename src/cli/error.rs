@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::calibration::CalibrationError;
-use crate::comparison::ComparisonError;
-use crate::config::ConfigError;
-use crate::device::{Check, DeviceClass, Finding, Missing};
-use crate::environment::EnvironmentError;
-use crate::report::{DamagedRun, ReportError};
-use crate::session::{SessionError, SweepError};
-use crate::timeline::store::StoreError;
+use crate::machine::device::{Check, DeviceClass, Finding, Missing};
+use crate::machine::environment::EnvironmentError;
+use crate::measurement::calibration::CalibrationError;
+use crate::measurement::session::{SessionError, SweepError};
+use crate::measurement::timeline::store::StoreError;
+use crate::presentation::comparison::ComparisonError;
+use crate::presentation::report::{DamagedRun, ReportError};
+use crate::question::config::ConfigError;
 
 /// The exit statuses of `bench`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

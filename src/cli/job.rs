@@ -15,21 +15,21 @@ use super::observer::{MeasuredTime, Observer};
 use super::screen::Screen;
 use super::sidecar::in_words;
 use super::{EngineArgs, launch, resume};
-use crate::calibration::CpuPeaks;
-use crate::calibration::{self, ErrorBudget, Identity};
-use crate::config::Script;
-use crate::device::{DeviceClass, HostFacts, Placement, StolenTime, pin_current_thread};
-use crate::environment::Interpreter;
-use crate::environment::assets::{self, Assets};
-use crate::fingerprint::Fingerprint;
-use crate::plan::{History, Plan, RunTimes};
-use crate::report::{Report, Results, ResultsFolder};
-use crate::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
-use crate::ring::clock_ns;
-use crate::session::{
+use crate::machine::device::{DeviceClass, HostFacts, Placement, StolenTime, pin_current_thread};
+use crate::machine::environment::Interpreter;
+use crate::machine::environment::assets::{self, Assets};
+use crate::measurement::calibration::CpuPeaks;
+use crate::measurement::calibration::{self, ErrorBudget, Identity};
+use crate::measurement::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
+use crate::measurement::ring::clock_ns;
+use crate::measurement::session::{
     Earlier, EngineSpec, Privileges, Registry, SessionError, Sidecar, SidecarOptions, Station, Sweep, SweepError,
     TRUTH_HEADER, Warm, WarmUse, user_variable,
 };
+use crate::presentation::report::{Report, Results, ResultsFolder};
+use crate::question::config::Script;
+use crate::question::fingerprint::Fingerprint;
+use crate::question::plan::{History, Plan, RunTimes};
 
 /// Where the output of a plan's only sidecar goes.
 const SIDECAR_LOG: &str = "sidecar.log";
@@ -237,10 +237,10 @@ impl Job {
                 "host": self.facts,
                 "sidecars": stations.iter_mut().map(describe).collect::<BTreeMap<_, _>>(),
                 "placement": placement,
-                "command": crate::printable::command_line(),
+                "command": crate::base::printable::command_line(),
             }),
             instrument: Instrument {
-                clock: crate::clock::measure(),
+                clock: crate::measurement::clock::measure(),
                 wait_strategy: placement.waiting_in_words(),
                 recorder_core: placement.recorder_core.map(core),
                 recorder_priority: privileges.recorder_priority,

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use super::EngineArgs;
 use super::error::CliError;
-use crate::atomic_file::{self, Durability};
-use crate::bounded_file::read_bounded;
-use crate::config::builtin_model_config;
-use crate::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
-use crate::doctor::{EnvironmentFacts, EnvironmentState, decided};
-use crate::environment::{Host, Interpreter, Lock, VllmSource, assets};
-use crate::owned_folder;
-use crate::plan::flag_value;
-use crate::plan::{EngineKey, Plan};
-use crate::session::{EngineSpec, SessionError, SidecarOptions, user_variable};
+use crate::base::atomic_file::{self, Durability};
+use crate::base::bounded_file::read_bounded;
+use crate::base::owned_folder;
+use crate::machine::device::{DeviceClass, Machine, Placement, Topology, Value, WaitStrategy, Yields};
+use crate::machine::doctor::{EnvironmentFacts, EnvironmentState, decided};
+use crate::machine::environment::{Host, Interpreter, Lock, VllmSource, assets};
+use crate::measurement::session::{EngineSpec, SessionError, SidecarOptions, user_variable};
+use crate::question::config::builtin_model_config;
+use crate::question::plan::flag_value;
+use crate::question::plan::{EngineKey, Plan};
 
 /// Where torch keeps what it has compiled: without it in the folder for temporary files, where each sidecar has its own.
 const INDUCTOR_CACHE: &str = "TORCHINDUCTOR_CACHE_DIR";

@@ -24,8 +24,8 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::device::{DeviceClass, WaitStrategy};
-use crate::report::TableFormat;
+use crate::machine::device::{DeviceClass, WaitStrategy};
+use crate::presentation::report::TableFormat;
 pub use error::{CliError, Exit};
 
 /// Measures a vLLM engine from inside the machine, each token stamped in nanoseconds.
@@ -95,7 +95,7 @@ struct EngineArgs {
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,
     /// Runs of every point, instead of what the configuration says
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::resolve::MAX_RUNS as i64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::question::resolve::MAX_RUNS as i64))]
     repeats: Option<u32>,
     /// Compare two values of a setting: every point is measured with both, in pairs that run directly one after the other, and
     /// the difference is decided (ten pairs, or more over many points, where nothing says how many; exit status 1 if B is
@@ -211,7 +211,7 @@ struct CompareArgs {
     threshold: f64,
     /// Metric to compare, by its name in the report, as often as there are [default: the usual eight]
     #[arg(long, value_name = "METRIC", value_parser = compare::parse_metric)]
-    metric: Vec<crate::metrics::Metric>,
+    metric: Vec<crate::analysis::metrics::Metric>,
     /// Write comparison.json and comparison.html into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -357,7 +357,9 @@ fn run(command: Command) -> Result<Exit, CliError> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Sidecar(args) => sidecar::run(&args.command),
         Command::Env(args) => runtime::make(args.device),
-        Command::Schema { of: SchemaOf::Report } => screen::print(crate::report::REPORT_SCHEMA),
-        Command::Schema { of: SchemaOf::Comparison } => screen::print(crate::comparison::COMPARISON_SCHEMA),
+        Command::Schema { of: SchemaOf::Report } => screen::print(crate::presentation::report::REPORT_SCHEMA),
+        Command::Schema { of: SchemaOf::Comparison } => {
+            screen::print(crate::presentation::comparison::COMPARISON_SCHEMA)
+        }
     }
 }

@@ -2,15 +2,15 @@
 
 use super::interrupts::UserInterrupts;
 use super::screen::Screen;
-use crate::device::StolenTime;
-use crate::metrics::{Metric, Statistic};
-use crate::plan::{EngineKey, LoadTimes, Point, RunTimes};
-use crate::recorder::LiveTotals;
-use crate::report::MetricValues;
-use crate::report::{Results, converged};
-use crate::ring::clock_ns;
-use crate::session::{Interrupts, Progress, SweepObserver};
-use crate::timeline::{Outcome, Timeline};
+use crate::analysis::metrics::{Metric, Statistic};
+use crate::machine::device::StolenTime;
+use crate::measurement::recorder::LiveTotals;
+use crate::measurement::ring::clock_ns;
+use crate::measurement::session::{Interrupts, Progress, SweepObserver};
+use crate::measurement::timeline::{Outcome, Timeline};
+use crate::presentation::report::MetricValues;
+use crate::presentation::report::{Results, converged};
+use crate::question::plan::{EngineKey, LoadTimes, Point, RunTimes};
 
 /// Runs of a point whose times are kept for the next estimate.
 const MOST_TIMES: usize = 100;
@@ -74,7 +74,7 @@ impl SweepObserver for Observer<'_> {
         }
         let entry = self.results.add(&timeline)?;
         let of_point = self.times.iter().filter(|time| time.point.point == entry.identity.point).count();
-        if entry.status == crate::verdict::Status::Valid && of_point < MOST_TIMES {
+        if entry.status == crate::analysis::verdict::Status::Valid && of_point < MOST_TIMES {
             self.times.push(MeasuredTime::of(&timeline, &entry.values, run_s));
         }
         let point = entry.asked.clone();

@@ -2,7 +2,7 @@
 
 use super::error::{CliError, Exit};
 use super::{ExportArgs, ReportArgs, screen};
-use crate::report::{self, DamagedRun, Report};
+use crate::presentation::report::{self, DamagedRun, Report};
 
 /// Rebuilds a results folder, or judges a given timeline, and prints the result.
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, CliError> {

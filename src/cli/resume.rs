@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::error::CliError;
 use super::screen::Screen;
-use crate::fingerprint::Fingerprint;
-use crate::report::{Results, ResultsFolder};
-use crate::results::{SessionRecord, read_session};
-use crate::session::Earlier;
+use crate::measurement::results::{SessionRecord, read_session};
+use crate::measurement::session::Earlier;
+use crate::presentation::report::{Results, ResultsFolder};
+use crate::question::fingerprint::Fingerprint;
 
 /// What was measured with in a results folder.
 ///

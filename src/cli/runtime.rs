@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::error::{CliError, Exit};
 use super::screen;
-use crate::device::DeviceClass;
-use crate::environment::{EnvironmentError, Host, Interpreter, Lock, Progress, is_managed, managed};
-use crate::session::Registry;
+use crate::machine::device::DeviceClass;
+use crate::machine::environment::{EnvironmentError, Host, Interpreter, Lock, Progress, is_managed, managed};
+use crate::measurement::session::Registry;
 
 /// The interpreter of a warm sidecar, if it is the one that this command would take: it was looked at when the sidecar was
 /// started, and nothing has been installed since.

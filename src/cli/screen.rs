@@ -11,13 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::errno::Errno;
 
 use super::error::{CliError, Exit};
-use crate::plan::Point;
-use crate::printable::{json, printable_lines};
-use crate::recorder::LiveTotals;
-use crate::report::{Report, RunEntry, TableFormat, table};
-use crate::ring::clock_ns;
-use crate::timeline::Phase;
-use crate::verdict::Status;
+use crate::analysis::verdict::Status;
+use crate::base::printable::{json, printable_lines};
+use crate::measurement::recorder::LiveTotals;
+use crate::measurement::ring::clock_ns;
+use crate::measurement::timeline::Phase;
+use crate::presentation::report::{Report, RunEntry, TableFormat, table};
+use crate::question::plan::Point;
 
 /// Writes text without colours to standard output, see [`write`].
 pub(super) fn print(text: &str) -> Result<Exit, CliError> {
@@ -134,7 +134,7 @@ impl Screen {
         if run.status == Status::Skipped {
             return;
         }
-        let value = |name| crate::metrics::Metric::named(name).and_then(|metric| run.values.get(metric));
+        let value = |name| crate::analysis::metrics::Metric::named(name).and_then(|metric| run.values.get(metric));
         let mut line = format!("{}: {}", self.run, run.status.as_str());
         if let (Some(ttft_s), Some(rate)) = (value("p50_ttft_s"), value("output_tokens_per_s")) {
             line += &format!(", TTFT p50 {:.2} ms, {rate:.0} output tok/s", ttft_s * 1e3);

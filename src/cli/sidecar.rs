@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::error::{CliError, Exit};
 use super::{SidecarCommand, screen};
-use crate::environment::Host;
-use crate::printable::printable;
-use crate::session::{LoadedEngine, Registry, Status, Stopped, WarmSidecar};
+use crate::base::printable::printable;
+use crate::machine::environment::Host;
+use crate::measurement::session::{LoadedEngine, Registry, Status, Stopped, WarmSidecar};
 
 /// Shows or stops.
 pub(super) fn run(command: &SidecarCommand) -> Result<Exit, CliError> {

@@ -1,9 +1,9 @@
 //! Several device classes in one plan: whose turn it is.
 
-use bench::device::DeviceClass;
-use bench::plan::{self, History, Plan};
-use bench::plan_text::{self, Detail};
-use bench::resolve::Overrides;
+use bench::machine::device::DeviceClass;
+use bench::presentation::plan_text::{self, Detail};
+use bench::question::plan::{self, History, Plan};
+use bench::question::resolve::Overrides;
 
 use crate::{plan_of, plan_with};
 

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use bench::config;
-use bench::device::DeviceClass;
-use bench::plan::Quantization;
-use bench::resolve::Overrides;
+use bench::machine::device::DeviceClass;
+use bench::question::config;
+use bench::question::plan::Quantization;
+use bench::question::resolve::Overrides;
 
 use crate::{entry, plan_of, plan_with, problems, write};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use bench::config::{self, BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE};
-use bench::device::DeviceClass;
-use bench::plan::{Drive, Load, Point, PrefixMode, Quantization, StepApi};
-use bench::resolve::{self, Overrides};
+use bench::machine::device::DeviceClass;
+use bench::question::config::{self, BUILTIN_MODEL, BUILTIN_MODEL_CONFIG, BUILTIN_SMOKE};
+use bench::question::plan::{Drive, Load, Point, PrefixMode, Quantization, StepApi};
+use bench::question::resolve::{self, Overrides};
 
 use crate::{EXISTING_FORMAT, entry, load, plan_of, plan_with, points, problems};
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bench::config;
-use bench::resolve::{self, Overrides};
+use bench::question::config;
+use bench::question::resolve::{self, Overrides};
 
 use crate::{EXISTING_FORMAT, entry, write};
 
@@ -39,7 +39,7 @@ fn runs(points: u32, repeats: u32) -> String {
 #[test]
 fn the_most_runs_are_planned() {
     let plan = crate::plan_of(&runs(20_000, 5));
-    assert_eq!(plan.num_runs_of(bench::plan::Role::Measured) as u64, resolve::MAX_RUNS);
+    assert_eq!(plan.num_runs_of(bench::question::plan::Role::Measured) as u64, resolve::MAX_RUNS);
     let overrides = Overrides { repeats: Some(6), ..Overrides::default() };
     let message = crate::plan_with(&runs(20_000, 5), overrides).unwrap_err().to_string();
     assert!(message.contains("20000 points, and 6 repeats of each"), "{message}");

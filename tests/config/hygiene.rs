@@ -1,7 +1,7 @@
 //! Sentinels and reset checks: where they stand in a plan.
 
-use bench::plan::{self, Drive, History, Plan, Role};
-use bench::plan_text::{self, Detail};
+use bench::presentation::plan_text::{self, Detail};
+use bench::question::plan::{self, Drive, History, Plan, Role};
 
 use crate::{plan_of, problems};
 

@@ -17,9 +17,9 @@ mod times;
 use std::fs;
 use std::path::PathBuf;
 
-use bench::config::{self, Config, ConfigError};
-use bench::plan::{Plan, Point};
-use bench::resolve::{self, Overrides};
+use bench::question::config::{self, Config, ConfigError};
+use bench::question::plan::{Plan, Point};
+use bench::question::resolve::{self, Overrides};
 
 /// The example of the format that users already have, as it stands.
 const EXISTING_FORMAT: &str = r#"

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bench::plan::{self, Arm, History, Plan, Point};
-use bench::plan_text::{self, Detail};
-use bench::resolve;
+use bench::presentation::plan_text::{self, Detail};
+use bench::question::plan::{self, Arm, History, Plan, Point};
+use bench::question::resolve;
 
 use crate::{entry, load, plan_of, problems};
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
-use bench::config;
-use bench::plan::{self, History, Role, SettingClass};
-use bench::plan_text::{self, Detail};
-use bench::resolve::{self, Overrides};
+use bench::presentation::plan_text::{self, Detail};
+use bench::question::config;
+use bench::question::plan::{self, History, Role, SettingClass};
+use bench::question::resolve::{self, Overrides};
 
 use crate::{entry, plan_of, plan_with, points, write};
 

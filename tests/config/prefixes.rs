@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use bench::config::{self, WORKLOADS};
-use bench::device::DeviceClass;
-use bench::plan::{self, HitRate, NamedWorkload, Point};
-use bench::resolve::{self, Overrides};
+use bench::machine::device::DeviceClass;
+use bench::question::config::{self, WORKLOADS};
+use bench::question::plan::{self, HitRate, NamedWorkload, Point};
+use bench::question::resolve::{self, Overrides};
 
 use crate::{entry, plan_of, plan_with, points, problems};
 

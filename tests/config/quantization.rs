@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bench::device::DeviceClass;
-use bench::plan::{EngineKey, Quantization};
-use bench::resolve::Overrides;
+use bench::machine::device::DeviceClass;
+use bench::question::plan::{EngineKey, Quantization};
+use bench::question::resolve::Overrides;
 
 use crate::{entry, plan_with, write};
 
@@ -132,7 +132,7 @@ fn the_shipped_files_plan_as_they_are() {
     let plan = |file: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(file);
         let (_folder, path) = write(fs::read(path).unwrap());
-        bench::resolve::resolve(&bench::config::load(&path).unwrap(), Overrides::default()).unwrap()
+        bench::question::resolve::resolve(&bench::question::config::load(&path).unwrap(), Overrides::default()).unwrap()
     };
     let cpu = plan("quantization-cpu.yaml");
     let labels: Vec<Quantization> = cpu.epochs.iter().map(|epoch| epoch.key.quantization).collect();

@@ -1,8 +1,8 @@
 //! What an engine could never take: ranks that it cannot have, prompts that no step is long enough for, a cache that is too small.
 
-use bench::device::DeviceClass;
-use bench::plan::EngineKey;
-use bench::resolve::{CpuKvSpace, Overrides};
+use bench::machine::device::DeviceClass;
+use bench::question::plan::EngineKey;
+use bench::question::resolve::{CpuKvSpace, Overrides};
 
 use crate::{entry, plan_of, plan_with, problems};
 

@@ -1,6 +1,6 @@
 //! Scripts of the scripted engine: what they say, and every problem at its line and column.
 
-use bench::config::{FaultKind, Script, ScriptNoise, ScriptedFinish, load_script};
+use bench::question::config::{FaultKind, Script, ScriptNoise, ScriptedFinish, load_script};
 
 use crate::write;
 

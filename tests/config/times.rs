@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use bench::config;
-use bench::device::DeviceClass;
-use bench::plan::{self, EngineKey, Estimate, History, LoadTimes, Plan, Point, RunTimes};
-use bench::plan_text::{self, Detail};
-use bench::resolve::{self, Overrides};
+use bench::machine::device::DeviceClass;
+use bench::presentation::plan_text::{self, Detail};
+use bench::question::config;
+use bench::question::plan::{self, EngineKey, Estimate, History, LoadTimes, Plan, Point, RunTimes};
+use bench::question::resolve::{self, Overrides};
 
 use crate::{entry, load, plan_of, points};
 

@@ -1,8 +1,8 @@
 //! What `bench doctor` says.
 
-use bench::device::DeviceClass;
-use bench::doctor::{EnvironmentState, Examination, examine};
-use bench::environment::Host;
+use bench::machine::device::DeviceClass;
+use bench::machine::doctor::{EnvironmentState, Examination, examine};
+use bench::machine::environment::Host;
 
 use crate::{bare, plug};
 

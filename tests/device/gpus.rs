@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bench::device::DeviceClass;
+use bench::machine::device::DeviceClass;
 
 use crate::{bare, plug};
 
@@ -46,7 +46,7 @@ fn gpus_are_listed_with_what_decides_their_kernels() {
 #[test]
 fn without_nvml_the_pci_bus_tells_a_missing_driver_from_a_missing_gpu() {
     let (root, machine) = bare();
-    let missing = |machine: &bench::device::Machine| {
+    let missing = |machine: &bench::machine::device::Machine| {
         let finding = machine.look_for(DeviceClass::Cuda);
         let (check, missing) = finding.missing().next().unwrap();
         assert!(check.what.contains("libnvidia-ml.so.1") && !finding.is_present, "{finding:?}");

@@ -7,7 +7,7 @@ mod tpus;
 use std::fs;
 use std::path::Path;
 
-use bench::device::Machine;
+use bench::machine::device::Machine;
 
 /// A machine with nothing on it but a processor.
 fn bare() -> (tempfile::TempDir, Machine) {

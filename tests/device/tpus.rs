@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bench::device::DeviceClass;
+use bench::machine::device::DeviceClass;
 
 use crate::{bare, plug};
 

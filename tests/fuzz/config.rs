@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use bench::config;
-use bench::plan::{self, History};
-use bench::plan_text::{self, Detail};
-use bench::resolve::{self, Overrides};
+use bench::presentation::plan_text::{self, Detail};
+use bench::question::config;
+use bench::question::plan::{self, History};
+use bench::question::resolve::{self, Overrides};
 
 pub fn run(input: &[u8], folder: &Path) {
     let path = folder.join("input.yaml");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use bench::report::{self, TableFormat};
+use bench::presentation::report::{self, TableFormat};
 
 /// First line of an input whose rows are repeated, with another number in place of each `RUN`.
 const MANY: &[u8] = b"many\n";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bench::session::describe_message;
+use bench::measurement::session::describe_message;
 
 /// Longest error: the parts of a message that it quotes are bounded.
 const LONGEST: usize = 4_096;

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bench::device::WaitStrategy;
-use bench::load::ClosedLoop;
-use bench::recorder::{Live, PhasePlan, Recorder, RecorderOptions, Tape};
-use bench::report::{Ruler, RunEntry};
-use bench::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
-use bench::ring::{RawRecord, RingMemory};
-use bench::timeline::{Phase, RequestEvent, Timeline};
+use bench::machine::device::WaitStrategy;
+use bench::measurement::load::ClosedLoop;
+use bench::measurement::recorder::{Live, PhasePlan, Recorder, RecorderOptions, Tape};
+use bench::measurement::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
+use bench::measurement::ring::{RawRecord, RingMemory};
+use bench::measurement::timeline::{Phase, RequestEvent, Timeline};
+use bench::presentation::report::{Ruler, RunEntry};
 
 use crate::sketch;
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use bench::report::{self, TableFormat};
-use bench::results::write_session;
-use bench::ring::Hiccup;
-use bench::timeline::store;
-use bench::timeline::{RequestEvent, StepEvent, Timeline, TokenEvent};
+use bench::measurement::results::write_session;
+use bench::measurement::ring::Hiccup;
+use bench::measurement::timeline::store;
+use bench::measurement::timeline::{RequestEvent, StepEvent, Timeline, TokenEvent};
+use bench::presentation::report::{self, TableFormat};
 use bytemuck::Pod;
 
 use crate::sketch;

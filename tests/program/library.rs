@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bench::config::BUILTIN_MODEL_CONFIG;
-use bench::device::{DeviceClass, Placement, Topology};
-use bench::environment::{Host, Lock, assets, managed};
-use bench::plan::{Drive, Limits, StepApi};
-use bench::session::{Engine, EngineSpec, Event, RequestSpec, SessionError, Sidecar, SidecarOptions};
+use bench::machine::device::{DeviceClass, Placement, Topology};
+use bench::machine::environment::{Host, Lock, assets, managed};
+use bench::measurement::session::{Engine, EngineSpec, Event, RequestSpec, SessionError, Sidecar, SidecarOptions};
+use bench::question::config::BUILTIN_MODEL_CONFIG;
+use bench::question::plan::{Drive, Limits, StepApi};
 
 use crate::{ARGS, one_engine};
 

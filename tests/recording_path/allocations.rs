@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::hint::black_box;
 
-use bench::device::WaitStrategy;
-use bench::ring::RingMemory;
-use bench::ring::protocol::EVENT_STREAM;
+use bench::machine::device::WaitStrategy;
+use bench::measurement::ring::RingMemory;
+use bench::measurement::ring::protocol::EVENT_STREAM;
 use nix::libc;
 
 use crate::rehearsal::Rehearsal;

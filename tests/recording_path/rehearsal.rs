@@ -6,15 +6,15 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bench::device::WaitStrategy;
-use bench::load::ClosedLoop;
-use bench::recorder::{Live, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
-use bench::ring::protocol::{
+use bench::machine::device::WaitStrategy;
+use bench::measurement::load::ClosedLoop;
+use bench::measurement::recorder::{Live, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
+use bench::measurement::ring::protocol::{
     EVENT_STREAM, EndRecord, EndedRecord, FinishRecord, GrantRecord, REQUEST_STREAM, StepRecord, SubmitRecord,
     TokensRecord,
 };
-use bench::ring::{Consumer, Producer, RawRecord, RingMemory};
-use bench::timeline::{Counters, Phase, RequestEvent};
+use bench::measurement::ring::{Consumer, Producer, RawRecord, RingMemory};
+use bench::measurement::timeline::{Counters, Phase, RequestEvent};
 use bytemuck::Zeroable;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use bench::device::WaitStrategy;
+use bench::machine::device::WaitStrategy;
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};

@@ -1,9 +1,9 @@
 //! Slow ITLs and TTFTs whose cause is known, because it was put there.
 
-use bench::exchange::csv;
-use bench::report::{Ruler, RunEntry, from_csv};
-use bench::telemetry::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
-use bench::timeline::{Compilation, Phase, Timeline};
+use bench::measurement::telemetry::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
+use bench::measurement::timeline::{Compilation, Phase, Timeline};
+use bench::presentation::exchange::csv;
+use bench::presentation::report::{Ruler, RunEntry, from_csv};
 use serde_json::{Value, json};
 
 use super::sketch::{Request, timeline};
@@ -263,7 +263,8 @@ fn of_a_timeline_without_steps_the_slowest_are_listed_and_no_cause_is_made_up() 
 #[test]
 fn a_point_has_the_tails_of_its_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let mut results = bench::report::Results::create(folder.path(), &super::sketch::session(&["p"])).unwrap();
+    let mut results =
+        bench::presentation::report::Results::create(folder.path(), &super::sketch::session(&["p"])).unwrap();
     for repeat in 0..3 {
         let mut run = one_slow_itl();
         (run.run.repeat, run.run.order) = (repeat, repeat);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bench::comparison::{COMPARISON_SCHEMA, Comparison, Decision, Design, Question};
-use bench::metrics::Metric;
-use bench::plan::{Arm, PairMember, Role};
-use bench::report::{Report, Results, TableFormat};
-use bench::timeline::{Outcome, Timeline};
+use bench::analysis::metrics::Metric;
+use bench::measurement::timeline::{Outcome, Timeline};
+use bench::presentation::comparison::{COMPARISON_SCHEMA, Comparison, Decision, Design, Question};
+use bench::presentation::report::{Report, Results, TableFormat};
+use bench::question::plan::{Arm, PairMember, Role};
 
 use super::schema;
 use super::sketch::{run_in_role, session};
@@ -196,7 +196,7 @@ fn an_objective_that_only_b_misses_is_worse() {
     let both: Vec<f64> = report
         .points
         .iter()
-        .map(|point| point.values.get(bench::metrics::Metric::named("avg_e2e_s").unwrap()).unwrap())
+        .map(|point| point.values.get(bench::analysis::metrics::Metric::named("avg_e2e_s").unwrap()).unwrap())
         .collect();
     assert!(both[0] < both[1], "B is a hair slower: {both:?}");
     let between = at(0.5 * (both[0] + both[1]));

@@ -1,7 +1,7 @@
 //! Points of which runs are measured until their intervals are narrow enough.
 
-use bench::plan::Role;
-use bench::report::{Report, Results, converged};
+use bench::presentation::report::{Report, Results, converged};
+use bench::question::plan::Role;
 
 use super::sketch::{run_in_role, session};
 

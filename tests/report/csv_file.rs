@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use bench::exchange::csv::{CsvError, read_from, write_events, write_header};
-use bench::metrics::{Metric, RunMetrics};
-use bench::report::{Ruler, RunEntry, from_csv};
-use bench::timeline::{Timeline, known};
-use bench::verdict::Status;
+use bench::analysis::metrics::{Metric, RunMetrics};
+use bench::analysis::verdict::Status;
+use bench::measurement::timeline::{Timeline, known};
+use bench::presentation::exchange::csv::{CsvError, read_from, write_events, write_header};
+use bench::presentation::report::{Ruler, RunEntry, from_csv};
 
 use super::sketch::typical_run;
 

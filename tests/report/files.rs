@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use bench::plan::Quantization;
-use bench::report::{
+use bench::analysis::verdict::Status;
+use bench::measurement::timeline::{Outcome, Timeline};
+use bench::presentation::report::{
     REPORT_SCHEMA, Report, Results, ResultsFolder, TableFormat, damaged_runs, export_csv, from_csv, read, rebuild,
     table,
 };
-use bench::timeline::{Outcome, Timeline};
-use bench::verdict::Status;
+use bench::question::plan::Quantization;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use serde_json::Value;

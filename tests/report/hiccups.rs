@@ -1,10 +1,10 @@
 //! Hiccups of the recorder's core and of the engine's loop, and the ITLs that they lie in.
 
-use bench::exchange::csv;
-use bench::metrics::{Gap, HiccupMark, HiccupMarks, RunMetrics};
-use bench::report::{HiccupsEntry, Ruler, RunEntry};
-use bench::timeline::{Hiccup, Phase, Timeline};
-use bench::verdict::Verdict;
+use bench::analysis::metrics::{Gap, HiccupMark, HiccupMarks, RunMetrics};
+use bench::analysis::verdict::Verdict;
+use bench::measurement::timeline::{Hiccup, Phase, Timeline};
+use bench::presentation::exchange::csv;
+use bench::presentation::report::{HiccupsEntry, Ruler, RunEntry};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -239,7 +239,7 @@ fn every_token_has_its_own_bound() {
 
 #[test]
 fn runs_of_a_point_are_pooled() {
-    let samples = |run: &Timeline| bench::metrics::Samples::of(run);
+    let samples = |run: &Timeline| bench::analysis::metrics::Samples::of(run);
     let (calm, held_up) = (sound(), with_hiccups(&[(31_000, 37_000), (41_000, 50_000)]));
     let pooled = RunMetrics::of(&[samples(&calm), samples(&held_up)]);
     let recorder = pooled.totals.recorder_hiccups.unwrap();

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bench::plan::{Load, Role};
-use bench::report::{Report, Results, TableFormat, rebuild, table};
-use bench::timeline::Timeline;
+use bench::measurement::timeline::Timeline;
+use bench::presentation::report::{Report, Results, TableFormat, rebuild, table};
+use bench::question::plan::{Load, Role};
 
 use super::sketch::{Request, run_in_role, run_record, session_of, timeline, typical_run};
 

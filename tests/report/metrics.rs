@@ -1,7 +1,7 @@
 //! Metrics of timelines of which the answers were worked out by hand, and of random ones against a plain reference.
 
-use bench::metrics::{Metric, RunMetrics, Series};
-use bench::timeline::{ABSENT, Phase, RequestEvent, Timeline, TokenEvent};
+use bench::analysis::metrics::{Metric, RunMetrics, Series};
+use bench::measurement::timeline::{ABSENT, Phase, RequestEvent, Timeline, TokenEvent};
 use proptest::prelude::*;
 
 use super::sketch::{Request, TRANSPORT_NS, run_record, timeline};

@@ -1,10 +1,10 @@
 //! The numbers of a point over its runs: each with its own interval, or with the reason why it is not shown.
 
-use bench::metrics::{Metric, Samples, Series, Statistic, Total};
-use bench::plan::Role;
-use bench::report::{PointEntry, Report, Ruler, RunEntry, TableFormat, table};
-use bench::timeline::{ABSENT, Timeline};
-use bench::verdict::Status;
+use bench::analysis::metrics::{Metric, Samples, Series, Statistic, Total};
+use bench::analysis::verdict::Status;
+use bench::measurement::timeline::{ABSENT, Timeline};
+use bench::presentation::report::{PointEntry, Report, Ruler, RunEntry, TableFormat, table};
+use bench::question::plan::Role;
 
 use super::sketch::{Request, run_in_role, timeline};
 

@@ -1,9 +1,9 @@
 //! The roofline of timelines of which the answers were worked out by hand.
 
-use bench::metrics::Samples;
-use bench::plan::Quantization;
-use bench::roofline::{Chunk, Roofline, StepChunks, chunks};
-use bench::timeline::{StepEvent, Timeline};
+use bench::analysis::metrics::Samples;
+use bench::analysis::roofline::{Chunk, Roofline, StepChunks, chunks};
+use bench::measurement::timeline::{StepEvent, Timeline};
+use bench::question::plan::Quantization;
 use serde_json::{Value, json};
 
 use super::sketch::{Request, cpu_peaks, timeline};
@@ -176,7 +176,7 @@ fn without_a_peak_there_are_bytes_and_no_share() {
 fn an_accelerator_has_the_peak_of_its_table_times_its_devices() {
     let on = |name: &str, quantization| {
         let mut run = two();
-        run.run.engine_key.device = bench::device::DeviceClass::Cuda;
+        run.run.engine_key.device = bench::machine::device::DeviceClass::Cuda;
         run.run.engine_key.quantization = quantization;
         let other = &mut run.run.engine_facts.as_mut().unwrap().other;
         other.insert("device_kind".to_owned(), json!(name));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bench::plan::{Arm, PairMember, Role};
-use bench::report::{DamagedRun, REPORT_SCHEMA, Results, TableFormat, table};
-use bench::timeline::{EngineSetting, Hiccup, Speculation, WarmUp};
+use bench::measurement::timeline::{EngineSetting, Hiccup, Speculation, WarmUp};
+use bench::presentation::report::{DamagedRun, REPORT_SCHEMA, Results, TableFormat, table};
+use bench::question::plan::{Arm, PairMember, Role};
 use serde_json::{Map, Value};
 
 use super::hygiene::unsteady_run;

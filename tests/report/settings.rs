@@ -1,9 +1,9 @@
 //! Settings of the loaded engine against what the arguments and the labels say.
 
-use bench::metrics::RunMetrics;
-use bench::report::{Report, Results, TableFormat, rebuild, table};
-use bench::timeline::{EngineFacts, EngineSetting, Timeline};
-use bench::verdict::Verdict;
+use bench::analysis::metrics::RunMetrics;
+use bench::analysis::verdict::Verdict;
+use bench::measurement::timeline::{EngineFacts, EngineSetting, Timeline};
+use bench::presentation::report::{Report, Results, TableFormat, rebuild, table};
 
 use super::sketch::{session, typical_run};
 

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use bench::calibration::CpuPeaks;
-use bench::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
-use bench::clock::Clock;
-use bench::device::{DeviceClass, WaitStrategy};
-use bench::plan::{
-    Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role, StepApi,
-};
-use bench::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
-use bench::timeline::{
+use bench::machine::device::{DeviceClass, WaitStrategy};
+use bench::measurement::calibration::CpuPeaks;
+use bench::measurement::calibration::{BudgetRow, Cores, ErrorBudget, Identity, Stages, Times};
+use bench::measurement::clock::Clock;
+use bench::measurement::results::{Instrument, SESSION_SCHEMA_VERSION, SessionRecord};
+use bench::measurement::timeline::{
     ABSENT, Counters, DtypeCount, EngineFacts, FinishReason, LayerCount, Outcome, Phase, RequestEvent, RunRecord,
     StepEvent, Timeline, TokenEvent, Weights, store::RUN_SCHEMA_VERSION,
+};
+use bench::question::plan::{
+    Drive, EngineKey, Epoch, IgnoredInEq, Limits, Load, Plan, Point, PrefixMode, Quantization, Role, StepApi,
 };
 
 /// What every sketched event took from the tap to the recorder.

@@ -1,9 +1,9 @@
 //! Speculative decoding: a request is given what vLLM counts at its finish, not all that the tap saw in its last step.
 
-use bench::metrics::RunMetrics;
-use bench::report::{Ruler, RunEntry};
-use bench::timeline::{Phase, Speculation, StepDrafts, Timeline};
-use bench::verdict::{Status, Verdict};
+use bench::analysis::metrics::RunMetrics;
+use bench::analysis::verdict::{Status, Verdict};
+use bench::measurement::timeline::{Phase, Speculation, StepDrafts, Timeline};
+use bench::presentation::report::{Ruler, RunEntry};
 
 use super::sketch::{Request, timeline};
 

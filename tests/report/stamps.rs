@@ -1,9 +1,9 @@
 //! The engine's own stamps against ours: the differences that are reported, and the bounds that make a run invalid.
 
-use bench::metrics::RunMetrics;
-use bench::report::{Ruler, RunEntry};
-use bench::timeline::{ABSENT, Phase, Timeline};
-use bench::verdict::{STAMP_TOLERANCE_NS, Verdict};
+use bench::analysis::metrics::RunMetrics;
+use bench::analysis::verdict::{STAMP_TOLERANCE_NS, Verdict};
+use bench::measurement::timeline::{ABSENT, Phase, Timeline};
+use bench::presentation::report::{Ruler, RunEntry};
 
 use super::sketch::{Request, timeline};
 

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use bench::report::{Report, Results, damaged_runs, read};
-use bench::results::{read_session, write_session};
-use bench::telemetry::{DeviceKind, Sample, SampledDevice, TelemetryRecord};
-use bench::timeline::store::{
+use bench::measurement::results::{read_session, write_session};
+use bench::measurement::telemetry::{DeviceKind, Sample, SampledDevice, TelemetryRecord};
+use bench::measurement::timeline::store::{
     RUN_SCHEMA_VERSION, StoreError, UNSEALED_RUN_SCHEMA_VERSION, read_run, run_folder, stored_runs, write_run,
 };
-use bench::timeline::{Hiccup, Outcome, Timeline};
+use bench::measurement::timeline::{Hiccup, Outcome, Timeline};
+use bench::presentation::report::{Report, Results, damaged_runs, read};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -410,8 +410,9 @@ fn results_of_the_version_before_give_the_same_numbers_and_a_note() {
     let report = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/stored-2")).unwrap();
     assert!(report.damaged.is_empty(), "{:?}", report.damaged);
     assert_eq!((report.unsealed_records, report.exit_status()), (3, 0));
-    let value =
-        |run: usize, name: &str| report.runs[run].values.get(bench::metrics::Metric::named(name).unwrap()).unwrap();
+    let value = |run: usize, name: &str| {
+        report.runs[run].values.get(bench::analysis::metrics::Metric::named(name).unwrap()).unwrap()
+    };
     let expected = [
         ("elapsed_s", [0.007722016, 0.011825763]),
         ("avg_ttft_s", [0.001713122, 0.0017100573333333332]),
@@ -424,7 +425,7 @@ fn results_of_the_version_before_give_the_same_numbers_and_a_note() {
     for (name, values) in expected {
         assert_eq!([value(0, name), value(1, name)], values, "{name}");
     }
-    let text = bench::report::table(&report, bench::report::TableFormat::Table, false);
+    let text = bench::presentation::report::table(&report, bench::presentation::report::TableFormat::Table, false);
     assert!(text.contains("3 stored records are of a version without a checksum"), "{text}");
 }
 

@@ -1,9 +1,9 @@
 //! The table that a person reads, and its other formats.
 
-use bench::plan::Quantization;
-use bench::report::{Report, Results, TableFormat, table};
-use bench::timeline::{ABSENT, Hiccup};
-use bench::verdict::Status;
+use bench::analysis::verdict::Status;
+use bench::measurement::timeline::{ABSENT, Hiccup};
+use bench::presentation::report::{Report, Results, TableFormat, table};
+use bench::question::plan::Quantization;
 
 use super::sketch::{Request, run_record, session, timeline, typical_run};
 

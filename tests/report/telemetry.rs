@@ -1,10 +1,10 @@
 //! What telemetry says of a window, with samples drawn by hand.
 
-use bench::metrics::Samples;
-use bench::report::{Ruler, RunEntry};
-use bench::telemetry::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
-use bench::timeline::Timeline;
-use bench::timeline::store::{StoreError, read_run, run_folder, write_run};
+use bench::analysis::metrics::Samples;
+use bench::measurement::telemetry::{DeviceKind, Quantity, Sample, SampledDevice, TelemetryRecord};
+use bench::measurement::timeline::Timeline;
+use bench::measurement::timeline::store::{StoreError, read_run, run_folder, write_run};
+use bench::presentation::report::{Ruler, RunEntry};
 use serde_json::{Value, json};
 
 use super::sketch::{Request, timeline};
@@ -128,7 +128,7 @@ fn pressure_and_stolen_time_are_shares_of_the_window() {
 fn energy_of_an_accelerator_is_that_of_all_its_devices_and_not_the_hosts() {
     let counted = |second_gpu: bool| {
         let mut run = sampled(Quantity::EnergyTotalUj, &[(999, 0), (5_001, 9_000_000)]);
-        run.run.engine_key.device = bench::device::DeviceClass::Cuda;
+        run.run.engine_key.device = bench::machine::device::DeviceClass::Cuda;
         run.run.telemetry = Some(record(&[(DeviceKind::Host, "host"), (DeviceKind::Gpu, "a"), (DeviceKind::Gpu, "b")]));
         for (at_ns, value) in [(999, 0), (5_001, 4_000_000)] {
             run.telemetry.push(sample(1, at_ns, &[(Quantity::EnergyTotalUj, value)]));

@@ -1,9 +1,9 @@
 //! By how much the instrument can be wrong: the known answers' bound, and what the run's own stamps have moved a number by.
 
-use bench::calibration::ErrorBudget;
-use bench::metrics::{Metric, Samples};
-use bench::report::{InstrumentErrors, PointEntry, Results, Ruler, RunEntry, TableFormat, table};
-use bench::timeline::{ABSENT, Timeline};
+use bench::analysis::metrics::{Metric, Samples};
+use bench::measurement::calibration::ErrorBudget;
+use bench::measurement::timeline::{ABSENT, Timeline};
+use bench::presentation::report::{InstrumentErrors, PointEntry, Results, Ruler, RunEntry, TableFormat, table};
 
 use super::sketch::{Request, TRANSPORT_NS, budget, session, timeline, typical_run};
 
@@ -151,9 +151,9 @@ fn stall_of_a_calibration_is_in_no_report_where_the_recorder_watched() {
         let mut session = session(&["a"]);
         let row = &mut session.instrument.error_budget.as_mut().unwrap().rows[0];
         let quiet = row.ttft_error_ns;
-        let stalled = bench::calibration::Times { p99: 4_000_000, max: 4_000_000, ..quiet };
+        let stalled = bench::measurement::calibration::Times { p99: 4_000_000, max: 4_000_000, ..quiet };
         (row.ttft_error_ns, row.itl_error_ns) = (stalled, Some(stalled));
-        let of_watched = watched.map(|count| bench::calibration::Times { count, ..quiet });
+        let of_watched = watched.map(|count| bench::measurement::calibration::Times { count, ..quiet });
         (row.ttft_error_watched_ns, row.itl_error_watched_ns) = (of_watched, of_watched);
         let folder = tempfile::tempdir().unwrap();
         let mut results = Results::create(folder.path(), &session).unwrap();

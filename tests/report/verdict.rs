@@ -1,8 +1,8 @@
 //! Every way in which a run can miss what was asked for, one at a time, on an otherwise sound run.
 
-use bench::metrics::RunMetrics;
-use bench::timeline::{ABSENT, Compilation, FinishReason, Outcome, Phase, StepEvent, Timeline};
-use bench::verdict::{Status, Verdict};
+use bench::analysis::metrics::RunMetrics;
+use bench::analysis::verdict::{Status, Verdict};
+use bench::measurement::timeline::{ABSENT, Compilation, FinishReason, Outcome, Phase, StepEvent, Timeline};
 
 use super::sketch::{Request, timeline, typical_run};
 

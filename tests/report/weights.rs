@@ -1,9 +1,9 @@
 //! Whether a run's label is what its engine was found to hold, on facts made by hand.
 
-use bench::metrics::RunMetrics;
-use bench::plan::Quantization;
-use bench::timeline::{LayerCount, Timeline, Weights};
-use bench::verdict::{Status, Verdict};
+use bench::analysis::metrics::RunMetrics;
+use bench::analysis::verdict::{Status, Verdict};
+use bench::measurement::timeline::{LayerCount, Timeline, Weights};
+use bench::question::plan::Quantization;
 
 use super::sketch::{typical_run, weights};
 

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use bench::ring::protocol::{EVENT_STREAM, MAX_CAPACITY, REQUEST_STREAM};
-use bench::ring::{Consumer, Producer, RingMemory, sealed_memory};
+use bench::measurement::ring::protocol::{EVENT_STREAM, MAX_CAPACITY, REQUEST_STREAM};
+use bench::measurement::ring::{Consumer, Producer, RingMemory, sealed_memory};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -51,7 +51,7 @@ fn each_corrupted_field_of_the_header_is_refused() {
     let cases = [
         ("magic", 0, index(0), NO_RING),
         ("ABI version 0", 8, word(0), OTHER_VERSION),
-        ("next ABI version", 8, word(bench::ring::abi_version() + 1), OTHER_VERSION),
+        ("next ABI version", 8, word(bench::measurement::ring::abi_version() + 1), OTHER_VERSION),
         ("record size", 12, word(128), OTHER_LAYOUT),
         ("capacity 0", CAPACITY_AT, word(0), OTHER_LAYOUT),
         ("capacity 1", CAPACITY_AT, word(1), OTHER_LAYOUT),

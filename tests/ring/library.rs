@@ -4,8 +4,8 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use bench::ring::protocol::{ABI_VERSION, EVENT_STREAM};
-use bench::ring::{Consumer, RawRecord, RingMemory, abi_version, sealed_memory};
+use bench::measurement::ring::protocol::{ABI_VERSION, EVENT_STREAM};
+use bench::measurement::ring::{Consumer, RawRecord, RingMemory, abi_version, sealed_memory};
 use bytemuck::Zeroable;
 use libloading::{Library, Symbol};
 
@@ -111,7 +111,7 @@ fn what_is_pushed_here_is_popped_by_the_library_that_made_the_ring() {
         Ok(())
     })
     .unwrap();
-    let mut producer = bench::ring::Producer::attach(memory.as_fd(), None, EVENT_STREAM).unwrap();
+    let mut producer = bench::measurement::ring::Producer::attach(memory.as_fd(), None, EVENT_STREAM).unwrap();
     let ring = library.attach(memory.as_fd(), false).unwrap();
     assert!(producer.push(&(0..40).map(numbered).collect::<Vec<_>>()));
     let (mut records, mut n, mut look) = ([RawRecord::zeroed(); 64], 0, [0; 2]);

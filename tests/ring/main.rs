@@ -9,8 +9,8 @@ mod recorder;
 mod thread_sanitizer;
 mod wake_up;
 
-use bench::ring::RawRecord;
-use bench::ring::protocol::EndedRecord;
+use bench::measurement::ring::RawRecord;
+use bench::measurement::ring::protocol::EndedRecord;
 use bytemuck::Zeroable;
 
 /// A record in which every word but the stamp follows from `number`.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::thread::sleep;
 use std::time::Duration;
 
-use bench::ring::protocol::EVENT_STREAM;
-use bench::ring::{Consumer, Producer, RingMemory, clock_ns};
+use bench::measurement::ring::protocol::EVENT_STREAM;
+use bench::measurement::ring::{Consumer, Producer, RingMemory, clock_ns};
 use proptest::prelude::*;
 
 use crate::{emitted_ns, number_of, numbered};

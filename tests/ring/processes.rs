@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
-use bench::ring::{Consumer, Producer, RawRecord, RingMemory};
+use bench::measurement::ring::protocol::{EVENT_STREAM, REQUEST_STREAM};
+use bench::measurement::ring::{Consumer, Producer, RawRecord, RingMemory};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{emitted_ns, number_of, numbered};

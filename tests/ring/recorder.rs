@@ -4,12 +4,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bench::device::WaitStrategy;
-use bench::load::ClosedLoop;
-use bench::recorder::{Live, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
-use bench::ring::protocol::{EVENT_STREAM, EndedRecord, FinishRecord, REQUEST_STREAM, StepRecord, TokensRecord};
-use bench::ring::{RawRecord, RingMemory};
-use bench::timeline::{Counters, Phase, RequestEvent};
+use bench::machine::device::WaitStrategy;
+use bench::measurement::load::ClosedLoop;
+use bench::measurement::recorder::{Live, PhasePlan, Recorder, RecorderError, RecorderOptions, Tape};
+use bench::measurement::ring::protocol::{
+    EVENT_STREAM, EndedRecord, FinishRecord, REQUEST_STREAM, StepRecord, TokensRecord,
+};
+use bench::measurement::ring::{RawRecord, RingMemory};
+use bench::measurement::timeline::{Counters, Phase, RequestEvent};
 use bytemuck::Zeroable;
 
 /// Runs a recorder with one request, and another that is staged and never submitted, over records that lie in the ring

@@ -1,7 +1,7 @@
 //! The host's files.
 
-use bench::device::DeviceClass;
-use bench::telemetry::{DeviceKind, Quantity};
+use bench::machine::device::DeviceClass;
+use bench::measurement::telemetry::{DeviceKind, Quantity};
 
 use super::machine::{Machine, open, series, twice};
 

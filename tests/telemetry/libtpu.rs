@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use bench::device::DeviceClass;
-use bench::telemetry::{Places, Quantity};
+use bench::machine::device::DeviceClass;
+use bench::measurement::telemetry::{Places, Quantity};
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -170,7 +170,7 @@ const USAGE: &str = "tpu.runtime.hbm.memory.usage.bytes";
 const DUTY_CYCLE: &str = "tpu.runtime.tensorcore.dutycycle.percent";
 const GIB: i64 = 1 << 30;
 
-fn names(record: &bench::telemetry::TelemetryRecord) -> Vec<&str> {
+fn names(record: &bench::measurement::telemetry::TelemetryRecord) -> Vec<&str> {
     record.devices.iter().map(|device| device.name.as_str()).collect()
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use bench::device::{DeviceClass, Placement, WaitStrategy};
-use bench::telemetry::{HostRoot, Places, Quantity, Sample, Sampling, Telemetry, TelemetryRecord};
+use bench::machine::device::{DeviceClass, Placement, WaitStrategy};
+use bench::measurement::telemetry::{HostRoot, Places, Quantity, Sample, Sampling, Telemetry, TelemetryRecord};
 use tempfile::TempDir;
 
 /// `/proc` and `/sys`, as far as they are read.

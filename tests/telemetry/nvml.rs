@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bench::device::DeviceClass;
-use bench::telemetry::{DeviceKind, Places, Quantity, Telemetry};
+use bench::machine::device::DeviceClass;
+use bench::measurement::telemetry::{DeviceKind, Places, Quantity, Telemetry};
 
 use super::machine::{Machine, placement, series, twice};
 

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use bench::device::{DeviceClass, Placement};
+use bench::machine::device::{DeviceClass, Placement};
 
 use super::machine::{Machine, open, placement};
 
 #[test]
 fn samples_come_at_the_rate_and_in_order_and_at_both_ends() {
     let machine = Machine::server();
-    let began_ns = bench::ring::clock_ns();
+    let began_ns = bench::measurement::ring::clock_ns();
     let sampling = open(&machine.places(), DeviceClass::Cpu).start(20, &placement()).unwrap();
     std::thread::sleep(Duration::from_millis(1_010));
-    let stopped_ns = bench::ring::clock_ns();
+    let stopped_ns = bench::measurement::ring::clock_ns();
     let (_, record, samples) = sampling.stop();
-    let ended_ns = bench::ring::clock_ns();
+    let ended_ns = bench::measurement::ring::clock_ns();
     // One at the start, one each 50 ms, one at the end; a thread of the lowest priority may miss many.
     assert!((4..=22).contains(&samples.len()), "{}", samples.len());
     assert!(samples.is_sorted_by_key(|sample| sample.at_ns));
