@@ -28,6 +28,11 @@ help: ## List the targets
 build: ## Build bench with optimisations
 	cargo build --release --locked
 
+# For every commit: a rebuild in the dev profile, which the linters share.
+.PHONY: quick
+quick: lint ## Run all linters, the unit tests and the tests of the house itself, without an engine
+	cargo test --locked --lib --test tidy --test config
+
 .PHONY: test
 test: test-rust test-python test-queries test-tpu fuzz ## Run all tests, Rust and Python, and make what they need
 
