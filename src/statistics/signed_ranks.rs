@@ -6,7 +6,7 @@ use super::TWO_SIDED_95;
 use super::normal::{NORMAL_95, normal_lower_tail};
 use super::selection::nth_of;
 
-/// Up to so many values the distribution of the signed ranks is exact. Above, the normal one gives the same ranks to within one.
+/// Up to so many values the distribution of the signed ranks is exact. Above, the normal one gives the same ranks to within two.
 const EXACT_UP_TO: usize = 100;
 
 /// Means of all pairs of values, each value with itself included. They are counted and never kept: R values have R (R + 1) / 2.
