@@ -28,7 +28,7 @@ use crate::machine::device::{DeviceClass, WaitStrategy};
 use crate::presentation::report::TableFormat;
 pub use error::{CliError, Exit};
 
-/// Measures a vLLM engine from inside the machine, each token stamped in nanoseconds.
+/// Benchmarks vLLM in-process: no HTTP server, every token timestamped, every number with its error
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
@@ -45,21 +45,21 @@ enum Command {
     Engine(EngineArgs),
     /// Measure the instrument itself: its clock, its ring, and its error against known answers
     Calibrate(CalibrateArgs),
-    /// Rebuild every report of a results folder from its recorded runs, or judge a timeline that anyone gives
+    /// Rebuild every report of a results folder from its recorded runs, or evaluate an external event log
     Report(ReportArgs),
-    /// Decide what a change did: the pairs of one results folder, or two folders side by side
+    /// A/B test of the pairs in a results folder, or two results folders side by side
     Compare(CompareArgs),
     /// Export the recorded events of a results folder
     Export(ExportArgs),
-    /// Say what this host can measure, what is missing, and how to get it
+    /// Check this host: what it can measure, what is missing, and how to get it
     Doctor(DoctorArgs),
-    /// Show the warm sidecars that `bench engine --keep-warm` has left behind, or stop them
+    /// List or stop the warm sidecars of `bench engine --keep-warm`
     Sidecar(SidecarArgs),
     /// Make the Python environment of a device class, and print its interpreter
     Env(EnvArgs),
     /// Print the JSON Schema of summary_report.json, or of comparison.json
     Schema {
-        /// Of which file
+        /// The file
         #[arg(value_enum, default_value_t = SchemaOf::Report)]
         of: SchemaOf,
     },
@@ -79,7 +79,7 @@ struct EngineArgs {
     /// Device class [default: the configuration's, else cpu]
     #[arg(long, value_enum)]
     device: Option<DeviceClass>,
-    /// What measures: `vllm`, or `scripted:FILE` for tokens on the schedule of a script, to check the instrument itself
+    /// Engine: `vllm`, or `scripted:FILE`, which emits tokens on the schedule of a script to check the instrument itself
     #[arg(long, value_name = "ENGINE", default_value = "vllm")]
     engine: EngineChoice,
     /// Configuration file; without one the built-in smoke sweep runs, or the script as its own workload
@@ -88,45 +88,44 @@ struct EngineArgs {
     /// Results folder [default: results/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the sweep of this results folder, which ended early: what is finished is not measured again
+    /// Resume an interrupted sweep in this results folder: finished runs are kept
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     resume: Option<PathBuf>,
     /// Python interpreter that has vLLM; without it bench makes an environment of its own
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,
-    /// Runs of every point, instead of what the configuration says
+    /// Runs of every point; overrides the configuration
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::question::resolve::MAX_RUNS as i64))]
     repeats: Option<u32>,
-    /// Compare two values of a setting: every point is measured with both, in pairs that run directly one after the other, and
-    /// the difference is decided (ten pairs, or more over many points, where nothing says how many; exit status 1 if B is
-    /// worse): quantization=none,fp8
+    /// A/B test of one setting, in randomised pairs of runs: quantization=none,fp8. Ten pairs of each point by default, more
+    /// for many points. Exit status 1 if B is worse
     #[arg(long, value_name = "KEY=A,B", conflicts_with = "resume")]
     ab: Option<String>,
-    /// Measure each point until the 95 % intervals of its mean TTFT, mean ITL and output tokens per second are within this of the
-    /// value: at least 5 runs, at most --repeats, or 40
+    /// Repeat each point until the 95 % intervals of mean TTFT, mean ITL and output tokens per second are within ±PERCENT:
+    /// 5 to --repeats runs (default 40)
     #[arg(long, value_name = "PERCENT", value_parser = parse_width, conflicts_with = "ab")]
     until_ci: Option<f64>,
-    /// Change from which on a difference matters, for --ab
+    /// Smallest change that matters, for --ab
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = compare::parse_percent, requires = "ab")]
     threshold: f64,
-    /// Seed of the plan, instead of the configuration's
+    /// Seed of the plan; overrides the configuration
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How long an engine with work may give no sign before its run is given up
+    /// Abort a run if the engine emits nothing for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     stall_limit: u32,
     /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
     #[arg(long, value_enum, value_name = "STRATEGY")]
     wait: Option<WaitStrategy>,
-    /// Leave the sidecar behind with its loaded engine: the next command with the same engine measures at once. It ends by
-    /// itself once no command has used it for DURATION (30m, 90s, 2h)
+    /// Keep the engine loaded for the next command with the same engine. It stops once no command has used it for
+    /// DURATION (30m, 90s, 2h)
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30m",
           value_parser = parse_duration)]
     keep_warm: Option<Duration>,
-    /// Start a sidecar of this command's own, even where a warm one would do
+    /// Do not reuse a warm sidecar
     #[arg(long, conflicts_with = "keep_warm")]
     own_sidecar: bool,
-    /// Print the plan, what the engines would be given, and the estimated time, and measure nothing
+    /// Print the plan, the arguments of the engines and the estimated time; measure nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -141,19 +140,19 @@ struct CalibrateArgs {
     /// Python interpreter; any from 3.11 on, vLLM is needed for --observer only
     #[arg(long, value_name = "PATH", env = "BENCH_PYTHON")]
     python: Option<PathBuf>,
-    /// Measure also what observing changes in the steps of a real engine; needs a Python with vLLM, and minutes
+    /// Also measure how much observing slows the steps of a real engine; needs a Python with vLLM, and minutes
     #[arg(long)]
     observer: bool,
     /// Device class of the engine that --observer steps
     #[arg(long, value_enum, default_value_t = DeviceClass::Cpu, requires = "observer")]
     device: DeviceClass,
-    /// Seconds to step the engine for --observer, about, and 20 at least; the intervals shrink with the square root
+    /// Seconds to step the engine for --observer, at least 20; the intervals shrink with the square root
     #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     seconds: u32,
     /// How the recorder waits [default: spin where it has a core of its own, else spin-then-sleep]
     #[arg(long, value_enum, value_name = "STRATEGY")]
     wait: Option<WaitStrategy>,
-    /// Measure only what a command measures for its error budget, in under 3 seconds
+    /// Measure the error budget alone, in under 3 seconds
     #[arg(long)]
     short: bool,
     /// Print calibration.json instead of tables
@@ -200,22 +199,22 @@ struct CompareArgs {
     /// Results folder with pairs (`bench engine --ab`, or `compare` in a matrix); with B, the side A
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// Results folder of side B. What was not interleaved is shown, and not decided
+    /// Results folder of side B. Results that were not interleaved are shown, not decided
     #[arg(value_name = "B")]
     b: Option<PathBuf>,
-    /// An objective that side B has to keep, where A does: p99_ttft_s=0.5
+    /// Objective that B must keep where A keeps it: p99_ttft_s=0.5
     #[arg(long, value_name = "METRIC=BOUND", value_parser = compare::parse_objective)]
     slo: Vec<(String, f64)>,
-    /// Change from which on a difference matters
+    /// Smallest change that matters
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = compare::parse_percent)]
     threshold: f64,
-    /// Metric to compare, by its name in the report, as often as there are [default: the usual eight]
+    /// Metric to compare, by its name in the report; may be repeated [default: eight metrics]
     #[arg(long, value_name = "METRIC", value_parser = compare::parse_metric)]
     metric: Vec<crate::analysis::metrics::Metric>,
     /// Write comparison.json and comparison.html into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How the result is printed on standard output
+    /// Format on standard output
     #[arg(long, value_enum, default_value_t)]
     format: TableFormat,
 }
@@ -264,21 +263,21 @@ struct SidecarArgs {
 
 #[derive(Debug, Subcommand)]
 enum SidecarCommand {
-    /// Show each warm sidecar: what it has loaded, who holds it, how long it still waits
+    /// List the warm sidecars: the loaded engine, the process that uses it, the time left
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Have a warm sidecar leave, with its engine
+    /// Stop a warm sidecar and its engine
     Stop {
-        /// Its name; not needed where there is only one
+        /// Name of the sidecar; optional if there is only one
         #[arg(value_name = "ID", conflicts_with = "all")]
         id: Option<String>,
-        /// All of them
+        /// Stop all warm sidecars
         #[arg(long)]
         all: bool,
-        /// Also one that a command measures with, or that does not answer
+        /// Also stop a sidecar that is in use or does not answer
         #[arg(long)]
         force: bool,
     },
@@ -307,7 +306,7 @@ struct EnvArgs {
 
 #[derive(Args, Debug)]
 struct OutputArgs {
-    /// How the result is printed on standard output
+    /// Format on standard output
     #[arg(long, value_enum, default_value_t)]
     format: TableFormat,
     /// Print nothing but the result
