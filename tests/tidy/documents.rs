@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::sources::{files, named, root};
@@ -26,18 +27,34 @@ fn code(line: &str) -> Vec<&str> {
     if line.starts_with("    ") { vec![line.trim()] } else { line.split('`').skip(1).step_by(2).collect() }
 }
 
+/// The headings of a document, as links name them.
+fn headings(document: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(document).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let as_link = |heading: &str| {
+        let letters = heading.to_lowercase();
+        letters
+            .chars()
+            .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter))
+            .collect::<String>()
+            .replace(' ', "-")
+    };
+    headings.map(as_link).collect()
+}
+
 #[test]
 fn documents_name_files_that_are_there() {
     let mut dead = Vec::new();
     for (place, line) in lines() {
         let document = root().join(place.split(':').next().unwrap());
-        let links = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-        let dead_links = links.filter(|link| !link.is_empty() && !link.contains("://"));
-        dead.extend(
-            dead_links
-                .filter(|link| !document.parent().unwrap().join(link).exists())
-                .map(|link| format!("{place}: link to `{link}`")),
-        );
+        let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
+            if !target.exists() || !(heading.is_empty() || headings(&target).contains(heading)) {
+                dead.push(format!("{place}: link to `{link}`"));
+            }
+        }
         let words = code(&line).into_iter().flat_map(str::split_whitespace);
         let paths = words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
         for path in paths.filter(|path| !path.contains(['*', '{', '<', '$'])) {
