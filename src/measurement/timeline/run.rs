@@ -170,7 +170,7 @@ pub struct Counters {
     pub discarded: u64,
 }
 
-/// The name of a run in the column `run`, before [`spreadsheet_cell`].
+/// The name of a run in the column `run`, before it becomes a cell of a spreadsheet.
 pub fn run_name(name: &str, point: &str, repeat: u32) -> String {
     format!("{name}|{point}|{repeat}")
 }
