@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use proc_macro2::{TokenStream, TokenTree};
-
-use crate::sources::{files, named, root, tokens};
+use crate::sources::{Token, files, named, root, tokens};
 
 /// The architecture: a module may use its own parts and the modules that stand before it. Data flows downwards.
 const LAYERS: [(&str, &[&str]); 8] = [
@@ -49,57 +47,34 @@ fn is_one_module(room: &str) -> bool {
 }
 
 /// The first two names behind every `crate::`, each group taken apart, with its line.
-fn uses(stream: TokenStream, found: &mut BTreeSet<(usize, String, String)>) {
-    let mut tokens = stream.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        match token {
-            TokenTree::Ident(word) if word == "crate" => {
-                let line = word.span().start().line;
-                if !skip_colons(&mut tokens) {
-                    continue;
-                }
-                let Some(TokenTree::Ident(room)) = tokens.next() else {
-                    panic!("line {line}: write one `use crate::ROOM::` for each room");
-                };
-                let room = room.to_string();
-                let modules = if skip_colons(&mut tokens) { names(tokens.peek()) } else { vec![String::new()] };
-                found.extend(modules.into_iter().map(|module| (line, room.clone(), module)));
-            }
-            TokenTree::Group(group) => uses(group.stream(), found),
-            _ => {}
-        }
+fn uses(tokens: &[Token]) -> BTreeSet<(usize, String, String)> {
+    let is_colons = |at: usize| tokens[at..].iter().take(2).filter(|token| token.text == ":").count() == 2;
+    let mut found = BTreeSet::new();
+    for at in (0..tokens.len()).filter(|at| tokens[*at].text == "crate" && is_colons(at + 1)) {
+        let room = &tokens[at + 3];
+        assert!(room.is_name, "line {}: write a `use crate::ROOM::` for each room", room.line);
+        let modules = if is_colons(at + 4) { names(&tokens[at + 6..]) } else { vec![String::new()] };
+        found.extend(modules.into_iter().map(|module| (room.line, room.text.clone(), module)));
     }
+    found
 }
 
-type Tokens = std::iter::Peekable<proc_macro2::token_stream::IntoIter>;
-
-/// Whether `::` was there.
-fn skip_colons(tokens: &mut Tokens) -> bool {
-    let is_colon = |token: &TokenTree| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ':');
-    tokens.next_if(is_colon).is_some() && tokens.next_if(is_colon).is_some()
-}
-
-/// The name, or the first names in a group.
-fn names(token: Option<&TokenTree>) -> Vec<String> {
-    match token {
-        Some(TokenTree::Ident(name)) => vec![name.to_string()],
-        Some(TokenTree::Group(group)) => {
-            let mut names = Vec::new();
-            let mut begins = true;
-            for token in group.stream() {
-                match token {
-                    TokenTree::Ident(name) if begins => {
-                        names.push(name.to_string());
-                        begins = false;
-                    }
-                    TokenTree::Punct(mark) => begins = mark.as_char() == ',',
-                    _ => {}
-                }
-            }
-            names
-        }
-        _ => Vec::new(),
+/// The name, or the first names of the parts of a group in braces.
+fn names(tokens: &[Token]) -> Vec<String> {
+    if tokens[0].text != "{" {
+        return vec![tokens[0].text.clone()];
     }
+    let (mut names, mut depth) = (Vec::new(), 0);
+    for pair in tokens.windows(2) {
+        depth += i32::from(pair[0].text == "{") - i32::from(pair[0].text == "}");
+        if depth == 0 {
+            break;
+        }
+        if depth == 1 && pair[1].is_name && matches!(pair[0].text.as_str(), "{" | ",") {
+            names.push(pair[1].text.clone());
+        }
+    }
+    names
 }
 
 #[test]
@@ -111,9 +86,7 @@ fn modules_use_only_modules_before_them() {
             broken.push(format!("{}: `{room}::{module}` has no place in LAYERS of tests/tidy/layers.rs", named(&file)));
             continue;
         };
-        let mut used = BTreeSet::new();
-        uses(tokens(&file), &mut used);
-        for (line, other_room, other_module) in used {
+        for (line, other_room, other_module) in uses(&tokens(&file)) {
             if place(&other_room, &other_module).is_none_or(|other| other > own) {
                 let other = format!("{other_room}::{other_module}");
                 broken.push(format!(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use ra_ap_rustc_lexer::{FrontmatterAllowed, TokenKind, tokenize};
 
 /// Longest function, in lines: a screen.
 const MAX_FUNCTION_LINES: usize = 70;
@@ -45,8 +45,32 @@ pub(crate) fn named(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
 
-pub(crate) fn tokens(path: &Path) -> TokenStream {
-    fs::read_to_string(path).unwrap().parse().unwrap_or_else(|error| panic!("{}: {error}", named(path)))
+/// A token of Rust, with its line.
+#[derive(Clone)]
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) line: usize,
+    pub(crate) is_name: bool,
+}
+
+/// The tokens of a file, without blanks and comments.
+pub(crate) fn tokens(path: &Path) -> Vec<Token> {
+    let text = fs::read_to_string(path).unwrap();
+    let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
+    for token in tokenize(&text, FrontmatterAllowed::No) {
+        let part = &text[at..at + token.len as usize];
+        let is_skipped = matches!(
+            token.kind,
+            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. }
+        );
+        if !is_skipped {
+            let is_name = matches!(token.kind, TokenKind::Ident | TokenKind::RawIdent);
+            tokens.push(Token { text: part.to_owned(), line, is_name });
+        }
+        line += part.matches('\n').count();
+        at += part.len();
+    }
+    tokens
 }
 
 #[test]
@@ -54,7 +78,7 @@ fn functions_fit_a_screen() {
     let mut long = Vec::new();
     for folder in ["src", "tests", "benches", "examples"] {
         for path in files(folder, &[".rs"]) {
-            functions(tokens(&path), &mut |name, line, lines| {
+            functions(&tokens(&path), &mut |name, line, lines| {
                 if lines > MAX_FUNCTION_LINES {
                     long.push(format!("{}:{line}: `{name}` has {lines} lines", named(&path)));
                 }
@@ -64,30 +88,30 @@ fn functions_fit_a_screen() {
     assert!(long.is_empty(), "functions of more than {MAX_FUNCTION_LINES} lines:\n{}", long.join("\n"));
 }
 
-/// Calls `found` with the name, the first line and the number of lines of each function.
-fn functions(stream: TokenStream, found: &mut impl FnMut(&str, usize, usize)) {
-    let mut tokens = stream.into_iter().peekable();
-    let mut open: Option<(String, usize)> = None;
-    while let Some(token) = tokens.next() {
-        match token {
-            TokenTree::Ident(word) if word == "fn" => {
-                // A function type has no name.
-                if let Some(TokenTree::Ident(name)) = tokens.peek() {
-                    open = Some((name.to_string(), word.span().start().line));
-                }
-            }
-            TokenTree::Punct(end) if end.as_char() == ';' => open = None,
-            TokenTree::Group(group) => {
-                if let (Delimiter::Brace, Some((name, line))) =
-                    (group.delimiter(), open.take_if(|_| group.delimiter() == Delimiter::Brace))
-                {
-                    found(&name, line, group.span_close().end().line - line + 1);
-                }
-                functions(group.stream(), found);
-            }
-            _ => {}
+/// Calls `found` with the name, the first line and the number of lines of each function that has a body.
+fn functions(tokens: &[Token], found: &mut impl FnMut(&str, usize, usize)) {
+    for (index, pair) in tokens.windows(2).enumerate() {
+        // A function type has no name.
+        if pair[0].text != "fn" || !pair[1].is_name {
+            continue;
         }
+        let mut brackets = 0;
+        let end = tokens[index..].iter().position(|token| {
+            brackets += change_of_depth(token, &["(", "["], &[")", "]"]);
+            brackets == 0 && (token.text == "{" || token.text == ";")
+        });
+        let Some(begin) = end.map(|end| index + end).filter(|begin| tokens[*begin].text == "{") else { continue };
+        let mut braces = 0;
+        let last = tokens[begin..].iter().find(|token| {
+            braces += change_of_depth(token, &["{"], &["}"]);
+            braces == 0
+        });
+        found(&pair[1].text, pair[0].line, last.unwrap().line - pair[0].line + 1);
     }
+}
+
+fn change_of_depth(token: &Token, opening: &[&str], closing: &[&str]) -> i32 {
+    i32::from(opening.contains(&token.text.as_str())) - i32::from(closing.contains(&token.text.as_str()))
 }
 
 #[test]
