@@ -112,8 +112,8 @@ def _attention_caches(runner: Any) -> list[Any]:
 
 
 def _dtypes(caches: Any) -> list[str]:
-    """The dtypes of all tensors with elements, sorted."""
-    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in _tensors(caches) if tensor.numel() > 0})
+    """The dtypes of all tensors with elements, sorted. The tensors are of torch or of JAX."""
+    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in _tensors(caches) if 0 not in tensor.shape})
 
 
 def _tensors(node: Any) -> Iterator[Any]:

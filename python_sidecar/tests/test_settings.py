@@ -19,7 +19,7 @@ class Fallback(FlashBackend):
 
 
 def tensor(dtype: str, elements: int = 1) -> Any:
-    return SimpleNamespace(dtype=f"torch.{dtype}", numel=lambda: elements)
+    return SimpleNamespace(dtype=f"torch.{dtype}", shape=(elements, 2))
 
 
 def worker(*dtypes: str, backend: type[Any] = FlashBackend, layers: dict[str, Any] | None = None) -> Any:
