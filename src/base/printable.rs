@@ -38,7 +38,7 @@ pub fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok
     serializer.serialize_str(&path.to_string_lossy())
 }
 
-/// JSON text that a terminal shows as it stands: what is active in its strings is written as `\uXXXX`, which means the same.
+/// JSON text that is safe on a terminal: control characters in its strings are written as escapes with the same meaning.
 pub fn json(text: &str) -> Cow<'_, str> {
     let is_escaped = |character: char| is_active(character) && character != '\n';
     if !text.contains(is_escaped) {

@@ -326,7 +326,7 @@ fn slow_run_of_one_side_moves_no_ratio_of_sides_that_are_equal_otherwise() {
 #[test]
 fn mann_whitney_critical_values() {
     for (of_a, of_b, critical) in [(7, 7, 8), (7, 8, 10), (7, 10, 14), (9, 9, 17), (10, 10, 23), (20, 20, 127)] {
-        // Shifts that all differ, of which the order is known.
+        // All shifts differ, and their order is known.
         let a: Vec<f64> = (0..of_a).map(|run| f64::from(run) * 1e-3).collect();
         let b: Vec<f64> = (0..of_b).map(|run| f64::from(run) * 1e-1).collect();
         let mut shifts: Vec<f64> = a.iter().flat_map(|a| b.iter().map(move |b| b - a)).collect();

@@ -52,8 +52,8 @@ fn a_prefix_that_the_cache_lost_makes_the_run_invalid() {
     let _one = one_engine();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lost.yaml");
-    // Twelve blocks of 128 tokens (1 MiB each), of which requests get eleven: 4 prefixes of a block and the 7 more of a
-    // prompt fit. But the cache drops what was used longest ago, and that is the next prefix, not the last prompt.
+    // The cache has twelve blocks of 128 tokens (1 MiB each), eleven of them for requests. 4 prefixes of one block and the 7
+    // other blocks of a prompt fit. But the cache drops the least recently used block: the next prefix, not the last prompt.
     let args = ARGS.replace("1073741824", "12582912").replace("--max-model-len 2048", "--max-model-len 1024");
     let text = format!(
         "standalone_runs:\n  - name: lost\n    mode: vllm_throughput\n    args: >-\n      {args}\n    num_prompts: 6\n    \
